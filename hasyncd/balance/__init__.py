@@ -1,0 +1,1 @@
+"""Services, backends and their health."""

@@ -1,0 +1,1 @@
+"""What `hasyncd bench` measures, beside the kernel and the incumbent."""

@@ -1,0 +1,1 @@
+"""The asyncio shell: performs what the core decides and tells it what happened."""
