@@ -1,0 +1,319 @@
+"""The configuration: one TOML file in, frozen settings out.
+
+`load` is the only door. It judges the file alone (what needs the machine, such as whether an interface
+exists, is judged by the daemon at its start) and names every error it finds, each as
+`FILE: key.path: message`. This is the only module that knows pydantic; others read the attributes of
+`Settings` and never construct its parts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from hasyncd.config_checks import Parts
+from hasyncd.config_values import (
+    NAME,
+    Endpoint,
+    PortRange,
+    read_absolute_path,
+    read_address,
+    read_endpoint,
+    read_engine,
+    read_insecure,
+    read_interface,
+    read_interface_choice,
+    read_keys,
+    read_name,
+    read_network,
+    read_path_name,
+    read_port_range,
+    read_socket_path,
+    refuse,
+    show,
+)
+
+FILE_BYTES_MAX: Final = 1 << 20
+
+
+class ConfigError(Exception):
+    """The file cannot be used; `errors` says why, one complete line each."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+_As = PlainSerializer(str, return_type=str)
+Address = Annotated[IPv4Address, BeforeValidator(read_address), _As]
+Network = Annotated[IPv4Network, BeforeValidator(read_network), _As]
+Socket = Annotated[Endpoint, BeforeValidator(read_endpoint), _As]
+Name = Annotated[str, BeforeValidator(read_name)]
+Item = TypeVar("Item")
+# TOML has arrays where settings have tuples; their elements stay strict.
+Several = Annotated[tuple[Item, ...], Field(strict=False)]
+Some = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]
+
+
+# --- the sections -----------------------------------------------------------------------------------------
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False)
+
+
+class Node(_Section):
+    name: Name
+    priority: int = Field(100, ge=0, le=65535)
+    state_dir: Annotated[Path, BeforeValidator(read_absolute_path)] = Path("/var/lib/hasyncd")
+    engine: Annotated[Literal["auto", "packet"], BeforeValidator(read_engine)] = "auto"
+    capacity: int = Field(1 << 20, ge=1024, le=1 << 24)
+    """Flows; fixed for the life of the process."""
+    nice: int = Field(-10, ge=-20, le=19)
+
+
+class Interfaces(_Section):
+    inside: Annotated[str, BeforeValidator(read_interface_choice)]
+    outside: Annotated[str, BeforeValidator(read_interface_choice)]
+
+
+class Vip(_Section):
+    address: Annotated[IPv4Interface, BeforeValidator(read_interface), _As]
+    interface: Literal["inside", "outside"]
+
+
+class Peer(_Section):
+    listen: Socket
+    address: Socket
+    insecure: Annotated[bool, BeforeValidator(read_insecure), Field(validate_default=True)] = False
+    keys: Annotated[Path | None, BeforeValidator(read_keys)] = None
+    heartbeat_ms: int = Field(50, ge=1, le=60_000)
+    dead_after_ms: int = Field(150, ge=3, le=600_000)
+    paths: Some[Annotated[Literal["sync"], BeforeValidator(read_path_name)]] = ("sync",)
+    prefer: Literal["availability", "safety"] = "availability"
+    witness: Annotated[None, BeforeValidator(refuse)] = None
+
+
+class Sync(_Section):
+    enabled: bool = True
+    commit: Literal["ack", "emit"] = "ack"
+    commit_timeout_ms: int = Field(50, ge=1, le=60_000)
+    on_commit_timeout: Literal["fail_open", "fail_closed"] = "fail_open"
+    log_records: int = Field(262_144, ge=1024, le=1 << 24)
+
+
+class NatRule(_Section):
+    source: Some[Network]
+    destination: Several[Network] = ()
+    """No networks: any destination."""
+    public: Some[Address]
+    ports: Annotated[PortRange, BeforeValidator(read_port_range), _As] = PortRange(1024, 65535)
+
+
+class Backend(_Section):
+    id: int = Field(ge=1, le=0xFFFF_FFFF)
+    address: Socket
+    weight: int = Field(1, ge=1, le=1000)
+
+
+class Health(_Section):
+    kind: Literal["tcp"] = "tcp"
+    interval_ms: int = Field(1000, ge=10, le=3_600_000)
+    rise: int = Field(2, ge=1, le=1000)
+    fall: int = Field(3, ge=1, le=1000)
+
+
+class Service(_Section):
+    name: Name
+    vip: Socket
+    protocol: Literal["tcp", "udp"]
+    algorithm: Literal["consistent-hash"] = "consistent-hash"
+    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
+    backends: Some[Backend]
+    health: Health | None = None
+
+
+class Control(_Section):
+    socket: Annotated[Path, BeforeValidator(read_socket_path)]
+
+
+class Settings(_Section):
+    """Everything the file says. Frozen; equal files give equal settings."""
+
+    node: Node
+    interfaces: Interfaces
+    vip: Some[Vip]
+    peer: Peer
+    sync: Sync = Sync()
+    nat: Several[NatRule] = ()
+    service: Several[Service] = ()
+    control: Control
+    metrics: Annotated[None, BeforeValidator(refuse)] = None
+
+    def config_hash(self) -> bytes:
+        """8 bytes over what both nodes must share: VIPs, NAT rules, services, commit mode, capacity."""
+        shared = {
+            "vip": [vip.model_dump(mode="json") for vip in self.vip],
+            "nat": [rule.model_dump(mode="json") for rule in self.nat],
+            "service": [service.model_dump(mode="json") for service in self.service],
+            "commit": self.sync.commit,
+            "capacity": self.node.capacity,
+        }
+        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).digest()[:8]
+
+
+# --- the door ---------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> Settings:
+    """Reads and judges a configuration file.
+
+    Raises:
+        ConfigError: naming every error found, not only the first.
+    """
+    document = _read(path)
+    settings: Settings | None = None
+    errors: list[tuple[str, str]] = []
+    try:
+        settings = Settings.model_validate(_with_defaults(document))
+    except ValidationError as error:
+        errors += (_describe(dict(detail), document) for detail in error.errors(include_url=False))
+    errors += _parts(document).contradictions()
+    if settings is None or errors:
+        raise ConfigError([f"{path}: {key}: {message}" for key, message in dict.fromkeys(errors)])
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    if len(content) > FILE_BYTES_MAX:
+        raise ConfigError([f"{path}: is larger than {FILE_BYTES_MAX} bytes"])
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from None
+    except tomllib.TOMLDecodeError as error:
+        what, _, where = str(error).partition(" (at ")
+        raise ConfigError([f"{path}: {where.rstrip(')') or 'TOML'}: {what[:1].lower()}{what[1:]}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{path}: TOML: nested too deeply"]) from None
+
+
+def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Fills in what a default takes from another section: the socket's path from the node's name."""
+    control = document.get("control", {})
+    if not isinstance(control, dict) or "socket" in control:
+        return document
+    node = document.get("node")
+    name = node.get("name") if isinstance(node, dict) else None
+    # Without a name there is an error already; the stand-in only keeps a second one from being told.
+    socket = f"/run/hasyncd/{name if isinstance(name, str) and NAME.fullmatch(name) else 'node'}.sock"
+    return {**document, "control": {**control, "socket": socket}}
+
+
+# --- the parts that are good by themselves, to be judged against each other -------------------------------
+
+_Model = TypeVar("_Model", bound=_Section)
+
+
+def _valid(model: type[_Model], value: object) -> _Model | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _all_valid(model: type[_Model], values: object) -> dict[int, _Model]:
+    """The elements of an array of tables that are good by themselves, by their place."""
+    if not isinstance(values, list):
+        return {}
+    judged = ((place, _valid(model, value)) for place, value in enumerate(values))
+    return {place: section for place, section in judged if section is not None}
+
+
+def _parts(document: Mapping[str, Any]) -> Parts:
+    written = document.get("vip")
+    vips = _all_valid(Vip, written)
+    return Parts(
+        interfaces=_valid(Interfaces, document.get("interfaces")),
+        peer=_valid(Peer, document.get("peer")),
+        vips=vips,
+        nats=_all_valid(NatRule, document.get("nat")),
+        services=_all_valid(Service, document.get("service")),
+        vips_whole=isinstance(written, list) and len(vips) == len(written),
+    )
+
+
+# --- how pydantic's findings are told ---------------------------------------------------------------------
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known where an unknown one stands."""
+    model: type[BaseModel] = Settings
+    inner: dict[str, type[BaseModel]] = {
+        "node": Node,
+        "interfaces": Interfaces,
+        "vip": Vip,
+        "peer": Peer,
+        "sync": Sync,
+        "nat": NatRule,
+        "service": Service,
+        "control": Control,
+        "backends": Backend,
+        "health": Health,
+    }
+    for part in place[:-1]:
+        model = inner.get(part, model) if isinstance(part, str) else model
+    return list(model.model_fields)
+
+
+def _describe(detail: dict[str, Any], document: Mapping[str, Any]) -> tuple[str, str]:
+    """One finding as (key, message)."""
+    place: tuple[int | str, ...] = detail["loc"]
+    key, context, value = _key(place), detail.get("ctx", {}), detail.get("input")
+    match detail["type"]:
+        case "missing":
+            is_array = place in (("vip",),)
+            message = "is missing: at least one [[vip]] is needed" if is_array else "is missing"
+        case "extra_forbidden":
+            close = difflib.get_close_matches(str(place[-1]), _known_keys(place), n=1)
+            message = "is not a known key" + (f"; did you mean {close[0]!r}?" if close else "")
+        case "value_error":
+            message = str(context["error"])
+        case "literal_error":
+            message = f"must be {context['expected']}, not {show(value)}"
+        case "int_type":
+            message = f"must be a whole number, not {show(value)}"
+        case "bool_type":
+            message = f"must be true or false, not {show(value)}"
+        case "greater_than_equal":
+            message = f"must be at least {context['ge']}, not {show(value)}"
+        case "less_than_equal":
+            message = f"must be at most {context['le']}, not {show(value)}"
+        case "too_short":
+            message = "must not be empty"
+        case "tuple_type":
+            tables = place in (("vip",), ("nat",), ("service",))
+            wanted = f"an array of tables ([[{key}]])" if tables else "an array"
+            message = f"must be {wanted}, not {show(value)}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            message = f"must be a table, not {show(value)}"
+        case _:
+            message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return key, message

@@ -1,0 +1,116 @@
+"""What single values of a configuration cannot show: contradictions between its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+from hasyncd.config_values import Endpoint
+
+if TYPE_CHECKING:
+    from hasyncd.config import Interfaces, NatRule, Peer, Service, Vip
+
+Contradiction = tuple[str, str]
+"""Key and message."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a document that are good by themselves, to be judged against each other."""
+
+    interfaces: Interfaces | None
+    peer: Peer | None
+    vips: dict[int, Vip]
+    nats: dict[int, NatRule]
+    services: dict[int, Service]
+    vips_whole: bool
+    """All VIPs are good, so what is not among them is nowhere."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yields every contradiction; one bad part never hides those of the others."""
+        yield from self._interfaces_and_peer()
+        yield from self._vips()
+        yield from self._nats()
+        yield from self._services()
+
+    def _interfaces_and_peer(self) -> Iterator[Contradiction]:
+        if self.interfaces and self.interfaces.inside == self.interfaces.outside:
+            yield "interfaces.outside", "is the inside interface too; the gateway needs two"
+        if self.peer is None:
+            return
+        if self.peer.listen.address == self.peer.address.address:
+            yield "peer.address", f"{self.peer.address} is this node's own address (peer.listen)"
+        least = 3 * self.peer.heartbeat_ms
+        if self.peer.dead_after_ms < least:
+            yield (
+                "peer.dead_after_ms",
+                f"{self.peer.dead_after_ms} is less than 3 heartbeats ({least} ms): one late one is no death",
+            )
+
+    def _vips(self) -> Iterator[Contradiction]:
+        seen: dict[IPv4Address, int] = {}
+        for place, vip in self.vips.items():
+            key = f"vip[{place}].address"
+            if vip.address.ip in seen:
+                yield key, f"{vip.address.ip} is vip[{seen[vip.address.ip]}] already"
+                continue
+            for other in seen.values():
+                theirs = self.vips[other]
+                if vip.interface != theirs.interface and vip.address.network.overlaps(theirs.address.network):
+                    overlap = f"{theirs.address.network} of vip[{other}] ({theirs.interface})"
+                    yield key, f"{vip.address.network} ({vip.interface}) overlaps {overlap}"
+            if self.peer and vip.address.ip in (self.peer.listen.address, self.peer.address.address):
+                yield (
+                    key,
+                    f"{vip.address.ip} is an address of the peer channel; a VIP moves, that one must not",
+                )
+            seen[vip.address.ip] = place
+
+    def _nats(self) -> Iterator[Contradiction]:
+        inside = {vip.address.ip for vip in self.vips.values() if vip.interface == "inside"}
+        for place, rule in self.nats.items():
+            for at, public in enumerate(rule.public):
+                key = f"nat[{place}].public[{at}]"
+                if public in rule.public[:at]:
+                    yield key, f"{public} is listed twice"
+                elif public in inside:
+                    yield key, f"{public} is an inside VIP; a public address lies outside"
+
+    def _services(self) -> Iterator[Contradiction]:
+        names: dict[str, int] = {}
+        fronts: dict[tuple[Endpoint, str], int] = {}
+        vips = {vip.address.ip: vip for vip in self.vips.values()}
+        for place, service in self.services.items():
+            key = f"service[{place}]"
+            if service.name in names:
+                yield f"{key}.name", f"{service.name!r} is service[{names[service.name]}] already"
+            names.setdefault(service.name, place)
+            front = (service.vip, service.protocol)
+            if front in fronts:
+                yield f"{key}.vip", f"{service.vip}/{service.protocol} is service[{fronts[front]}] already"
+            fronts.setdefault(front, place)
+            vip = vips.get(service.vip.address)
+            if vip is None and self.vips_whole:
+                yield f"{key}.vip", f"{service.vip.address} is no [[vip]] of this file"
+            elif vip is not None and vip.interface == "inside":
+                yield f"{key}.vip", f"{service.vip.address} is an inside VIP; clients come from outside"
+            yield from self._backends(key, service, set(vips))
+
+    def _backends(self, key: str, service: Service, vips: set[IPv4Address]) -> Iterator[Contradiction]:
+        ids: dict[int, int] = {}
+        addresses: dict[Endpoint, int] = {}
+        for place, backend in enumerate(service.backends):
+            here = f"{key}.backends[{place}]"
+            if backend.id in ids:
+                yield f"{here}.id", f"{backend.id} is backends[{ids[backend.id]}] already"
+            if backend.address in addresses:
+                yield (
+                    f"{here}.address",
+                    f"{backend.address} is backends[{addresses[backend.address]}] already",
+                )
+            if backend.address.address in vips:
+                yield f"{here}.address", f"{backend.address.address} is a VIP; a backend is a real server"
+            ids.setdefault(backend.id, place)
+            addresses.setdefault(backend.address, place)

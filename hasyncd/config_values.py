@@ -1,0 +1,178 @@
+"""How single values of the configuration are read, each from the text that stands in the file.
+
+Every `read_*` takes what TOML gave and returns the value or raises `ValueError` with a message that
+completes the sentence `KEY: …`.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
+from pathlib import Path
+from typing import Final, NamedTuple
+
+SOCKET_PATH_BYTES_MAX: Final = 107  # sockaddr_un, its terminating zero taken off
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_INTERFACE_NAME = re.compile(r"[^\s/:]{1,15}")  # the kernel's own rule (dev_valid_name)
+_UNAVAILABLE = "is not available in this version"
+
+
+def show(value: object) -> str:
+    """A value as the reader of the file knows it."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, (str, int, float)) else str(value)
+
+
+class Endpoint(NamedTuple):
+    """An IPv4 address and a port, written `10.0.1.21:8080`."""
+
+    address: IPv4Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+class PortRange(NamedTuple):
+    """First and last port, both included, written `1024-65535` or `5000`."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+def _read_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {show(value)}")
+    return value
+
+
+def read_address(value: object) -> IPv4Address:
+    text = _read_text(value)
+    if ":" in text and text.count(":") > 1:
+        raise ValueError(f"must be an IPv4 address, not {text!r}: this version speaks IPv4 only")
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        raise ValueError(f"must be an IPv4 address such as 203.0.113.5, not {text!r}") from None
+
+
+def read_interface(value: object) -> IPv4Interface:
+    text = _read_text(value)
+    _, slash, _ = text.partition("/")
+    if not slash:
+        raise ValueError(f"must name its network too, such as {text}/24")
+    try:
+        interface = IPv4Interface(text)
+    except (AddressValueError, NetmaskValueError):
+        raise ValueError(
+            f"must be an IPv4 address with its prefix such as 10.0.1.1/24, not {text!r}"
+        ) from None
+    network = interface.network
+    if network.prefixlen < 31 and interface.ip in (network.network_address, network.broadcast_address):
+        raise ValueError(f"{interface.ip} is no host of {network} but its network or broadcast address")
+    return interface
+
+
+def read_network(value: object) -> IPv4Network:
+    text = _read_text(value)
+    try:
+        interface = IPv4Interface(text)
+    except (AddressValueError, NetmaskValueError):
+        raise ValueError(f"must be an IPv4 network such as 10.0.1.0/24, not {text!r}") from None
+    if interface.ip != interface.network.network_address:
+        raise ValueError(f"{text} has host bits set; the network is {interface.network}")
+    return interface.network
+
+
+def _read_port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 65535:
+        raise ValueError(f"port {text!r} is not a number from 1 to 65535")
+    return int(text)
+
+
+def read_endpoint(value: object) -> Endpoint:
+    text = _read_text(value)
+    address, colon, port = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"must be address:port such as 10.0.1.21:8080, not {text!r}")
+    return Endpoint(read_address(address), _read_port(port))
+
+
+def read_port_range(value: object) -> PortRange:
+    text = _read_text(value)
+    first, dash, last = text.partition("-")
+    ports = PortRange(_read_port(first), _read_port(last if dash else first))
+    if ports.first > ports.last:
+        raise ValueError(f"the range {text} is reversed; write {ports.last}-{ports.first}")
+    return ports
+
+
+def read_name(value: object) -> str:
+    text = _read_text(value)
+    if not NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no name: letters, digits, '.', '_' and '-', the first a letter or digit, 63 at most"
+        )
+    return text
+
+
+def read_interface_choice(value: object) -> str:
+    text = _read_text(value)
+    if "/" in text:
+        read_interface(text)
+    elif not _INTERFACE_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is neither an interface name nor an address with its prefix found on one")
+    return text
+
+
+def read_absolute_path(value: object) -> Path:
+    path = Path(_read_text(value))
+    if not path.is_absolute():
+        raise ValueError(f"must be an absolute path, not {str(path)!r}")
+    return path
+
+
+def read_socket_path(value: object) -> Path:
+    path = read_absolute_path(value)
+    if len(str(path).encode()) > SOCKET_PATH_BYTES_MAX:
+        raise ValueError(f"is too long for a Unix socket: {SOCKET_PATH_BYTES_MAX} bytes at most")
+    return path
+
+
+def read_engine(value: object) -> str:
+    text = _read_text(value)
+    if text == "tc":
+        raise ValueError(f"'tc' {_UNAVAILABLE}: use 'packet' or 'auto'")
+    return text
+
+
+def read_insecure(value: object) -> bool:
+    if value is not True:
+        raise ValueError(
+            "must be true: this version neither authenticates nor encrypts the peer channel, "
+            "so keep it on a link of its own"
+        )
+    return True
+
+
+def read_keys(value: object) -> None:
+    raise ValueError(f"{_UNAVAILABLE}: only insecure = true is")
+
+
+def refuse(value: object) -> None:
+    raise ValueError(_UNAVAILABLE)
+
+
+def read_path_name(value: object) -> str:
+    text = _read_text(value)
+    if text in ("inside", "outside"):
+        raise ValueError(f"heartbeats over {text!r} are not available in this version: only ['sync'] is")
+    return text
