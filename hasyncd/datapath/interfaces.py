@@ -1,0 +1,120 @@
+"""The machine's interfaces as the configuration names them, and what of the kernel's settings matters.
+
+Everything here is asked once, before the event loop carries traffic; what changes later is
+`netlink.Netlink`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, NetmaskValueError
+from pathlib import Path
+from typing import Any, Final
+
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from hasyncd.datapath.netlink_wire import NetlinkRequests
+
+RTM_GETLINK: Final = 18
+RTM_GETADDR: Final = 22
+_AF_INET: Final = 2
+_ARPHRD_ETHER: Final = 1
+_IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+class InterfaceError(Exception):
+    """An interface that the configuration names does not exist here or cannot serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An Ethernet interface of this network namespace, as it was when asked."""
+
+    name: str
+    index: int
+    mac: bytes
+    mtu: int
+    addresses: tuple[IPv4Interface, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress:
+    """An IPv4 address that the kernel answers for, and the interface that carries it."""
+
+    interface_index: int
+    address: IPv4Interface
+
+
+def find_interface(spec: str) -> Interface:
+    """The interface named `spec`, or the one that carries the address `spec` ("10.0.1.2/24").
+
+    Container engines reorder names, so an address is the better name there. Raises InterfaceError
+    when there is none, more than one, or when it is not Ethernet; NetlinkError when the kernel refuses.
+    """
+    with NetlinkRequests() as requests:
+        links = requests.dump(ifinfmsg(), RTM_GETLINK, "listing interfaces")
+    addresses = local_addresses()
+    link = _link_by_address(spec, links, addresses) if "/" in spec else _link_by_name(spec, links)
+    name, mac = str(link.get_attr("IFLA_IFNAME")), link.get_attr("IFLA_ADDRESS")
+    if link["ifi_type"] != _ARPHRD_ETHER or mac is None:
+        raise InterfaceError(f"interface {name} is not Ethernet")
+    index = int(link["index"])
+    return Interface(
+        name=name,
+        index=index,
+        mac=bytes.fromhex(mac.replace(":", "")),
+        mtu=int(link.get_attr("IFLA_MTU")),
+        addresses=tuple(local.address for local in addresses if local.interface_index == index),
+    )
+
+
+def local_addresses() -> list[LocalAddress]:
+    """Every IPv4 address of this network namespace, loopback's included."""
+    request = ifaddrmsg()
+    request["family"] = _AF_INET
+    with NetlinkRequests() as requests:
+        messages = requests.dump(request, RTM_GETADDR, "listing addresses")
+    found = []
+    for message in messages:
+        # On a point-to-point link IFA_ADDRESS is the far end, and IFA_LOCAL ours.
+        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        if message["family"] == _AF_INET and address is not None:
+            interface = IPv4Interface(f"{address}/{message['prefixlen']}")
+            found.append(LocalAddress(int(message["index"]), interface))
+    return found
+
+
+def ip_forward() -> bool:
+    """Whether the kernel of this network namespace forwards IPv4 itself."""
+    return _IP_FORWARD.read_text(encoding="ascii").strip() != "0"
+
+
+def addresses_in_use(addresses: Sequence[IPv4Address]) -> list[IPv4Address]:
+    """Those of `addresses` that the kernel holds on some interface, and so would answer for itself."""
+    held = {local.address.ip for local in local_addresses()}
+    return [address for address in addresses if address in held]
+
+
+def _link_by_name(name: str, links: list[Any]) -> Any:
+    for link in links:
+        if link.get_attr("IFLA_IFNAME") == name:
+            return link
+    present = ", ".join(sorted(str(link.get_attr("IFLA_IFNAME")) for link in links))
+    raise InterfaceError(f"no interface {name} (present: {present})")
+
+
+def _link_by_address(spec: str, links: list[Any], addresses: list[LocalAddress]) -> Any:
+    try:
+        wanted = IPv4Interface(spec)
+    except (AddressValueError, NetmaskValueError, ValueError) as error:
+        raise InterfaceError(f"{spec} is neither an interface's name nor address/prefix") from error
+    indexes = {local.interface_index for local in addresses if local.address == wanted}
+    if len(indexes) > 1:
+        raise InterfaceError(f"several interfaces carry {spec}")
+    for link in links:
+        if int(link["index"]) in indexes:
+            return link
+    present = ", ".join(str(local.address) for local in addresses)
+    raise InterfaceError(f"no interface carries {spec} (present: {present})")
