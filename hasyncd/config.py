@@ -185,7 +185,7 @@ def load(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(_with_defaults(document))
     except ValidationError as error:
-        errors += (_describe(dict(detail), document) for detail in error.errors(include_url=False))
+        errors += (_describe(dict(detail)) for detail in error.errors(include_url=False) if not _echo(detail))
     errors += _parts(document).contradictions()
     if settings is None or errors:
         raise ConfigError([f"{path}: {key}: {message}" for key, message in dict.fromkeys(errors)])
@@ -283,14 +283,18 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _describe(detail: dict[str, Any], document: Mapping[str, Any]) -> tuple[str, str]:
+def _echo(detail: Mapping[str, Any]) -> bool:
+    """Whether a finding only repeats others: an array is "too short" for its elements that were bad."""
+    return bool(detail["type"] == "too_short" and detail["input"])
+
+
+def _describe(detail: dict[str, Any]) -> tuple[str, str]:
     """One finding as (key, message)."""
     place: tuple[int | str, ...] = detail["loc"]
     key, context, value = _key(place), detail.get("ctx", {}), detail.get("input")
     match detail["type"]:
         case "missing":
-            is_array = place in (("vip",),)
-            message = "is missing: at least one [[vip]] is needed" if is_array else "is missing"
+            message = "is missing: at least one [[vip]] is needed" if place == ("vip",) else "is missing"
         case "extra_forbidden":
             close = difflib.get_close_matches(str(place[-1]), _known_keys(place), n=1)
             message = "is not a known key" + (f"; did you mean {close[0]!r}?" if close else "")
