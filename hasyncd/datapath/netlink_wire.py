@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 NLM_F_REQUEST: Final = 0x001
+NLM_F_MULTI: Final = 0x002
 NLM_F_ACK: Final = 0x004
 NLM_F_DUMP_INTERRUPTED: Final = 0x010
 NLM_F_DUMP: Final = 0x300
@@ -41,6 +42,7 @@ _REQUEST_TIMEOUT_S: Final = 5.0
 _HEADER: Final = struct.Struct("=IHHII")
 _ERRNO: Final = struct.Struct("=i")
 _ATTRIBUTE: Final = struct.Struct("=HH")
+_SO_RCVBUFFORCE: Final = 33
 _NLM_F_CAPPED: Final = 0x100
 _NLM_F_ACK_TLVS: Final = 0x200
 _NLMSGERR_ATTR_MSG: Final = 1
@@ -115,6 +117,24 @@ def _extended_message(frame: Frame) -> str:
             return text.rstrip(b"\0").decode("utf-8", "replace")
         offset += (length + 3) & ~3
     return ""
+
+
+def open_monitor(groups: int, receive_buffer: int) -> socket.socket:
+    """A non-blocking rtnetlink socket that receives the events of `groups` (bits); raises OSError."""
+    kernel = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+    )
+    try:
+        try:
+            kernel.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)
+        except PermissionError:
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHECK, 1)
+        kernel.bind((0, groups))
+    except OSError:
+        kernel.close()
+        raise
+    return kernel
 
 
 class NetlinkRequests:
