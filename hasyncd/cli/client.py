@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -63,7 +63,7 @@ class Answer:
     """
 
     def __init__(
-        self, path: Path, verb: str, *, timeout_s: float | None = ANSWER_TIMEOUT_S, **arguments: object
+        self, path: Path, request: Mapping[str, object], *, timeout_s: float | None = ANSWER_TIMEOUT_S
     ) -> None:
         """`timeout_s`: the longest silence that is waited through; None for streams that may be silent."""
         self.exit_code: int | None = None
@@ -73,7 +73,7 @@ class Answer:
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(str(path))
-            self._socket.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
             self._socket.close()
             raise NoDaemon(f"no daemon at {path}: {error.strerror or error}") from None
@@ -118,7 +118,7 @@ class Answer:
 
 def ask(path: Path, verb: str, **arguments: object) -> tuple[list[dict[str, Any]], int, str]:
     """A whole short answer: (objects, exit code, message). Raises NoDaemon."""
-    with Answer(path, verb, **arguments) as answer:
+    with Answer(path, {"verb": verb, **arguments}) as answer:
         items = list(answer)
     assert answer.exit_code is not None, "iteration ends at the end line only"
     return items, answer.exit_code, answer.message

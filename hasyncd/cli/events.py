@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with Answer(target_socket(args), "events", timeout_s=None) as answer:
+    with Answer(target_socket(args), {"verb": "events"}, timeout_s=None) as answer:
         for event in answer:
             print(json.dumps(event) if args.json else line(event), flush=True)
     if answer.message:

@@ -13,6 +13,7 @@ from hasyncd.cli.client import Answer, add_target_arguments, target_socket
 
 PROTOCOL_NUMBERS: Final = {"icmp": 1, "tcp": 6, "udp": 17}
 Flow = dict[str, Any]
+_FILTERS: Final = ("proto", "src", "dst", "sport", "dport", "state", "service", "backend")
 
 
 def _network(text: str) -> IPv4Network:
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     matches = wanted(args)
     count = 0
-    with Answer(target_socket(args), "flows") as answer:
+    with Answer(target_socket(args), {"verb": "flows"}) as answer:
         for flow in answer:
             if not matches(flow):
                 continue
@@ -57,21 +58,20 @@ def run(args: argparse.Namespace) -> int:
 
 def wanted(args: argparse.Namespace) -> Callable[[Flow], bool]:
     """The filters of the command line as one test."""
-    tests: list[Callable[[Flow], bool]] = []
-    for key in ("proto", "sport", "dport"):
-        if (value := getattr(args, key)) is not None:
-            tests.append(lambda flow, key=key, value=value: flow.get(key) == value)  # type: ignore[misc]
-    for key in ("state", "service", "backend"):
-        if (value := getattr(args, key)) is not None:
-            tests.append(
-                lambda flow, key=key, value=value: str(flow.get(key)).casefold() == value.casefold()  # type: ignore[misc]
-            )
-    for key in ("src", "dst"):
-        if (net := getattr(args, key)) is not None:
-            tests.append(lambda flow, key=key, net=net: IPv4Address(flow[key]) in net)  # type: ignore[misc]
-    if args.at_risk:
-        tests.append(lambda flow: bool(flow.get("at_risk")))
-    return lambda flow: all(test(flow) for test in tests)
+    given = {key: value for key, value in vars(args).items() if key in _FILTERS and value is not None}
+
+    def matches(flow: Flow) -> bool:
+        if args.at_risk and not flow.get("at_risk"):
+            return False
+        return all(_matches(flow.get(key), value) for key, value in given.items())
+
+    return matches
+
+
+def _matches(value: object, wanted: object) -> bool:
+    if isinstance(wanted, IPv4Network):
+        return isinstance(value, str) and IPv4Address(value) in wanted
+    return str(value).casefold() == str(wanted).casefold()
 
 
 def line(flow: Flow) -> str:

@@ -10,7 +10,9 @@ from hasyncd.cli.command import command
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target_arguments(parser)
-    parser.add_argument("--full", action="store_true", help="every flow (the only kind so far, so the default)")
+    parser.add_argument(
+        "--full", action="store_true", help="every flow (the only kind so far, so the default)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

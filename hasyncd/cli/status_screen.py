@@ -1,0 +1,160 @@
+"""How the status of a node looks to a person.
+
+Nothing is told by colour alone: every judgement is a word and a sign, coloured in blue and yellow, which
+colour-blind eyes keep apart. What the daemon does not know (null) is a dash.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+GOOD, WARN, QUIET = "bold bright_blue", "bold yellow", "dim"
+
+
+def screen(status: dict[str, Any]) -> RenderableType:
+    """The whole screen for one `status` object."""
+    parts: list[RenderableType] = [_headline(status), _verdict(status), Text(""), _facts(status)]
+    if status.get("vips"):
+        parts += [Text(""), _vips(status["vips"])]
+    if status.get("services"):
+        parts += [Text(""), _services(status["services"])]
+    return Group(*parts)
+
+
+def number(value: object) -> str:
+    """`1,048,576`; a dash for what is not known."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else "–"
+
+
+def _judged(good: bool | None, word: str) -> Text:
+    if good is None:
+        return Text(word)
+    return Text(f"{'✔' if good else '!'} {word}", style=GOOD if good else WARN)
+
+
+def _word(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+def _headline(status: dict[str, Any]) -> Text:
+    role = _word(status.get("role"))
+    return Text.assemble(
+        (_word(status.get("node")), "bold"),
+        "  ",
+        _judged(role in ("primary", "backup"), role),
+        (f"  generation {number(status.get('generation'))}", ""),
+        (f"  engine {_word(status.get('engine'))}  version {_word(status.get('version'))}", QUIET),
+    )
+
+
+def _verdict(status: dict[str, Any]) -> Text:
+    """The sentence for which the rest is the proof."""
+    role, sync = status.get("role"), status.get("sync") or {}
+    total = (status.get("flows") or {}).get("total")
+    ready = sync.get("state") == "ready"
+    at_risk = sync.get("at_risk_flows")
+    if role == "primary" and ready and at_risk is not None:
+        return _judged(at_risk == 0, f"if this node died now, {number(at_risk)} flows would be lost")
+    if role == "primary":
+        return _judged(
+            False, f"if this node died now, its {number(total)} flows would be lost: no backup in step"
+        )
+    if role == "backup" and ready:
+        return _judged(True, f"could take over now, with {number(total)} flows")
+    if role == "backup":
+        return _judged(False, "could not take over without loss: the copy is not complete")
+    return _judged(False, "forwards nothing in this role")
+
+
+def _facts(status: dict[str, Any]) -> Table:
+    peer, sync, flows = status.get("peer") or {}, status.get("sync") or {}, status.get("flows") or {}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    state, heard = peer.get("state"), peer.get("last_heard_ms")
+    paths = " ".join(
+        f"{path.get('name')} {'up' if path.get('up') else 'down'}" for path in peer.get("paths") or []
+    )
+    table.add_row(
+        "peer",
+        Text.assemble(
+            _judged(state == "connected", _word(state)),
+            f"  heard {number(heard)} ms ago" if heard is not None else "",
+            f"  {paths}" if paths else "",
+        ),
+    )
+    sync_state = sync.get("state")
+    table.add_row(
+        "sync",
+        Text.assemble(
+            _judged(sync_state == "ready", _word(sync_state)),
+            f"  commit {_word(sync.get('commit'))}",
+            f"  lag {number(sync.get('lag_flows'))} flows, {number(sync.get('lag_ms'))} ms",
+            f"  full syncs {number(sync.get('full_syncs'))}",
+        ),
+    )
+    match, released = sync.get("digest_match"), sync.get("fail_open_released")
+    digest = "not compared yet" if match is None else "alike" if match else "DIFFERENT"
+    table.add_row("tables", _judged(match, digest))
+    table.add_row(
+        "at risk",
+        Text.assemble(
+            f"{number(sync.get('at_risk_flows'))} flows",
+            f", oldest {number(sync.get('at_risk_oldest_ms'))} ms" if sync.get("at_risk_flows") else "",
+            "  ",
+            _judged(None if released is None else released == 0, f"released unconfirmed {number(released)}"),
+        ),
+    )
+    kinds = ("tcp", "udp", "icmp", "other")
+    table.add_row(
+        "flows",
+        f"{number(flows.get('total'))}  ("
+        + ", ".join(f"{kind} {number(flows.get(kind))}" for kind in kinds)
+        + ")",
+    )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("weight", "flows", "id", "ring") else "left")
+    return table
+
+
+def _vips(vips: list[dict[str, Any]]) -> Table:
+    table = _table("VIP", "side", "here")
+    for vip in vips:
+        if not vip.get("owned"):
+            here = Text("no", style=QUIET)
+        elif vip.get("verified") is False:
+            here = Text("! yes, no traffic seen yet", style=WARN)
+        else:
+            here = Text("✔ yes", style=GOOD)
+        table.add_row(_word(vip.get("address")), _word(vip.get("interface")), here)
+    return table
+
+
+def _services(services: list[dict[str, Any]]) -> Table:
+    table = _table("service", "front", "ring", "id", "backend", "weight", "state", "flows")
+    for service in services:
+        name, front = _word(service.get("name")), _word(service.get("vip"))
+        ring = number(service.get("ring_generation"))
+        for backend in service.get("backends") or [{}]:
+            state = backend.get("state")
+            table.add_row(
+                name,
+                front,
+                ring,
+                _word(backend.get("id")),
+                _word(backend.get("address")),
+                number(backend.get("weight")),
+                _judged(None if state is None else state == "up", _word(state)),
+                number(backend.get("flows")),
+            )
+            name = front = ring = ""
+    return table
