@@ -1,0 +1,140 @@
+"""The services and which of their backends are in use, as the packet engine takes them.
+
+Pure: no socket, clock or log. Every change of a service's membership makes a new *publication*: the whole
+table with the next ring generation. A service whose backends are all down has an explicit empty table, so
+that its packets are dropped by name and never sent to a backend known to be dead.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from hasyncd.config import Backend, Service
+
+_PROTOCOLS: Final = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_GENERATION_MAX: Final = 0xFFFF_FFFF
+
+
+class Declaration(NamedTuple):
+    """The arguments of the engine's `set_service`."""
+
+    service: int
+    """Its place in the configuration."""
+    vip: int
+    port: int
+    protocol: int
+    allow: list[tuple[int, int]]
+
+
+class Publication(NamedTuple):
+    """The arguments of the engine's `publish_ring`; backends as (server_id, address, port, weight)."""
+
+    service: int
+    backends: list[tuple[int, int, int, int]]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendView:
+    """A backend as `status` shows it."""
+
+    id: int
+    address: str
+    weight: int
+    state: str
+    """`up` or `down`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """A service as `status` shows it."""
+
+    index: int
+    name: str
+    vip: str
+    algorithm: str
+    ring_generation: int
+    backends: tuple[BackendView, ...]
+
+
+class Services:
+    """All services, by their place in the configuration. A backend is up until its checks say otherwise."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._services = tuple(services)
+        self._generations = [1] * len(services)
+        self._down: list[set[int]] = [set() for _ in services]
+
+    def declarations(self) -> list[Declaration]:
+        """What to declare once at the start, in order."""
+        return [
+            Declaration(
+                service=index,
+                vip=int(service.vip.address),
+                port=service.vip.port,
+                protocol=_PROTOCOLS[service.protocol],
+                allow=[(int(network.network_address), network.prefixlen) for network in service.allow],
+            )
+            for index, service in enumerate(self._services)
+        ]
+
+    def publication(self, index: int) -> Publication:
+        """The table of a service as it is now."""
+        backends = [_row(backend) for backend in self._live(index)]
+        return Publication(index, backends, self._generations[index])
+
+    def set_backend_up(self, index: int, backend_id: int, up: bool) -> Publication | None:
+        """Notes a backend's health; the table to publish, or None when nothing changed.
+
+        Raises KeyError for a backend that the service does not have.
+        """
+        if all(backend.id != backend_id for backend in self._services[index].backends):
+            raise KeyError(f"service {self._services[index].name} has no backend {backend_id}")
+        down = self._down[index]
+        if up != (backend_id in down):
+            return None
+        if up:
+            down.discard(backend_id)
+        else:
+            down.add(backend_id)
+        assert self._generations[index] < _GENERATION_MAX, "the ring generation is a u32"
+        self._generations[index] += 1
+        return self.publication(index)
+
+    def ring_generations(self) -> tuple[int, ...]:
+        """One a service in order of configuration, as heartbeats carry them."""
+        return tuple(self._generations)
+
+    def views(self) -> list[ServiceView]:
+        """All services for `status`."""
+        return [
+            ServiceView(
+                index=index,
+                name=service.name,
+                vip=str(service.vip),
+                algorithm=service.algorithm,
+                ring_generation=self._generations[index],
+                backends=tuple(
+                    BackendView(
+                        id=backend.id,
+                        address=str(backend.address),
+                        weight=backend.weight,
+                        state="down" if backend.id in self._down[index] else "up",
+                    )
+                    for backend in service.backends
+                ),
+            )
+            for index, service in enumerate(self._services)
+        ]
+
+    def _live(self, index: int) -> Iterator[Backend]:
+        down = self._down[index]
+        return (backend for backend in self._services[index].backends if backend.id not in down)
+
+
+def _row(backend: Backend) -> tuple[int, int, int, int]:
+    return backend.id, int(backend.address.address), backend.address.port, backend.weight
