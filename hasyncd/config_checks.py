@@ -41,7 +41,7 @@ class Parts:
         if self.peer is None:
             return
         if self.peer.listen.address == self.peer.address.address:
-            yield "peer.address", f"{self.peer.address} is this node's own address (peer.listen)"
+            yield "peer.address", f"{self.peer.address.address} is this node's own address (peer.listen)"
         least = 3 * self.peer.heartbeat_ms
         if self.peer.dead_after_ms < least:
             yield (
