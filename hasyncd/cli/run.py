@@ -15,11 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hasyncd.config import ConfigError, load
-    from hasyncd.runtime import daemon
 
     try:
         settings = load(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    from hasyncd.runtime import daemon  # the extension and all: only for a file that is worth it
+
     return daemon.main(settings)

@@ -1,0 +1,399 @@
+"""hasyncd.cli: what an operator types, what comes back, and with which exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hasyncd import __version__, cli
+from hasyncd.cli import client
+from hasyncd.runtime.control_server import Conclusion, ControlServer
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "deploy" / "hasyncd.example.toml"
+
+STATUS: dict[str, Any] = {
+    "node": "gw-a",
+    "role": "primary",
+    "generation": 7,
+    "engine": "packet",
+    "version": __version__,
+    "peer": {
+        "state": "connected",
+        "last_heard_ms": 12,
+        "paths": [{"name": "sync", "up": True, "last_heard_ms": 12}],
+    },
+    "sync": {
+        "commit": "ack",
+        "state": "ready",
+        "lag_flows": 0,
+        "lag_ms": 0,
+        "at_risk_flows": 0,
+        "at_risk_oldest_ms": None,
+        "fail_open_released": 0,
+        "digest_match": True,
+        "full_syncs": 1,
+    },
+    "flows": {"total": 1500, "tcp": 1000, "udp": 500, "icmp": 0, "other": 0},
+    "vips": [
+        {"address": "10.0.1.1/24", "interface": "inside", "owned": True, "verified": True},
+        {"address": "203.0.113.5/24", "interface": "outside", "owned": True, "verified": False},
+    ],
+    "services": [
+        {
+            "name": "web",
+            "vip": "203.0.113.5:80",
+            "algorithm": "consistent-hash",
+            "ring_generation": 3,
+            "backends": [
+                {"id": 1, "address": "10.0.1.21:8080", "weight": 1, "state": "up", "flows": 260},
+                {"id": 2, "address": "10.0.1.22:8080", "weight": 1, "state": "down", "flows": None},
+            ],
+        }
+    ],
+}
+
+FLOWS: list[dict[str, Any]] = [
+    {
+        "proto": "tcp",
+        "src": "203.0.113.100",
+        "sport": 40000,
+        "dst": "203.0.113.5",
+        "dport": 80,
+        "reply_src": "10.0.1.21",
+        "reply_sport": 8080,
+        "reply_dst": "203.0.113.100",
+        "reply_dport": 40000,
+        "state": "ESTABLISHED",
+        "timeout_s": 7440,
+        "service": "web",
+        "backend": 1,
+        "rule": None,
+        "at_risk": False,
+    },
+    {
+        "proto": "udp",
+        "src": "10.0.1.7",
+        "sport": 51515,
+        "dst": "8.8.8.8",
+        "dport": 53,
+        "reply_src": "8.8.8.8",
+        "reply_sport": 53,
+        "reply_dst": "203.0.113.5",
+        "reply_dport": 40004,
+        "state": None,
+        "timeout_s": 29,
+        "service": None,
+        "backend": None,
+        "rule": 0,
+        "at_risk": True,
+    },
+]
+
+
+class Daemon:
+    """A control socket that answers as a daemon does, from a thread with a loop of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.status = json.loads(json.dumps(STATUS))
+        self.requests: list[dict[str, Any]] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        verbs = ("status", "flows", "events", "switchover", "resync")
+        self._server = ControlServer(path, {verb: getattr(self, f"_{verb}") for verb in verbs})
+        self._run(self._server.start())
+
+    def close(self) -> None:
+        self._run(self._server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    async def _status(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield self.status
+
+    async def _flows(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        for flow in FLOWS:
+            yield flow
+
+    async def _events(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield {
+            "time": "2026-01-02T03:04:05Z",
+            "event": "role",
+            "role": "primary",
+            "reason": "peer silent",
+            "x": None,
+        }
+        raise Conclusion("the daemon stops", 0)
+
+    async def _switchover(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.requests.append(request)
+        if not request["force"]:
+            raise Conclusion("refused: the peer is not ready")
+        raise Conclusion("handed over to gw-b", 0)
+        yield {}
+
+    async def _resync(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.requests.append(request)
+        for nothing in ():
+            yield nothing
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(client, "RUN_DIRECTORY", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def daemon(run_directory: Path) -> Iterator[Daemon]:
+    daemon = Daemon(run_directory / "gw-a.sock")
+    yield daemon
+    daemon.close()
+
+
+Output = pytest.CaptureFixture[str]
+
+
+def test_check_of_a_good_file_says_what_is_in_it(capsys: Output) -> None:
+    assert cli.main(["check", str(EXAMPLE)]) == 0
+    assert (
+        capsys.readouterr().out == f"{EXAMPLE}: good: node gw-a, 2 VIPs, 1 NAT rule, 1 service, 2 backends\n"
+    )
+
+
+@pytest.mark.parametrize("verb", [["check"], ["run", "-c"]])
+def test_a_bad_file_gives_every_error_on_stderr_and_2(
+    verb: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text(EXAMPLE.read_text().replace('"1024-65535"', '"9-1"').replace('"ack"', '"no"'))
+    assert cli.main([*verb, str(bad)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        f"{bad}: sync.commit: must be 'ack' or 'emit', not 'no'\n"
+        f"{bad}: nat[0].ports: the range 9-1 is reversed; write 1-9\n"
+    )
+
+
+def test_status_json_is_the_daemons_object(daemon: Daemon, capsys: Output) -> None:
+    assert cli.main(["status", "--node", "gw-a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == STATUS
+
+
+def test_status_for_people_is_plain_when_piped(daemon: Daemon, capsys: Output) -> None:
+    assert cli.main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    lines = [re.sub(r"\s+", " ", line).strip() for line in out.splitlines()]
+    assert lines[0] == f"gw-a ✔ primary generation 7 engine packet version {__version__}"
+    assert lines[1] == "✔ if this node died now, 0 flows would be lost"
+    assert "peer ✔ connected heard 12 ms ago sync up" in lines
+    assert "sync ✔ ready commit ack lag 0 flows, 0 ms full syncs 1" in lines
+    assert "tables ✔ alike" in lines
+    assert "flows 1,500 (tcp 1,000, udp 500, icmp 0, other 0)" in lines
+    assert "10.0.1.1/24 inside ✔ yes" in lines
+    assert "203.0.113.5/24 outside ! yes, no traffic seen yet" in lines
+    assert "web 203.0.113.5:80 3 1 10.0.1.21:8080 1 ✔ up 260" in lines
+    assert "2 10.0.1.22:8080 1 ! down –" in lines
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    status = json.loads(json.dumps(STATUS))
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        (status[section] if section else status)[name] = value
+    return dict(status)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sync.at_risk_flows": 3}, "! if this node died now, 3 flows would be lost"),
+        (
+            {"sync.state": "syncing"},
+            "! if this node died now, its 1,500 flows would be lost: no backup in step",
+        ),
+        ({"role": "backup"}, "✔ could take over now, with 1,500 flows"),
+        (
+            {"role": "backup", "sync.state": "syncing"},
+            "! could not take over without loss: the copy is not complete",
+        ),
+        ({"role": "fault"}, "! forwards nothing in this role"),
+        (
+            {"role": "init", "peer": None, "sync": None, "flows": None, "vips": None, "services": None},
+            "! forwards",
+        ),
+    ],
+)
+def test_the_second_line_says_what_would_be_lost(
+    daemon: Daemon, capsys: Output, changes: dict[str, Any], sentence: str
+) -> None:
+    daemon.status = changed(changes)
+    assert cli.main(["status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({}, ""),
+        ({"role": "backup", "sync.digest_match": None}, ""),
+        ({"role": "fault"}, "the role is fault"),
+        ({"peer.state": "lost"}, "the peer is lost"),
+        ({"sync.state": "syncing"}, "the sync state is syncing"),
+        ({"sync.digest_match": False}, "the two tables differ"),
+    ],
+)
+def test_status_check_is_1_unless_the_pair_is_whole(
+    daemon: Daemon, capsys: Output, changes: dict[str, Any], complaint: str
+) -> None:
+    daemon.status = changed(changes)
+    assert cli.main(["status", "--check", "--json"]) == (1 if complaint else 0)
+    assert capsys.readouterr().err == (f"not healthy: {complaint}\n" if complaint else "")
+
+
+def test_status_watch_goes_on_until_interrupted_and_through_a_dead_daemon(daemon: Daemon) -> None:
+    command = [sys.executable, "-m", "hasyncd", "status", "--watch", "--json", "--socket", str(daemon.path)]
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert json.loads(watch.stdout.readline())["node"] == "gw-a"
+        daemon.path.rename(daemon.path.with_suffix(".away"))
+        assert "no daemon at" in watch.stderr.readline()
+        daemon.path.with_suffix(".away").rename(daemon.path)
+        assert json.loads(watch.stdout.readline())["node"] == "gw-a"
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(20) == 0
+    finally:
+        watch.kill()
+        watch.communicate()
+
+
+def test_flows_are_listed_as_conntrack_users_expect(daemon: Daemon, capsys: Output) -> None:
+    assert cli.main(["flows"]) == 0
+    assert capsys.readouterr().out == (
+        "tcp      6 7440 ESTABLISHED src=203.0.113.100 dst=203.0.113.5 sport=40000 dport=80 "
+        "src=10.0.1.21 dst=203.0.113.100 sport=8080 dport=40000 service=web backend=1\n"
+        "udp      17 29 src=10.0.1.7 dst=8.8.8.8 sport=51515 dport=53 "
+        "src=8.8.8.8 dst=203.0.113.5 sport=53 dport=40004 rule=0 [AT-RISK]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("filters", "protocols"),
+    [
+        ([], ["tcp", "udp"]),
+        (["--proto", "udp"], ["udp"]),
+        (["--src", "10.0.1.0/24"], ["udp"]),
+        (["--dst", "203.0.113.5"], ["tcp"]),
+        (["--sport", "51515"], ["udp"]),
+        (["--dport", "80"], ["tcp"]),
+        (["--state", "established"], ["tcp"]),
+        (["--service", "web", "--backend", "1"], ["tcp"]),
+        (["--service", "web", "--backend", "2"], []),
+        (["--at-risk"], ["udp"]),
+    ],
+)
+def test_flows_json_and_filters(
+    daemon: Daemon, capsys: Output, filters: list[str], protocols: list[str]
+) -> None:
+    assert cli.main(["flows", "--json", *filters]) == 0
+    flows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert flows == [flow for flow in FLOWS if flow["proto"] in protocols]
+    assert cli.main(["flows", "--count", *filters]) == 0
+    assert capsys.readouterr().out == f"{len(protocols)}\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(daemon: Daemon) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "hasyncd", "flows", "--socket", str(daemon.path)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_events_are_followed_until_the_daemon_ends_them(daemon: Daemon, capsys: Output) -> None:
+    assert cli.main(["events"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.split() == ["2026-01-02T03:04:05Z", "role", "role=primary", 'reason="peer', 'silent"']
+    assert printed.err == "the daemon stops\n"
+
+
+def test_switchover_says_what_the_daemon_said(daemon: Daemon, capsys: Output) -> None:
+    assert cli.main(["switchover", "--node", "gw-a"]) == 1
+    assert capsys.readouterr() == ("", "refused: the peer is not ready\n")
+    assert cli.main(["switchover", "--force"]) == 0
+    assert capsys.readouterr() == ("handed over to gw-b\n", "")
+    assert [request["force"] for request in daemon.requests] == [False, True]
+
+
+def test_resync_asks_for_a_full_one(daemon: Daemon) -> None:
+    assert cli.main(["resync", "--full"]) == 0
+    assert daemon.requests == [{"verb": "resync", "full": True}]
+
+
+@pytest.mark.parametrize("verb", ["status", "flows", "events", "switchover", "resync"])
+def test_without_a_daemon_the_exit_code_is_3(verb: str, run_directory: Path, capsys: Output) -> None:
+    assert cli.main([verb]) == 3
+    assert capsys.readouterr().err.startswith("hasyncd: no daemon runs on this machine")
+    assert cli.main([verb, "--node", "gw-a"]) == 3
+    assert capsys.readouterr().err.startswith(f"hasyncd: no daemon at {run_directory}/gw-a.sock: ")
+    assert cli.main([verb, "--socket", str(run_directory / "x")]) == 3
+
+
+def test_with_several_daemons_one_must_be_named(daemon: Daemon, run_directory: Path, capsys: Output) -> None:
+    (run_directory / "gw-b.sock").touch()
+    assert cli.main(["status"]) == 2
+    assert capsys.readouterr().err == "hasyncd: several daemons run here; name one: --node gw-a, gw-b\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["reboot"],
+        ["status", "--node", "a", "--socket", "/b"],
+        ["status", "more"],
+        ["flows", "--src", "x"],
+        ["run"],
+    ],
+)
+def test_bad_usage_is_2(words: list[str], capsys: Output) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(words)
+    assert exit_.value.code == 2
+    assert "usage: hasyncd" in capsys.readouterr().err
+
+
+def test_a_nodes_name_cannot_leave_the_directory(run_directory: Path) -> None:
+    assert cli.main(["status", "--node", "../x"]) == 2
+
+
+def test_version_and_help_name_every_verb(capsys: Output) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"hasyncd {__version__}\n"
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^\s+{verb}\s", out, re.MULTILINE) for verb in cli.VERBS)
