@@ -58,9 +58,10 @@ Network = Annotated[IPv4Network, BeforeValidator(read_network), _As]
 Socket = Annotated[Endpoint, BeforeValidator(read_endpoint), _As]
 Name = Annotated[str, BeforeValidator(read_name)]
 Item = TypeVar("Item")
-# TOML has arrays where settings have tuples; their elements stay strict.
-Several = Annotated[tuple[Item, ...], Field(strict=False)]
-Some = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]
+# TOML has arrays where settings have tuples; their elements stay strict. The limits, here and below, are
+# those of hasyncd/native/core/limits.h.
+Several = Annotated[tuple[Item, ...], Field(strict=False, max_length=64)]
+Some = Annotated[tuple[Item, ...], Field(strict=False, min_length=1, max_length=64)]
 
 
 # --- the sections -----------------------------------------------------------------------------------------
@@ -75,7 +76,7 @@ class Node(_Section):
     priority: int = Field(100, ge=0, le=65535)
     state_dir: Annotated[Path, BeforeValidator(read_absolute_path)] = Path("/var/lib/hasyncd")
     engine: Annotated[Literal["auto", "packet"], BeforeValidator(read_engine)] = "auto"
-    capacity: int = Field(1 << 20, ge=1024, le=1 << 24)
+    capacity: int = Field(1 << 20, ge=1024, le=8 << 20)
     """Flows; fixed for the life of the process."""
     nice: int = Field(-10, ge=-20, le=19)
 
@@ -121,7 +122,7 @@ class NatRule(_Section):
 class Backend(_Section):
     id: int = Field(ge=1, le=0xFFFF_FFFF)
     address: Socket
-    weight: int = Field(1, ge=1, le=1000)
+    weight: int = Field(1, ge=1, le=256)
 
 
 class Health(_Section):
@@ -137,7 +138,7 @@ class Service(_Section):
     protocol: Literal["tcp", "udp"]
     algorithm: Literal["consistent-hash"] = "consistent-hash"
     allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
-    backends: Some[Backend]
+    backends: Annotated[tuple[Backend, ...], Field(strict=False, min_length=1, max_length=1024)]
     health: Health | None = None
 
 
@@ -154,7 +155,7 @@ class Settings(_Section):
     peer: Peer
     sync: Sync = Sync()
     nat: Several[NatRule] = ()
-    service: Several[Service] = ()
+    service: Annotated[tuple[Service, ...], Field(strict=False, max_length=256)] = ()
     control: Control
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
@@ -312,6 +313,8 @@ def _describe(detail: dict[str, Any]) -> tuple[str, str]:
             message = f"must be at most {context['le']}, not {show(value)}"
         case "too_short":
             message = "must not be empty"
+        case "too_long":
+            message = f"must not have more than {context['max_length']} elements"
         case "tuple_type":
             tables = place in (("vip",), ("nat",), ("service",))
             wanted = f"an array of tables ([[{key}]])" if tables else "an array"

@@ -153,6 +153,12 @@ def test_one_front_may_serve_two_protocols(tmp_path: Path) -> None:
     assert [service.protocol for service in load(path).service] == ["tcp", "udp"]
 
 
+def test_arrays_have_the_limits_of_the_data_path(tmp_path: Path) -> None:
+    many = ", ".join(f'"10.1.{n}.0/24"' for n in range(65))
+    found = errors_of(tmp_path, changed('source = ["10.0.1.0/24"]', f"source = [{many}]"))
+    assert found == ["nat[0].source: must not have more than 64 elements"]
+
+
 def test_two_services_of_one_name_are_an_error(tmp_path: Path) -> None:
     found = errors_of(tmp_path, GOOD + SERVICE.replace('"other"', '"web"'))
     assert found == ["service[1].name: 'web' is service[0] already"]
