@@ -1,0 +1,124 @@
+"""The C extension: a gateway's data path.
+
+Addresses are IPv4 addresses as ints in host order, ports are ints, moments are nanoseconds of
+CLOCK_BOOTTIME, sides are INSIDE (0) and OUTSIDE (1). Nothing here is called per packet or per flow:
+`poll`, `drain`, `install`, `acknowledge` move batches. Not thread-safe: one thread calls it.
+"""
+
+from collections.abc import Buffer, Sequence
+from typing import Final
+
+INSIDE: Final = 0
+OUTSIDE: Final = 1
+
+class Engine:
+    """One flow table, its rules, its delta log and, once opened, two packet sockets."""
+
+    def __init__(
+        self, *, capacity: int, seed: bytes, log_records: int = 262_144,
+        held_packets: int = 4096, held_bytes: int = 8_388_608,
+    ) -> None:
+        """`capacity` flows, fixed for life; `seed` is 16 bytes."""
+
+    # --- the machine ------------------------------------------------------------------------
+    def open(self, side: int, ifindex: int, mac: bytes, mtu: int) -> int:
+        """Opens and binds the AF_PACKET socket of a side and returns its file descriptor (owned by
+        the engine). Raises OSError."""
+    def attach(self, side: int, mac: bytes, mtu: int) -> None:
+        """Describes a side without a socket: for `inject`."""
+    def close(self) -> None: ...
+    def set_routes(self, routes: Sequence[tuple[int, int, int, int]]) -> None:
+        """Replaces the route mirror: (prefix, prefix_length, side, gateway), gateway 0 = on link."""
+    def set_neighbours(self, neighbours: Sequence[tuple[int, int, bytes]]) -> None:
+        """Adds or changes neighbours: (side, address, mac); an empty mac forgets one. Packets that
+        waited for it leave."""
+    def wanted_neighbours(self) -> list[tuple[int, int]]:
+        """(side, address) that packets or installed flows need and the mirror lacks; each is named
+        once a second at most."""
+    def used_neighbours(self) -> list[tuple[int, int]]:
+        """(side, address) used since the last call: worth keeping fresh in the kernel."""
+
+    # --- the rules --------------------------------------------------------------------------
+    def set_vips(self, vips: Sequence[tuple[int, int]]) -> None:
+        """(side, address): answered by ARP and ICMP echo while the lease lasts."""
+    def set_nat_rules(
+        self,
+        rules: Sequence[tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]], Sequence[int], int, int]],
+    ) -> None:
+        """Replaces the NAT rules, first match wins: (sources, destinations, publics, port_first,
+        port_last); sources and destinations are (prefix, prefix_length), no destinations = any."""
+    def set_service(
+        self, index: int, vip: int, port: int, protocol: int, allow: Sequence[tuple[int, int]],
+    ) -> None:
+        """Declares service `index` (0, 1, 2 … in order of configuration), as yet without a table."""
+    def publish_ring(
+        self, index: int, backends: Sequence[tuple[int, int, int, int]], generation: int, vnodes: int = 160,
+    ) -> None:
+        """Builds and publishes the ring of a service: (server_id, address, port, weight)."""
+    def ring(self, index: int) -> list[tuple[int, int, int, int]]:
+        """The published ring: (point, server_id, weight, generation), sorted."""
+
+    # --- the lease --------------------------------------------------------------------------
+    def set_lease(self, until_ns: int) -> None:
+        """Forwards and answers only while CLOCK_BOOTTIME < until_ns; 0 disarms."""
+    def arm(self, now_ns: int) -> None:
+        """This node creates and ages flows from now on: ageing resumes with its grace, imported TCP
+        flows are judged liberally."""
+    def disarm(self) -> None:
+        """Lease 0, held packets dropped, ageing stopped: the table is the peer's to write."""
+    def announce(self) -> int:
+        """Sends gratuitous ARP, request and reply form, for every VIP (the lease permitting); frames sent."""
+
+    # --- packets ----------------------------------------------------------------------------
+    def poll(self, budget: int = 256) -> int:
+        """Receives, judges and sends up to `budget` packets; the number received."""
+    def tick(self, now_ns: int) -> int:
+        """Bounded housekeeping: ageing, commit timeouts, waiting packets. Flows aged out. Call every 10 ms."""
+    def inject(self, side: int, frame: Buffer, now_ns: int) -> None:
+        """Judges one Ethernet frame as if received on `side` (sides made by `attach`)."""
+    def take_sent(self) -> list[tuple[int, bytes]]:
+        """Frames that sides made by `attach` would have sent: (side, frame)."""
+
+    # --- the delta log (primary) ---------------------------------------------------------------
+    def set_commit(self, mode: str, timeout_ns: int, fail_open: bool) -> None:
+        """`none` (nothing is held; held packets leave), `emit` or `ack` (proto/sync.md §6)."""
+    def drain(self, bytes_max: int = 65_536) -> tuple[int, int, bytes]:
+        """The next unsent records: (first sequence, count, records); count 0 when there are none.
+        They count as sent at once; `rewind` takes that back."""
+    def emitted(self, sequence: int) -> int:
+        """write(2) has accepted everything up to `sequence`: under `emit` releases what waited; packets released."""
+    def acknowledge(self, sequence: int) -> int:
+        """The peer has installed everything up to `sequence`: packets released."""
+    def rewind(self, sequence: int) -> bool:
+        """Continue sending at `sequence`; False when the log no longer holds it."""
+    def log_state(self) -> tuple[int, int, int, bool]:
+        """(oldest sequence held, next to send, next to be written, overrun since start_log or rewind)."""
+    def start_log(self) -> int:
+        """Forgets what is unsent; sending goes on with the record written next, whose sequence is returned."""
+    def append_snapshot(self, records_max: int, restart: bool = False) -> tuple[int, bool]:
+        """Moves the full-sync cursor: appends ADDs for up to `records_max` live flows; (appended, finished)."""
+    def count_at_risk(self) -> tuple[int, int]:
+        """(flows whose ADD or state change is not acknowledged, age of the oldest in ns)."""
+
+    # --- the mirror (backup) -------------------------------------------------------------------
+    def reset(self, seed: bytes) -> None:
+        """Empties the table and takes a new seed."""
+    def begin_sync(self) -> None:
+        """Full sync begins: flows not installed from now on are swept by `end_sync`."""
+    def end_sync(self) -> int:
+        """Sweeps; flows removed."""
+    def install(self, records: Buffer, now_ns: int) -> tuple[int, str | None]:
+        """Applies packed records in order: (installed, rejection of the first that could not be)."""
+    def digest(self) -> tuple[int, int]:
+        """(flows held, digest): proto/sync.md §8."""
+
+    # --- looking ------------------------------------------------------------------------------
+    def counters(self) -> dict[str, int]:
+        """Every counter by name, those of drops by reason among them (`drop_…`)."""
+    def flow_counts(self) -> tuple[int, int, int, int]:
+        """(total, tcp, udp, icmp)."""
+    def backend_flow_counts(self, index: int) -> dict[int, int]:
+        """server_id -> live flows of a service."""
+    def list_flows(self, cursor: int, count: int, now_ns: int) -> tuple[int, list[tuple[object, ...]]]:
+        """Up to `count` flows from a cursor (0 first; -1 returned at the end): (proto, src, sport, dst, dport,
+        reply_src, reply_sport, reply_dst, reply_dport, state, timeout_s, service index or -1, server_id, nat rule index or -1, at_risk)."""

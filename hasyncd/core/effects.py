@@ -1,0 +1,169 @@
+"""What the core may tell the shell to do. The shell performs a list of effects in order.
+
+Effects are imperatives; each is one frozen dataclass. If `WriteGeneration` fails, the shell drops the
+rest of its list and calls `Node.receive_fault` (proto/pair.md §4 step 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hasyncd.core.types import Certificate, Role
+
+
+@dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Send `payload` to the peer's heartbeat address."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectStream:
+    """Open the delta stream to the peer; answer with `receive_stream_opened` or `receive_stream_closed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStream:
+    """Queue one whole frame (length prefix included) on the stream, ahead of any later delta."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    """Close the stream, whichever side opened it. `flush`: first write out what is queued."""
+
+    reason: str
+    flush: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePeerPort:
+    """Try to connect to the peer's port; answer with `receive_port_refused` if it was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetTable:
+    """Empty the flow table and take this seed."""
+
+    seed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BeginSync:
+    """The table's flows are suspect until written again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndSync:
+    """Sweep what was not written since `BeginSync`; answer with `receive_sync_swept(flow_count, digest)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstallRecords:
+    """Apply records `first` … ; answer with `receive_installed`."""
+
+    first: int
+    count: int
+    records: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrom:
+    """Deltas may flow: continue the log at `sequence`."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartSnapshot:
+    """Begin a full sync: start the log afresh and the cursor at the first slot.
+
+    The sequence to come was named in SYNC_BEGIN, so the shell performs both without a record between.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class StopDeltas:
+    """Nothing more is put on the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlushLog:
+    """Drain the whole log onto the stream now, then call `receive_log_flushed(head_sequence)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """The peer has installed everything up to `sequence` of our log."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetCommit:
+    """Hold new flows for the peer (`True`: the configured mode) or not at all."""
+
+    hold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WriteGeneration:
+    """Make this generation durable before anything after it in the list."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Forward and answer until `lease_until_ns`; ageing resumes."""
+
+    lease_until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease:
+    lease_until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """Stop forwarding and answering now."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceVips:
+    """Send gratuitous ARP, both forms, for every VIP."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRole:
+    """One line for the log: the role changed, and why."""
+
+    previous: Role
+    role: Role
+    generation: int
+    reason: str
+    certificate: Certificate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEvent:
+    """Something an operator wants to know that is no role change."""
+
+    name: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The hand-over that SIGTERM asked for is done: the process may end."""
+
+
+Effect = (
+    SendDatagram | ConnectStream | WriteStream | CloseStream | ProbePeerPort | ResetTable | BeginSync
+    | EndSync | InstallRecords | SendFrom | StartSnapshot | StopDeltas | FlushLog | Acknowledge
+    | SetCommit | WriteGeneration | Arm | RenewLease | Disarm | AnnounceVips | ReportRole
+    | ReportEvent | Stop
+)

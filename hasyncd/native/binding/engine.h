@@ -1,0 +1,66 @@
+/* hasyncd._native.Engine: a gateway with two packet sockets, as one Python object.
+ *
+ * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
+ * engine.c life and packets, engine_rules.c what may pass, engine_sync.c log and mirror, engine_view.c looking.
+ */
+#ifndef HS_BINDING_ENGINE_H
+#define HS_BINDING_ENGINE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "core/gateway.h"
+#include "io/packet_socket.h"
+
+struct engine {
+    PyObject_HEAD
+    struct hs_gateway *gateway;
+    struct hs_packet_io *io;
+    PyObject *sent[HS_SIDES]; /* lists of frames: sides made by `attach`; NULL: a socket's */
+    uint64_t calls;           /* of `poll`, for the count of calls a packet */
+};
+
+extern PyType_Spec hs_engine_spec;
+
+/* Sets a Python exception and returns -1 where `value` is no IPv4 address; network order otherwise. */
+int hs_parse_address(PyObject *value, uint32_t *address);
+/* A sequence of (prefix, prefix_length). */
+int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes);
+uint32_t hs_mask(long prefix_length);
+
+PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_ring(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_wanted_neighbours(PyObject *self, PyObject *unused);
+PyObject *hs_engine_used_neighbours(PyObject *self, PyObject *unused);
+
+PyObject *hs_engine_set_commit(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_drain(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_emitted(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_acknowledge(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_rewind(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_log_state(PyObject *self, PyObject *unused);
+PyObject *hs_engine_start_log(PyObject *self, PyObject *unused);
+PyObject *hs_engine_append_snapshot(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_count_at_risk(PyObject *self, PyObject *unused);
+PyObject *hs_engine_reset(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_begin_sync(PyObject *self, PyObject *unused);
+PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused);
+PyObject *hs_engine_install(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_digest(PyObject *self, PyObject *unused);
+
+PyObject *hs_engine_counters(PyObject *self, PyObject *unused);
+PyObject *hs_engine_flow_counts(PyObject *self, PyObject *unused);
+PyObject *hs_engine_backend_flow_counts(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_list_flows(PyObject *self, PyObject *arguments);
+
+static inline struct hs_gateway *gateway_of(PyObject *self)
+{
+    return ((struct engine *)self)->gateway;
+}
+
+#endif

@@ -1,0 +1,173 @@
+#include <string.h>
+
+#include "binding/engine.h"
+
+PyObject *hs_engine_set_commit(PyObject *self, PyObject *arguments)
+{
+    static const char *const modes[] = {"none", "emit", "ack"};
+    const char *mode;
+    unsigned long long timeout_ns;
+    int fail_open;
+
+    if (!PyArg_ParseTuple(arguments, "sKp", &mode, &timeout_ns, &fail_open))
+        return NULL;
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(mode, modes[i]) != 0)
+            continue;
+        hs_gateway_set_commit(gateway_of(self), (enum hs_commit)i, timeout_ns, fail_open,
+                              hs_boottime_ns());
+        Py_RETURN_NONE;
+    }
+    PyErr_SetString(PyExc_ValueError, "commit is none, emit or ack");
+    return NULL;
+}
+
+PyObject *hs_engine_drain(PyObject *self, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"bytes_max", NULL};
+    static uint8_t room[1 << 20];
+    struct hs_delta_log *log = &gateway_of(self)->log;
+    unsigned int bytes_max = 65536;
+    unsigned long long first = log->send_next;
+    uint32_t count, used;
+
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|I", names, &bytes_max))
+        return NULL;
+    used = hs_delta_log_drain(log, room, bytes_max < sizeof room ? bytes_max : sizeof room, &count);
+    return Py_BuildValue("KIy#", first, count, (const char *)room, (Py_ssize_t)used);
+}
+
+PyObject *hs_engine_emitted(PyObject *self, PyObject *arguments)
+{
+    struct hs_gateway *g = gateway_of(self);
+    unsigned long long sequence;
+
+    if (!PyArg_ParseTuple(arguments, "K", &sequence))
+        return NULL;
+    if (sequence > g->emitted)
+        g->emitted = sequence;
+    return PyLong_FromUnsignedLong(hs_gateway_release(g, hs_boottime_ns()));
+}
+
+PyObject *hs_engine_acknowledge(PyObject *self, PyObject *arguments)
+{
+    struct hs_gateway *g = gateway_of(self);
+    unsigned long long sequence;
+
+    if (!PyArg_ParseTuple(arguments, "K", &sequence))
+        return NULL;
+    hs_gateway_acknowledge(g, sequence);
+    return PyLong_FromUnsignedLong(hs_gateway_release(g, hs_boottime_ns()));
+}
+
+PyObject *hs_engine_rewind(PyObject *self, PyObject *arguments)
+{
+    unsigned long long sequence;
+
+    if (!PyArg_ParseTuple(arguments, "K", &sequence))
+        return NULL;
+    return PyBool_FromLong(hs_delta_log_rewind(&gateway_of(self)->log, sequence));
+}
+
+PyObject *hs_engine_log_state(PyObject *self, PyObject *unused)
+{
+    const struct hs_delta_log *log = &gateway_of(self)->log;
+
+    (void)unused;
+    return Py_BuildValue("KKKN", (unsigned long long)hs_delta_log_oldest(log),
+                         (unsigned long long)log->send_next, (unsigned long long)log->next,
+                         PyBool_FromLong(log->overrun));
+}
+
+PyObject *hs_engine_start_log(PyObject *self, PyObject *unused)
+{
+    struct hs_gateway *g = gateway_of(self);
+
+    (void)unused;
+    g->log.send_next = g->log.next;
+    g->log.acknowledged = g->log.next - 1;
+    g->log.overrun = false;
+    return PyLong_FromUnsignedLongLong(g->log.next);
+}
+
+PyObject *hs_engine_append_snapshot(PyObject *self, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"records_max", "restart", NULL};
+    struct hs_gateway *g = gateway_of(self);
+    unsigned int records_max;
+    int restart = 0;
+    uint32_t appended;
+    bool finished;
+
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "I|p", names, &records_max, &restart))
+        return NULL;
+    if (restart)
+        g->snapshot_slot = 0;
+    finished = hs_gateway_append_snapshot(g, records_max, hs_boottime_ns(), &appended);
+    return Py_BuildValue("IN", appended, PyBool_FromLong(finished));
+}
+
+PyObject *hs_engine_count_at_risk(PyObject *self, PyObject *unused)
+{
+    const struct hs_gateway *g = gateway_of(self);
+
+    (void)unused;
+    return Py_BuildValue("IK", g->at_risk,
+                         (unsigned long long)hs_gateway_oldest_risk_ns(g, hs_boottime_ns()));
+}
+
+PyObject *hs_engine_reset(PyObject *self, PyObject *arguments)
+{
+    struct hs_gateway *g = gateway_of(self);
+    const char *seed;
+    Py_ssize_t size;
+
+    if (!PyArg_ParseTuple(arguments, "y#", &seed, &size))
+        return NULL;
+    if (size != 16) {
+        PyErr_SetString(PyExc_ValueError, "a seed has 16 bytes");
+        return NULL;
+    }
+    hs_flow_table_reset(g->table, hs_seed_load((const uint8_t *)seed));
+    g->at_risk = 0;
+    for (uint32_t i = 0; i < g->rules.service_count; i++)
+        for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
+            g->rules.services[i].backends[k].flows = 0;
+    Py_RETURN_NONE;
+}
+
+PyObject *hs_engine_begin_sync(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    hs_gateway_begin_sync(gateway_of(self));
+    Py_RETURN_NONE;
+}
+
+PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(hs_gateway_end_sync(gateway_of(self)));
+}
+
+PyObject *hs_engine_install(PyObject *self, PyObject *arguments)
+{
+    enum hs_rejection rejection;
+    Py_buffer records;
+    unsigned long long now_ns;
+    uint32_t installed;
+
+    if (!PyArg_ParseTuple(arguments, "y*K", &records, &now_ns))
+        return NULL;
+    installed = hs_gateway_install(gateway_of(self), records.buf, (uint32_t)records.len, now_ns,
+                                   &rejection);
+    PyBuffer_Release(&records);
+    return Py_BuildValue("Iz", installed, rejection ? hs_rejection_name(rejection) : NULL);
+}
+
+PyObject *hs_engine_digest(PyObject *self, PyObject *unused)
+{
+    const struct hs_flow_table *table = gateway_of(self)->table;
+
+    (void)unused;
+    return Py_BuildValue("IK", table->count, (unsigned long long)table->digest);
+}

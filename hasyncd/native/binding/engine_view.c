@@ -1,0 +1,118 @@
+#include <arpa/inet.h>
+
+#include "binding/engine.h"
+
+static int set_count(PyObject *dict, const char *name, uint64_t value)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(value);
+    int failed = !number || PyDict_SetItemString(dict, name, number);
+
+    Py_XDECREF(number);
+    return failed;
+}
+
+PyObject *hs_engine_counters(PyObject *self, PyObject *unused)
+{
+    const struct engine *engine = (struct engine *)self;
+    const struct hs_gateway *g = engine->gateway;
+    PyObject *dict = PyDict_New();
+    int failed = !dict;
+
+    (void)unused;
+#define SET(name) failed = failed || set_count(dict, #name, g->counters.name);
+    HS_COUNTERS_LIST(SET)
+#undef SET
+    failed = failed || set_count(dict, "poll_calls", engine->calls) ||
+             set_count(dict, "half_open_flows", g->table->half_open) ||
+             set_count(dict, "held_packets_now", g->held.count);
+    for (int i = HS_ACCEPTED + 1; i < HS_REJECTIONS && !failed; i++) {
+        char name[64];
+
+        PyOS_snprintf(name, sizeof name, "rejected_%s", hs_rejection_name((enum hs_rejection)i));
+        failed = set_count(dict, name, g->rejections[i]);
+    }
+    if (failed)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+PyObject *hs_engine_flow_counts(PyObject *self, PyObject *unused)
+{
+    const struct hs_flow_table *t = gateway_of(self)->table;
+
+    (void)unused;
+    return Py_BuildValue("IIII", t->count, t->by_protocol[0], t->by_protocol[1], t->by_protocol[2]);
+}
+
+PyObject *hs_engine_backend_flow_counts(PyObject *self, PyObject *arguments)
+{
+    const struct hs_rules *rules = &gateway_of(self)->rules;
+    unsigned int index;
+    PyObject *dict;
+
+    if (!PyArg_ParseTuple(arguments, "I", &index))
+        return NULL;
+    if (index >= rules->service_count) {
+        PyErr_SetString(PyExc_IndexError, "no such service");
+        return NULL;
+    }
+    dict = PyDict_New();
+    for (uint32_t i = 0; dict && i < rules->services[index].backend_count; i++) {
+        const struct hs_backend *backend = &rules->services[index].backends[i];
+        PyObject *key = PyLong_FromUnsignedLong(backend->server_id);
+        PyObject *flows = PyLong_FromUnsignedLong(backend->flows);
+
+        if (!key || !flows || PyDict_SetItem(dict, key, flows))
+            Py_CLEAR(dict);
+        Py_XDECREF(key);
+        Py_XDECREF(flows);
+    }
+    return dict;
+}
+
+static PyObject *describe_flow(const struct hs_gateway *g, const struct hs_flow *flow,
+                               uint64_t now_ms)
+{
+    const struct hs_tuple *o = &flow->tuple[HS_ORIGINAL], *r = &flow->tuple[HS_REPLY];
+    bool balanced = flow->flags & HS_FLOW_DNAT && flow->rule >= 0;
+    uint32_t server_id =
+        balanced ? g->rules.services[flow->rule].backends[flow->backend].server_id : 0;
+    uint64_t left_ms = flow->expires_ms > now_ms ? flow->expires_ms - now_ms : 0;
+
+    return Py_BuildValue("iIiIiIiIiiIiIiN", o->proto, ntohl(o->src_addr), ntohs(o->src_port),
+                         ntohl(o->dst_addr), ntohs(o->dst_port), ntohl(r->src_addr),
+                         ntohs(r->src_port), ntohl(r->dst_addr), ntohs(r->dst_port), flow->state,
+                         (unsigned int)(left_ms / 1000), balanced ? flow->rule : -1, server_id,
+                         balanced || flow->flags & HS_FLOW_DNAT ? -1 : flow->rule,
+                         PyBool_FromLong(flow->flags & HS_FLOW_AT_RISK));
+}
+
+PyObject *hs_engine_list_flows(PyObject *self, PyObject *arguments)
+{
+    const struct hs_gateway *g = gateway_of(self);
+    const struct hs_flow_table *t = g->table;
+    unsigned int count;
+    unsigned long long now_ns;
+    long long slot;
+    PyObject *list;
+
+    if (!PyArg_ParseTuple(arguments, "LIK", &slot, &count, &now_ns))
+        return NULL;
+    list = PyList_New(0);
+    for (; list && slot >= 0 && slot < t->capacity && count; slot++) {
+        PyObject *described;
+
+        if (!(t->used[slot / 64] >> slot % 64)) {
+            slot |= 63; /* nothing more in this word */
+            continue;
+        }
+        if (!t->flows[slot].state)
+            continue;
+        described = describe_flow(g, &t->flows[slot], now_ns / 1000000);
+        if (!described || PyList_Append(list, described))
+            Py_CLEAR(list);
+        Py_XDECREF(described);
+        count--;
+    }
+    return list ? Py_BuildValue("LN", slot < t->capacity ? slot : -1, list) : NULL;
+}

@@ -1,0 +1,26 @@
+#include "binding/engine.h"
+
+static int module_exec(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &hs_engine_spec, NULL);
+    int failed = !type || PyModule_AddObjectRef(module, "Engine", type) ||
+                 PyModule_AddIntConstant(module, "INSIDE", HS_INSIDE) ||
+                 PyModule_AddIntConstant(module, "OUTSIDE", HS_OUTSIDE);
+
+    Py_XDECREF(type);
+    return failed ? -1 : 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "hasyncd._native",
+    .m_doc = "The data path of hasyncd; see hasyncd/_native.pyi.",
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

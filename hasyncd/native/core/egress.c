@@ -1,0 +1,176 @@
+#include "core/gateway.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+static void send_to(struct hs_gateway *g, const struct hs_neighbour *neighbour, int side,
+                    const struct hs_vnet *vnet, uint8_t *frame, uint32_t length)
+{
+    struct hs_ethernet *ethernet = (struct hs_ethernet *)frame;
+
+    memcpy(ethernet->dst, neighbour->mac, 6);
+    memcpy(ethernet->src, g->ports[side].mac, 6);
+    g->counters.sent_packets++;
+    g->counters.sent_bytes += length;
+    g->output.send(g->output.context, side, vnet, frame, length);
+}
+
+/* Sends now, or lets the packet wait for its neighbour. */
+static void send_or_wait(struct hs_gateway *g, const struct hs_queued *q, uint64_t now_ns)
+{
+    struct hs_neighbour *neighbour = hs_next_hops_resolve(&g->hops, q->side, q->next_hop);
+    struct hs_queued waiting = *q;
+
+    if (neighbour) {
+        send_to(g, neighbour, q->side, &q->vnet, q->frame, q->length);
+        return;
+    }
+    waiting.deadline_ns = now_ns + HS_UNRESOLVED_MS * 1000000ull;
+    if (!hs_packet_queue_push(&g->unresolved, &waiting))
+        g->counters.drop_unresolved++;
+}
+
+/* Packets wait for no delta up to this sequence. */
+static uint64_t committed(const struct hs_gateway *g)
+{
+    uint64_t sequence = g->commit == HS_COMMIT_ACK ? g->log.acknowledged : g->emitted;
+
+    return sequence > g->failed_open ? sequence : g->failed_open;
+}
+
+static bool is_uncommitted(const struct hs_gateway *g, const struct hs_flow *flow)
+{
+    return flow && g->commit != HS_COMMIT_NONE && flow->flags & HS_FLOW_UNCOMMITTED &&
+           flow->risk_sequence > committed(g);
+}
+
+/* What a GSO packet will be cut into, or the packet itself, must fit. */
+static bool fits(const struct hs_packet *p, uint32_t mtu)
+{
+    uint32_t headers = (uint32_t)(p->l4 - (uint8_t *)p->ip);
+
+    if (p->vnet && p->vnet->gso_type) {
+        headers += p->tuple.proto == HS_TCP ? (p->l4[12] >> 4) * 4u : 8;
+        return headers + p->vnet->gso_size <= mtu;
+    }
+    return ntohs(p->ip->total_length) <= mtu;
+}
+
+static const struct hs_route *choose_route(struct hs_gateway *g, int side, struct hs_packet *p)
+{
+    const struct hs_route *route = hs_next_hops_route(&g->hops, p->ip->dst_addr);
+
+    if (!route) {
+        g->counters.drop_no_route++;
+        return NULL;
+    }
+    if (route->side == side) {
+        g->counters.drop_same_side++; /* hairpin: RFC 4787 REQ-9 is not offered yet */
+        return NULL;
+    }
+    if (fits(p, g->ports[route->side].mtu))
+        return route;
+    if (p->ip->fragment & htons(0x4000))
+        hs_gateway_send_too_big(g, side, p, g->ports[route->side].mtu);
+    g->counters.drop_too_big++;
+    return NULL;
+}
+
+void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
+                        const struct hs_flow *flow, uint64_t now_ns)
+{
+    const struct hs_route *route = choose_route(g, side, p);
+    struct hs_queued packet;
+
+    if (!route)
+        return;
+    hs_packet_decrement_ttl(p);
+    packet = (struct hs_queued){
+        .frame = p->frame,
+        .length = hs_packet_frame_length(p),
+        .next_hop = route->gateway ? route->gateway : p->ip->dst_addr,
+        .side = route->side,
+    };
+    if (p->vnet)
+        packet.vnet = *p->vnet;
+    packet.vnet.flags &= (uint8_t)~HS_VNET_DATA_VALID; /* the kernel refuses it on transmit */
+    if (!is_uncommitted(g, flow)) {
+        send_or_wait(g, &packet, now_ns);
+        return;
+    }
+    packet.sequence = flow->risk_sequence;
+    packet.deadline_ns = now_ns + g->commit_timeout_ns;
+    g->counters.held_packets++;
+    if (hs_packet_queue_push(&g->held, &packet))
+        return;
+    if (!g->fail_open) {
+        g->counters.fail_closed_dropped++;
+        return;
+    }
+    g->counters.fail_open_released++;
+    send_or_wait(g, &packet, now_ns);
+}
+
+uint32_t hs_gateway_release(struct hs_gateway *g, uint64_t now_ns)
+{
+    uint32_t released = 0;
+    struct hs_queued *packet;
+
+    if (!hs_gateway_armed(g, now_ns))
+        return 0;
+    while ((packet = hs_packet_queue_front(&g->held)) &&
+           (g->commit == HS_COMMIT_NONE || packet->sequence <= committed(g))) {
+        send_or_wait(g, packet, now_ns);
+        hs_packet_queue_pop(&g->held);
+        released++;
+    }
+    return released;
+}
+
+void hs_gateway_expire_held(struct hs_gateway *g, uint64_t now_ns)
+{
+    struct hs_queued *packet;
+
+    while ((packet = hs_packet_queue_front(&g->held)) && packet->deadline_ns <= now_ns) {
+        if (!hs_gateway_armed(g, now_ns)) {
+            g->counters.drop_no_lease++;
+        } else if (g->fail_open) {
+            g->counters.fail_open_released++;
+            if (packet->sequence > g->failed_open)
+                g->failed_open = packet->sequence;
+            send_or_wait(g, packet, now_ns);
+        } else {
+            g->counters.fail_closed_dropped++;
+        }
+        hs_packet_queue_pop(&g->held);
+    }
+}
+
+void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns)
+{
+    for (uint32_t left = g->unresolved.count; left; left--) {
+        struct hs_queued packet = *hs_packet_queue_front(&g->unresolved);
+        struct hs_neighbour *neighbour =
+            hs_next_hops_resolve(&g->hops, packet.side, packet.next_hop);
+
+        hs_packet_queue_pop(&g->unresolved);
+        if (packet.deadline_ns <= now_ns || !hs_gateway_armed(g, now_ns))
+            g->counters.drop_unresolved++;
+        else if (neighbour)
+            send_to(g, neighbour, packet.side, &packet.vnet, packet.frame, packet.length);
+        else if (!hs_packet_queue_push(&g->unresolved, &packet))
+            g->counters.drop_unresolved++;
+    }
+}
+
+void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t timeout_ns,
+                           bool fail_open, uint64_t now_ns)
+{
+    /* What still waits when holding ends was not confirmed by anybody. */
+    if (commit == HS_COMMIT_NONE && g->commit != HS_COMMIT_NONE)
+        g->counters.fail_open_released += g->held.count;
+    g->commit = commit;
+    g->commit_timeout_ns = timeout_ns;
+    g->fail_open = fail_open;
+    hs_gateway_release(g, now_ns);
+}

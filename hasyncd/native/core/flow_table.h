@@ -1,0 +1,119 @@
+/* The flow table: a fixed array of slots, both tuples of each flow in one chained hash.
+ *
+ * Ownership: `hs_flow_table_create` allocates everything the table will ever need. Pointers to flows
+ * stay valid until the flow is removed. One thread. Time is an argument, in milliseconds of the
+ * caller's clock. A slot's index is the flow's handle on the wire (proto/sync.md §3.2).
+ *
+ *     struct hs_flow_table *table = hs_flow_table_create(1 << 20, seed);
+ *     struct hs_flow *flow = hs_flow_table_add(table, &original, &reply, now_ms, timeout_s);
+ *     struct hs_found found = hs_flow_table_find(table, &tuple);
+ *     hs_flow_table_remove(table, flow);
+ */
+#ifndef HS_FLOW_TABLE_H
+#define HS_FLOW_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/siphash.h"
+#include "core/tcp_state.h"
+#include "core/tuple.h"
+
+#define HS_NOTHING UINT32_MAX
+
+enum hs_flow_flags {
+    HS_FLOW_DNAT = 1 << 0,      /* a balanced flow; else source NAT */
+    HS_FLOW_BOTH_SEEN = 1 << 1, /* both directions were seen */
+    HS_FLOW_UDP = 1 << 2,
+    HS_FLOW_ICMP = 1 << 3,
+    HS_FLOW_ON_WIRE = 0x0f, /* the flags above travel and are digested; those below are ours alone */
+    HS_FLOW_LIBERAL_ORIGINAL = 1 << 4, /* imported, and this direction not yet seen here */
+    HS_FLOW_LIBERAL_REPLY = 1 << 5,
+    HS_FLOW_LIBERAL = 0x30,
+    HS_FLOW_UNCOMMITTED = 1 << 6, /* packets wait for its ADD (proto/sync.md §6) */
+    HS_FLOW_AT_RISK = 1 << 7,
+};
+
+/* UDP and ICMP states beside enum hs_tcp_state. */
+enum hs_simple_state { HS_UNREPLIED = 1, HS_REPLIED = 2 };
+
+struct hs_flow {
+    struct hs_tuple tuple[2]; /* by enum hs_direction */
+    uint32_t next[2];         /* chain links: nodes, slot * 2 + direction */
+    uint32_t wheel_next, wheel_previous;
+    uint64_t expires_ms;
+    uint64_t risk_sequence; /* of the last ADD or state change in the delta log */
+    uint64_t bytes[2];
+    uint32_t packets[2];
+    uint32_t told_s;     /* the expiry that the peer was last told, in seconds of our clock */
+    uint32_t sync_round; /* the full sync that wrote it last */
+    uint16_t version;    /* proto/sync.md §3.2; remembered while the slot is empty */
+    uint8_t state;       /* 0: the slot is empty */
+    uint8_t flags;
+    int16_t rule; /* service or NAT rule, -1 none */
+    uint16_t backend;    /* position in the service's list */
+    uint16_t wheel_slot; /* the second (modulo the wheel) whose list holds it */
+};
+
+_Static_assert(sizeof(struct hs_flow) <= 112, "with 16 bytes of hash a flow costs at most 128");
+
+struct hs_found {
+    struct hs_flow *flow; /* NULL: no such tuple */
+    enum hs_direction direction;
+};
+
+struct hs_flow_table {
+    struct hs_flow *flows;
+    uint32_t *heads;
+    uint64_t *used; /* a bit a slot */
+    uint32_t *wheel;
+    struct hs_seed seed;
+    uint64_t digest;
+    uint64_t wheel_second; /* the next second to be looked at */
+    uint32_t capacity, buckets, words, first_free_word;
+    uint32_t count, by_protocol[3]; /* TCP, UDP, ICMP */
+    uint32_t half_open;
+    uint32_t due; /* list of flows taken from the wheel, not yet looked at */
+    uint32_t sync_round;
+};
+
+struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed seed);
+void hs_flow_table_destroy(struct hs_flow_table *table);
+
+/* Empties the table and takes a new seed; slots keep their versions. */
+void hs_flow_table_reset(struct hs_flow_table *table, struct hs_seed seed);
+
+static inline uint32_t hs_flow_slot(const struct hs_flow_table *table, const struct hs_flow *flow)
+{
+    return (uint32_t)(flow - table->flows);
+}
+
+struct hs_found hs_flow_table_find(const struct hs_flow_table *table, const struct hs_tuple *tuple);
+
+/* Puts a flow into a free slot under a new version, or into the empty slot `slot` under `version`. NULL: the
+ * table is full. The caller made sure that neither tuple is in the table. */
+struct hs_flow *hs_flow_table_add(struct hs_flow_table *table, const struct hs_tuple tuple[2],
+                                  uint8_t state, uint8_t flags, uint64_t expires_ms);
+struct hs_flow *hs_flow_table_add_at(struct hs_flow_table *table, uint32_t slot, uint16_t version,
+                                     const struct hs_tuple tuple[2], uint8_t state, uint8_t flags,
+                                     uint64_t expires_ms);
+void hs_flow_table_remove(struct hs_flow_table *table, struct hs_flow *flow);
+
+/* Changes what the digest covers; counts half-open flows. */
+void hs_flow_set_state(struct hs_flow_table *table, struct hs_flow *flow, uint8_t state,
+                       uint8_t flags);
+
+/* A later expiry is free (the wheel finds out); an earlier one moves the flow in the wheel. */
+void hs_flow_set_expiry(struct hs_flow_table *table, struct hs_flow *flow, uint64_t expires_ms);
+
+/* The next flow that is due by `now_ms`, or NULL; at most `*budget` flows are looked at. */
+struct hs_flow *hs_flow_table_next_expired(struct hs_flow_table *table, uint64_t now_ms,
+                                           uint32_t *budget);
+
+uint32_t hs_flow_timeout_s(const struct hs_flow *flow);
+bool hs_flow_is_half_open(uint8_t state, uint8_t flags);
+
+/* One flow's share in the table's digest (proto/sync.md §8). */
+uint64_t hs_flow_digest(const struct hs_flow_table *table, const struct hs_flow *flow);
+
+#endif

@@ -1,0 +1,218 @@
+#include "core/gateway.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+
+enum { ETHERTYPE_ARP = 0x0806 };
+
+struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limits limits,
+                                     struct hs_output output)
+{
+    struct hs_gateway *g = calloc(1, sizeof *g);
+
+    if (!g)
+        return NULL;
+    g->output = output;
+    g->fail_open = true;
+    g->table = hs_flow_table_create(limits.capacity, seed);
+    if (!g->table || !hs_delta_log_init(&g->log, limits.log_records) ||
+        !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
+        !hs_packet_queue_init(&g->unresolved, 256, 1 << 20)) {
+        hs_gateway_destroy(g);
+        return NULL;
+    }
+    return g;
+}
+
+void hs_gateway_destroy(struct hs_gateway *g)
+{
+    if (!g)
+        return;
+    hs_flow_table_destroy(g->table);
+    hs_delta_log_free(&g->log);
+    hs_packet_queue_free(&g->held);
+    hs_packet_queue_free(&g->unresolved);
+    hs_rules_free(&g->rules);
+    free(g);
+}
+
+void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
+{
+    if (!g->active)
+        g->grace_until_ms = now_ns / 1000000 + HS_TAKEOVER_GRACE_S * 1000;
+    g->active = true;
+}
+
+void hs_gateway_disarm(struct hs_gateway *g)
+{
+    g->lease_until_ns = 0;
+    g->active = false;
+    g->counters.drop_hold_lost += g->held.count + g->unresolved.count;
+    hs_packet_queue_clear(&g->held);
+    hs_packet_queue_clear(&g->unresolved);
+}
+
+/* The state after a packet of the flow; false: it must not pass. */
+static bool track(struct hs_gateway *g, struct hs_flow *flow, enum hs_direction direction,
+                  const struct hs_packet *p, uint8_t *state, bool *ignore)
+{
+    enum hs_tcp_class class;
+    enum hs_tcp_state next;
+
+    *ignore = false;
+    if (p->tuple.proto == HS_ICMP && (p->icmp_type == HS_ECHO_REQUEST) != (direction == HS_ORIGINAL)) {
+        g->counters.drop_no_flow++;
+        return false;
+    }
+    if (p->tuple.proto != HS_TCP) {
+        *state = direction == HS_REPLY ? HS_REPLIED : flow->state;
+        return true;
+    }
+    class = hs_tcp_classify(p->tcp_flags);
+    next = flow->flags & HS_FLOW_LIBERAL ? hs_tcp_next_liberal(direction, class, flow->state)
+                                         : hs_tcp_next(direction, class, flow->state);
+    if (next == HS_TCP_INVALID) {
+        g->counters.drop_tcp_invalid++;
+        return false;
+    }
+    *ignore = next == HS_TCP_IGNORE;
+    *state = *ignore ? flow->state : (uint8_t)next;
+    return true;
+}
+
+/* The expiry moves with every packet; the peer hears of it now and then, of a state at once. */
+static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, uint64_t now_ns)
+{
+    uint32_t timeout_s = hs_flow_timeout_s(flow);
+    uint32_t step_s = timeout_s / 4 < HS_REFRESH_S_MAX ? timeout_s / 4 : HS_REFRESH_S_MAX;
+    uint64_t expires_ms = now_ns / 1000000 + (uint64_t)timeout_s * 1000;
+
+    hs_flow_set_expiry(g->table, flow, expires_ms);
+    if (!changed && (uint32_t)(expires_ms / 1000) - flow->told_s < step_s)
+        return;
+    flow->told_s = (uint32_t)(expires_ms / 1000);
+    hs_gateway_log_flow(g, flow, HS_UPDATE, changed, now_ns);
+    if (!changed)
+        hs_gateway_log_flow(g, flow, HS_COUNTERS, false, now_ns);
+}
+
+static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_found found,
+                        uint64_t now_ns)
+{
+    struct hs_flow *flow = found.flow;
+    uint8_t state, flags = flow->flags;
+    struct hs_tuple to;
+    bool ignore, changed;
+
+    if (!track(g, flow, found.direction, p, &state, &ignore))
+        return;
+    flags &= (uint8_t)~(found.direction == HS_REPLY ? HS_FLOW_LIBERAL_REPLY : HS_FLOW_LIBERAL_ORIGINAL);
+    if (found.direction == HS_REPLY && !ignore)
+        flags |= HS_FLOW_BOTH_SEEN;
+    changed = state != flow->state || (flags ^ flow->flags) & HS_FLOW_ON_WIRE;
+    if (changed)
+        hs_flow_set_state(g->table, flow, state, flags);
+    flow->flags = flags;
+    flow->packets[found.direction]++;
+    flow->bytes[found.direction] += ntohs(p->ip->total_length);
+    if (!ignore)
+        refresh(g, flow, changed, now_ns);
+    to = hs_tuple_invert(&flow->tuple[!found.direction]);
+    hs_packet_rewrite(p, &to);
+    hs_gateway_forward(g, side, p, flow, now_ns);
+}
+
+/* A SYN on a flow that is over starts a new one: backend and port are chosen anew (RFC 1122 4.2.2.13). */
+static bool reopens(const struct hs_found *found, const struct hs_packet *p)
+{
+    return found->direction == HS_ORIGINAL && p->tuple.proto == HS_TCP &&
+           hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN &&
+           (found->flow->state == HS_TCP_TIME_WAIT || found->flow->state == HS_TCP_CLOSE);
+}
+
+static void receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+{
+    struct hs_found found;
+    struct hs_tuple to;
+
+    if (p->tuple.proto == HS_ICMP && hs_gateway_answer_echo(g, side, p))
+        return;
+    if (p->ip->ttl <= 1) {
+        g->counters.drop_ttl++;
+        return;
+    }
+    found = hs_flow_table_find(g->table, &p->tuple);
+    if (found.flow && reopens(&found, p)) {
+        hs_gateway_delete(g, found.flow, HS_DEL_REPLACED, now_ns);
+        found.flow = NULL;
+    }
+    if (found.flow) {
+        receive_hit(g, side, p, found, now_ns);
+        return;
+    }
+    found.flow = hs_gateway_new_flow(g, side, p, now_ns);
+    if (!found.flow)
+        return;
+    found.flow->packets[HS_ORIGINAL] = 1;
+    found.flow->bytes[HS_ORIGINAL] = ntohs(p->ip->total_length);
+    to = hs_tuple_invert(&found.flow->tuple[HS_REPLY]);
+    hs_packet_rewrite(p, &to);
+    hs_gateway_forward(g, side, p, found.flow, now_ns);
+}
+
+void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
+                        uint32_t length, uint64_t now_ns)
+{
+    struct hs_packet packet;
+
+    g->counters.received_packets++;
+    g->counters.received_bytes += length;
+    if (!hs_gateway_armed(g, now_ns)) {
+        g->counters.drop_no_lease++;
+        return;
+    }
+    if (length >= sizeof(struct hs_ethernet) &&
+        ((struct hs_ethernet *)frame)->type == htons(ETHERTYPE_ARP)) {
+        hs_gateway_receive_arp(g, side, frame, length);
+        return;
+    }
+    switch (hs_packet_parse(&packet, vnet, frame, length)) {
+    case HS_PACKET_FLOW:
+        receive_flow(g, side, &packet, now_ns);
+        break;
+    case HS_PACKET_ICMP_ERROR:
+        hs_gateway_translate_error(g, side, &packet, now_ns);
+        break;
+    case HS_PACKET_FRAGMENT:
+        g->counters.drop_fragment++;
+        break;
+    case HS_PACKET_MALFORMED:
+        g->counters.drop_malformed++;
+        break;
+    case HS_PACKET_OTHER:
+        g->counters.drop_protocol++;
+        break;
+    }
+}
+
+uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
+{
+    uint32_t budget = HS_EXPIRE_BUDGET, aged_out = 0;
+    uint64_t now_ms = now_ns / 1000000;
+    struct hs_flow *flow;
+
+    hs_gateway_expire_held(g, now_ns);
+    hs_gateway_retry_unresolved(g, now_ns);
+    if (!g->active)
+        return 0; /* the primary owns ageing */
+    while ((flow = hs_flow_table_next_expired(g->table, now_ms, &budget))) {
+        if (now_ms < g->grace_until_ms) {
+            hs_flow_set_expiry(g->table, flow, g->grace_until_ms);
+            continue;
+        }
+        hs_gateway_delete(g, flow, HS_DEL_TIMED_OUT, now_ns);
+        g->counters.flows_aged_out++;
+        aged_out++;
+    }
+    return aged_out;
+}

@@ -1,0 +1,183 @@
+/* The gateway: what happens to a frame. It joins the table, the rules, the delta log and the next hops.
+ *
+ *     receive -> parse -> lease -> lookup -> hit:  track, rewrite, send
+ *                                         -> miss: rules, both tuples, ADD, commit gate, send
+ *
+ * No syscalls: `output.send` takes what leaves, `now_ns` (CLOCK_BOOTTIME) is an argument. A frame given to
+ * `send` stays where it is until the next call into the gateway; the receiver of a batch may therefore
+ * collect frames and flush once. One thread.
+ */
+#ifndef HS_GATEWAY_H
+#define HS_GATEWAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/delta_log.h"
+#include "core/flow_table.h"
+#include "core/next_hop.h"
+#include "core/packet.h"
+#include "core/packet_queue.h"
+#include "core/rules.h"
+
+/* Counters: name in C, name outside. A drop has exactly one reason. */
+#define HS_COUNTERS_LIST(X)                                                                        \
+    X(received_packets)                                                                            \
+    X(received_bytes)                                                                              \
+    X(sent_packets)                                                                                \
+    X(sent_bytes)                                                                                  \
+    X(send_errors)                                                                                 \
+    X(arp_answered)                                                                                \
+    X(arp_announced)                                                                               \
+    X(echo_answered)                                                                               \
+    X(icmp_errors_translated)                                                                      \
+    X(fragmentation_needed_sent)                                                                   \
+    X(flows_created)                                                                               \
+    X(flows_closed)                                                                                \
+    X(flows_aged_out)                                                                              \
+    X(nat_port_probes)                                                                             \
+    X(held_packets)                                                                                \
+    X(fail_open_released)                                                                          \
+    X(fail_closed_dropped)                                                                         \
+    X(records_installed)                                                                           \
+    X(flows_displaced)                                                                             \
+    X(drop_no_lease)                                                                               \
+    X(drop_malformed)                                                                              \
+    X(drop_fragment)                                                                               \
+    X(drop_protocol)                                                                               \
+    X(drop_ttl)                                                                                    \
+    X(drop_no_rule)                                                                                \
+    X(drop_not_allowed)                                                                            \
+    X(drop_no_flow)                                                                                \
+    X(drop_no_backend)                                                                             \
+    X(drop_tcp_invalid)                                                                            \
+    X(drop_icmp_unrelated)                                                                         \
+    X(drop_nat_exhausted)                                                                          \
+    X(drop_table_full)                                                                             \
+    X(drop_half_open_limit)                                                                        \
+    X(drop_no_route)                                                                               \
+    X(drop_same_side)                                                                              \
+    X(drop_too_big)                                                                                \
+    X(drop_unresolved)                                                                             \
+    X(drop_hold_lost)
+
+struct hs_counters {
+#define HS_COUNTER_FIELD(name) uint64_t name;
+    HS_COUNTERS_LIST(HS_COUNTER_FIELD)
+#undef HS_COUNTER_FIELD
+};
+
+enum hs_commit { HS_COMMIT_NONE, HS_COMMIT_EMIT, HS_COMMIT_ACK };
+
+struct hs_port {
+    uint8_t mac[6];
+    uint32_t mtu; /* bytes of IP */
+};
+
+struct hs_output {
+    void (*send)(void *context, int side, const struct hs_vnet *vnet, uint8_t *frame,
+                 uint32_t length);
+    void *context;
+};
+
+struct hs_gateway {
+    struct hs_flow_table *table;
+    struct hs_delta_log log;
+    struct hs_packet_queue held;       /* waiting for commit */
+    struct hs_packet_queue unresolved; /* waiting for a neighbour */
+    struct hs_rules rules;
+    struct hs_next_hops hops;
+    struct hs_port ports[HS_SIDES];
+    struct hs_output output;
+    struct hs_counters counters;
+    uint64_t lease_until_ns;
+    uint64_t grace_until_ms;
+    bool active;               /* this node writes the table: it is, or is about to be, primary */
+    enum hs_commit commit;
+    bool fail_open;
+    uint64_t commit_timeout_ns;
+    uint64_t emitted;          /* write(2) took everything up to this sequence */
+    uint64_t failed_open;      /* what was released unconfirmed: later packets of those flows do not wait again */
+    uint32_t at_risk;
+    uint32_t snapshot_slot;    /* the full-sync cursor */
+    bool syncing;              /* between begin_sync and end_sync */
+    uint64_t rejections[HS_REJECTIONS];
+};
+
+struct hs_gateway_limits {
+    uint32_t capacity, log_records, held_packets, held_bytes;
+};
+
+struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limits limits,
+                                     struct hs_output output);
+void hs_gateway_destroy(struct hs_gateway *g);
+
+static inline bool hs_gateway_armed(const struct hs_gateway *g, uint64_t now_ns)
+{
+    return now_ns < g->lease_until_ns;
+}
+
+/* --- gateway.c: packets ------------------------------------------------------------------ */
+
+/* Judges one frame. It may be changed in place and be given to `output.send`. */
+void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
+                        uint32_t length, uint64_t now_ns);
+/* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
+uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
+void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
+void hs_gateway_disarm(struct hs_gateway *g);
+
+/* --- new_flow.c --------------------------------------------------------------------------- */
+
+/* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted. */
+struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct hs_packet *p,
+                                    uint64_t now_ns);
+/* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
+void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
+/* Takes a flow out of the table and its backend's count. */
+void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow);
+/* The same, told to the peer. */
+void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
+                       uint64_t now_ns);
+
+/* --- egress.c ------------------------------------------------------------------------------ */
+
+/* Sends a rewritten packet to its next hop; `flow` tells what it waits for (NULL: nothing). */
+void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
+                        const struct hs_flow *flow, uint64_t now_ns);
+uint32_t hs_gateway_release(struct hs_gateway *g, uint64_t now_ns);
+void hs_gateway_expire_held(struct hs_gateway *g, uint64_t now_ns);
+/* Sends what waits for neighbours that are known now, drops what has waited too long. */
+void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns);
+void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t timeout_ns,
+                           bool fail_open, uint64_t now_ns);
+
+/* --- arp.c, icmp.c --------------------------------------------------------------------------- */
+
+void hs_gateway_receive_arp(struct hs_gateway *g, int side, uint8_t *frame, uint32_t length);
+/* Gratuitous ARP (RFC 5227 §3), request and reply form, for every VIP. `scratch` holds HS_ARP_FRAME bytes for each
+ * of 2 * HS_VIPS_MAX frames. Frames sent. */
+enum { HS_ARP_FRAME = 42 };
+uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch);
+bool hs_gateway_answer_echo(struct hs_gateway *g, int side, struct hs_packet *p);
+void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet *p,
+                                uint64_t now_ns);
+/* Turns the packet's own buffer into "fragmentation needed" (RFC 1191) back to its sender. */
+void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu);
+
+/* --- replicate.c -------------------------------------------------------------------------------- */
+
+void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_record_kind kind,
+                         bool at_risk, uint64_t now_ns);
+void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence);
+/* Appends ADDs of up to `records_max` flows from the cursor on; true when the last slot is passed. */
+bool hs_gateway_append_snapshot(struct hs_gateway *g, uint32_t records_max, uint64_t now_ns,
+                                uint32_t *appended);
+/* Applies packed records; stops at the first rejection. Returns how many were installed. */
+uint32_t hs_gateway_install(struct hs_gateway *g, const uint8_t *records, uint32_t length,
+                            uint64_t now_ns, enum hs_rejection *rejection);
+void hs_gateway_begin_sync(struct hs_gateway *g);
+uint32_t hs_gateway_end_sync(struct hs_gateway *g);
+uint64_t hs_gateway_oldest_risk_ns(const struct hs_gateway *g, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,34 @@
+/* Every limit and timeout of the core, with its unit and its source. */
+#ifndef HS_LIMITS_H
+#define HS_LIMITS_H
+
+enum hs_side { HS_INSIDE = 0, HS_OUTSIDE = 1, HS_SIDES = 2 };
+
+enum hs_limits {
+    HS_CAPACITY_MAX = 8 << 20,      /* flows */
+    HS_VIPS_MAX = 64,
+    HS_SERVICES_MAX = 256,
+    HS_BACKENDS_MAX = 1024,         /* of one service, those that left included */
+    HS_PREFIXES_MAX = 64,           /* sources, destinations or an allow list of one rule */
+    HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */
+    HS_NAT_RULES_MAX = 64,
+    HS_ROUTES_MAX = 4096,
+    HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
+    HS_FRAME_MAX = 14 + 65535,      /* bytes: an Ethernet header and the largest IPv4 packet */
+    HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
+    HS_EXPIRE_BUDGET = 4096,        /* flows looked at by one tick */
+    HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
+};
+
+/* Seconds. RFC 5382 REQ-5 (2 h 4 min, 4 min), RFC 4787 REQ-5 (5 min recommended), RFC 5508 REQ-2 (60 s). */
+enum hs_timeouts {
+    HS_TCP_ESTABLISHED_S = 7440,
+    HS_TCP_TRANSITORY_S = 240,
+    HS_UDP_S = 300,
+    HS_ICMP_S = 60,
+    HS_TAKEOVER_GRACE_S = 120,      /* proto/pair.md §4: nothing ages out sooner after a promotion */
+    HS_REFRESH_S_MAX = 30,          /* an active flow's timeout is told to the peer this often at least */
+    HS_UNRESOLVED_MS = 1000,        /* a packet waits this long for its neighbour */
+};
+
+#endif

@@ -1,0 +1,163 @@
+#include "core/gateway.h"
+
+#include <arpa/inet.h>
+
+#include "core/nat.h"
+
+static bool is_first_packet(const struct hs_packet *p)
+{
+    if (p->tuple.proto == HS_TCP)
+        return hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN;
+    return p->tuple.proto != HS_ICMP || p->icmp_type == HS_ECHO_REQUEST;
+}
+
+static uint8_t protocol_flags(uint8_t proto)
+{
+    return proto == HS_UDP ? HS_FLOW_UDP : proto == HS_ICMP ? HS_FLOW_ICMP : 0;
+}
+
+/* The first packet of a service: destination NAT to a backend, the client's source kept. */
+static bool choose_backend(struct hs_gateway *g, int index, const struct hs_tuple *original,
+                           struct hs_tuple *reply, uint16_t *position)
+{
+    struct hs_service *service = &g->rules.services[index];
+    uint32_t hash = (uint32_t)hs_siphash(g->table->seed, original, sizeof *original);
+    int backend;
+
+    if (!hs_prefixes_match(&service->allow, original->src_addr)) {
+        g->counters.drop_not_allowed++;
+        return false;
+    }
+    backend = hs_service_select(service, hash);
+    if (backend < 0) {
+        g->counters.drop_no_backend++;
+        return false;
+    }
+    *position = (uint16_t)backend;
+    *reply = hs_tuple_invert(original);
+    reply->src_addr = service->backends[backend].address;
+    reply->src_port = service->backends[backend].port;
+    if (hs_flow_table_find(g->table, reply).flow) {
+        g->counters.drop_no_backend++; /* the backend talks from that port to this client already */
+        return false;
+    }
+    return true;
+}
+
+static bool choose_public(struct hs_gateway *g, int index, const struct hs_tuple *original,
+                          struct hs_tuple *reply)
+{
+    uint32_t probes;
+    bool found = hs_nat_allocate(g->table, &g->rules, &g->rules.nat[index], original, reply, &probes);
+
+    g->counters.nat_port_probes += probes;
+    if (!found)
+        g->counters.drop_nat_exhausted++;
+    return found;
+}
+
+/* False: nothing may pass, and it is counted. */
+static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, bool *is_service,
+                  int *rule)
+{
+    const struct hs_tuple *t = &p->tuple;
+
+    *rule = hs_rules_find_service(&g->rules, t->dst_addr, t->dst_port, t->proto);
+    *is_service = *rule >= 0 && t->proto != HS_ICMP;
+    if (!*is_service)
+        *rule = side == HS_INSIDE && !hs_rules_is_vip(&g->rules, t->dst_addr)
+                    ? hs_rules_find_nat(&g->rules, t)
+                    : -1;
+    if (*rule < 0) {
+        g->counters.drop_no_rule++;
+        return false;
+    }
+    if (!is_first_packet(p)) {
+        g->counters.drop_no_flow++;
+        return false;
+    }
+    if (t->proto == HS_TCP && g->table->half_open >= g->table->capacity / HS_HALF_OPEN_DIVISOR) {
+        g->counters.drop_half_open_limit++;
+        return false;
+    }
+    return true;
+}
+
+struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct hs_packet *p,
+                                    uint64_t now_ns)
+{
+    struct hs_tuple tuple[2] = {p->tuple, {0}};
+    uint8_t flags = protocol_flags(p->tuple.proto);
+    uint16_t position = 0;
+    struct hs_flow *flow;
+    bool is_service;
+    int rule;
+
+    if (!admit(g, side, p, &is_service, &rule))
+        return NULL;
+    if (is_service ? !choose_backend(g, rule, &tuple[0], &tuple[1], &position)
+                   : !choose_public(g, rule, &tuple[0], &tuple[1]))
+        return NULL;
+    if (is_service)
+        flags |= HS_FLOW_DNAT;
+    flow = hs_flow_table_add(g->table, tuple, 1, flags, now_ns / 1000000); /* SYN_SENT or UNREPLIED */
+    if (!flow) {
+        g->counters.drop_table_full++;
+        return NULL;
+    }
+    hs_flow_set_expiry(g->table, flow,
+                       now_ns / 1000000 + (uint64_t)hs_flow_timeout_s(flow) * 1000);
+    flow->told_s = (uint32_t)(flow->expires_ms / 1000);
+    flow->rule = (int16_t)rule;
+    flow->backend = position;
+    if (is_service)
+        g->rules.services[rule].backends[position].flows++;
+    if (g->commit != HS_COMMIT_NONE)
+        flow->flags |= HS_FLOW_UNCOMMITTED;
+    g->counters.flows_created++;
+    hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
+    return flow;
+}
+
+void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+    int backend;
+
+    flow->rule = -1;
+    if (!(flow->flags & HS_FLOW_DNAT)) {
+        flow->rule = (int16_t)hs_rules_find_nat(&g->rules, original);
+        return;
+    }
+    flow->rule = (int16_t)hs_rules_find_service(&g->rules, original->dst_addr, original->dst_port,
+                                                original->proto);
+    if (flow->rule < 0)
+        return;
+    backend = hs_service_find_backend(&g->rules.services[flow->rule], reply->src_addr,
+                                      reply->src_port);
+    if (backend < 0) {
+        flow->rule = -1; /* a backend that our configuration does not know: it forwards all the same */
+        return;
+    }
+    flow->backend = (uint16_t)backend;
+    g->rules.services[flow->rule].backends[backend].flows++;
+}
+
+void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
+{
+    if (flow->flags & HS_FLOW_DNAT && flow->rule >= 0)
+        g->rules.services[flow->rule].backends[flow->backend].flows--;
+    if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
+        g->at_risk--;
+    hs_flow_table_remove(g->table, flow);
+}
+
+void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
+                       uint64_t now_ns)
+{
+    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
+
+    hs_record_pack_del(out, g->table, flow, reason);
+    g->counters.flows_closed++;
+    hs_gateway_forget(g, flow);
+}

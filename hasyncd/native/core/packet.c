@@ -1,0 +1,159 @@
+#include "core/packet.h"
+
+#include <arpa/inet.h>
+#include <stddef.h>
+
+#include "core/checksum.h"
+
+enum { ETHERTYPE_IPV4 = 0x0800, FRAGMENT_MASK = 0x3fff, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
+
+static uint16_t load16(const uint8_t *at)
+{
+    uint16_t value;
+
+    memcpy(&value, at, 2);
+    return value;
+}
+
+/* Ports (or the echo identifier) of a header of which `length` bytes are there. */
+static bool read_tuple(struct hs_tuple *t, const struct hs_ipv4 *ip, const uint8_t *l4, uint32_t length)
+{
+    *t = (struct hs_tuple){.src_addr = ip->src_addr, .dst_addr = ip->dst_addr, .proto = ip->proto};
+    if (length < 8)
+        return false;
+    if (ip->proto == HS_ICMP) {
+        t->src_port = load16(l4 + offsetof(struct hs_icmp, id));
+        return l4[0] == HS_ECHO_REQUEST || l4[0] == HS_ECHO_REPLY;
+    }
+    t->src_port = load16(l4);
+    t->dst_port = load16(l4 + 2);
+    return ip->proto == HS_TCP || ip->proto == HS_UDP;
+}
+
+static enum hs_packet_kind parse_icmp(struct hs_packet *p)
+{
+    struct hs_ipv4 *inner;
+    uint32_t inner_length, header;
+
+    if (p->l4_length < sizeof(struct hs_icmp))
+        return HS_PACKET_MALFORMED;
+    p->icmp_type = p->l4[0];
+    if (p->icmp_type == HS_ECHO_REQUEST || p->icmp_type == HS_ECHO_REPLY)
+        return read_tuple(&p->tuple, p->ip, p->l4, p->l4_length) ? HS_PACKET_FLOW : HS_PACKET_OTHER;
+    if (p->icmp_type != HS_UNREACHABLE && p->icmp_type != HS_TIME_EXCEEDED &&
+        p->icmp_type != HS_PARAMETER_PROBLEM)
+        return HS_PACKET_OTHER;
+    inner = (struct hs_ipv4 *)(p->l4 + sizeof(struct hs_icmp));
+    inner_length = p->l4_length - (uint32_t)sizeof(struct hs_icmp);
+    if (inner_length < sizeof *inner || inner->version_ihl >> 4 != 4)
+        return HS_PACKET_MALFORMED;
+    header = (inner->version_ihl & 15u) * 4;
+    if (header < sizeof *inner || inner_length < header)
+        return HS_PACKET_MALFORMED;
+    if (ntohs(inner->fragment) & 0x1fff)
+        return HS_PACKET_OTHER; /* not a first fragment: it names no ports */
+    p->inner = inner;
+    return read_tuple(&p->tuple, inner, (uint8_t *)inner + header, inner_length - header)
+               ? HS_PACKET_ICMP_ERROR
+               : HS_PACKET_OTHER;
+}
+
+enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, uint8_t *frame,
+                                    uint32_t length)
+{
+    const struct hs_ethernet *ethernet = (const struct hs_ethernet *)frame;
+    uint32_t header, total;
+
+    *p = (struct hs_packet){.frame = frame, .vnet = vnet};
+    if (length < sizeof *ethernet + sizeof *p->ip || ethernet->type != htons(ETHERTYPE_IPV4))
+        return HS_PACKET_MALFORMED;
+    p->ip = (struct hs_ipv4 *)(frame + sizeof *ethernet);
+    header = (p->ip->version_ihl & 15u) * 4;
+    total = ntohs(p->ip->total_length);
+    if (p->ip->version_ihl >> 4 != 4 || header < sizeof *p->ip || total < header ||
+        length - sizeof *ethernet < total)
+        return HS_PACKET_MALFORMED;
+    p->l4 = (uint8_t *)p->ip + header;
+    p->l4_length = total - header;
+    if (ntohs(p->ip->fragment) & FRAGMENT_MASK)
+        return HS_PACKET_FRAGMENT;
+    switch (p->ip->proto) {
+    case HS_ICMP:
+        return parse_icmp(p);
+    case HS_TCP:
+        if (p->l4_length < 20 || (p->l4[12] >> 4) * 4u > p->l4_length || p->l4[12] >> 4 < 5)
+            return HS_PACKET_MALFORMED;
+        p->tcp_flags = p->l4[13];
+        break;
+    case HS_UDP:
+        if (p->l4_length < 8)
+            return HS_PACKET_MALFORMED;
+        break;
+    default:
+        return HS_PACKET_OTHER;
+    }
+    return read_tuple(&p->tuple, p->ip, p->l4, p->l4_length) ? HS_PACKET_FLOW : HS_PACKET_OTHER;
+}
+
+uint32_t hs_packet_frame_length(const struct hs_packet *p)
+{
+    return (uint32_t)sizeof(struct hs_ethernet) + ntohs(p->ip->total_length);
+}
+
+/* The layer-4 checksum after address words changed by `addresses` and port words by `ports`. */
+static void fix_l4_checksum(struct hs_packet *p, uint32_t addresses, uint32_t ports)
+{
+    bool partial = p->vnet && p->vnet->flags & HS_VNET_NEEDS_CSUM;
+    uint8_t *at;
+    uint16_t checksum;
+
+    if (p->ip->proto == HS_ICMP) { /* no pseudo-header: only the identifier counts */
+        at = p->l4 + offsetof(struct hs_icmp, checksum);
+        checksum = hs_checksum_apply(load16(at), ports);
+        memcpy(at, &checksum, 2);
+        return;
+    }
+    at = p->l4 + (p->ip->proto == HS_TCP ? TCP_CHECKSUM : UDP_CHECKSUM);
+    checksum = load16(at);
+    if (partial) {
+        /* Ports are summed by whoever completes it. */
+        checksum = hs_checksum_apply_partial(checksum, addresses);
+    } else if (p->ip->proto == HS_TCP || checksum != 0) { /* UDP 0: the sender made none */
+        checksum = hs_checksum_apply(checksum, addresses + ports);
+        if (p->ip->proto == HS_UDP && checksum == 0)
+            checksum = 0xffff;
+    }
+    memcpy(at, &checksum, 2);
+}
+
+void hs_packet_rewrite(struct hs_packet *p, const struct hs_tuple *to)
+{
+    const struct hs_tuple *from = &p->tuple;
+    uint32_t addresses = hs_checksum_delta32(from->src_addr, to->src_addr) +
+                         hs_checksum_delta32(from->dst_addr, to->dst_addr);
+    uint32_t ports = hs_checksum_delta16(from->src_port, to->src_port);
+
+    p->ip->src_addr = to->src_addr;
+    p->ip->dst_addr = to->dst_addr;
+    p->ip->checksum = hs_checksum_apply(p->ip->checksum, addresses);
+    if (p->ip->proto == HS_ICMP) {
+        memcpy(p->l4 + offsetof(struct hs_icmp, id), &to->src_port, 2);
+    } else {
+        ports += hs_checksum_delta16(from->dst_port, to->dst_port);
+        memcpy(p->l4, &to->src_port, 2);
+        memcpy(p->l4 + 2, &to->dst_port, 2);
+    }
+    fix_l4_checksum(p, addresses, ports);
+    p->tuple = *to;
+}
+
+void hs_packet_decrement_ttl(struct hs_packet *p)
+{
+    /* TTL and protocol share a word; the TTL is its first byte. */
+    uint16_t old, new;
+
+    memcpy(&old, &p->ip->ttl, 2);
+    p->ip->ttl--;
+    memcpy(&new, &p->ip->ttl, 2);
+    p->ip->checksum = hs_checksum_apply(p->ip->checksum, hs_checksum_delta16(old, new));
+}

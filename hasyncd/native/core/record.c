@@ -1,0 +1,202 @@
+#include "core/record.h"
+
+#include <stdbool.h>
+
+static void put16(uint8_t *at, uint16_t value)
+{
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+}
+
+static void put32(uint8_t *at, uint32_t value)
+{
+    put16(at, (uint16_t)(value >> 16));
+    put16(at + 2, (uint16_t)value);
+}
+
+static void put64(uint8_t *at, uint64_t value)
+{
+    put32(at, (uint32_t)(value >> 32));
+    put32(at + 4, (uint32_t)value);
+}
+
+static uint16_t get16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+    return (uint32_t)get16(at) << 16 | get16(at + 2);
+}
+
+static uint64_t get64(const uint8_t *at)
+{
+    return (uint64_t)get32(at) << 32 | get32(at + 4);
+}
+
+const char *hs_rejection_name(enum hs_rejection rejection)
+{
+    static const char *const names[HS_REJECTIONS] = {
+        [HS_ACCEPTED] = "accepted",
+        [HS_UNKNOWN_KIND] = "unknown_kind",
+        [HS_RECORD_TRUNCATED] = "record_truncated",
+        [HS_NONZERO_PADDING] = "nonzero_padding",
+        [HS_BAD_STATE] = "bad_state",
+        [HS_HANDLE_OUT_OF_RANGE] = "handle_out_of_range",
+        [HS_UNKNOWN_HANDLE] = "unknown_handle",
+        [HS_STALE_VERSION] = "stale_version",
+    };
+
+    return names[rejection];
+}
+
+uint32_t hs_record_size(uint8_t kind)
+{
+    switch (kind) {
+    case HS_ADD:
+        return HS_ADD_SIZE;
+    case HS_UPDATE:
+    case HS_DEL:
+        return HS_SHORT_SIZE;
+    case HS_COUNTERS:
+        return HS_COUNTERS_SIZE;
+    default:
+        return 0;
+    }
+}
+
+static void pack_head(uint8_t *out, uint8_t kind, uint32_t handle, uint16_t version)
+{
+    memset(out, 0, HS_RECORD_MAX);
+    out[0] = kind;
+    put32(out + 4, handle);
+    put16(out + 8, version);
+}
+
+static uint16_t remaining_s(const struct hs_flow *flow, uint64_t now_ms)
+{
+    uint64_t left_ms = flow->expires_ms > now_ms ? flow->expires_ms - now_ms : 0;
+    uint64_t left_s = (left_ms + 999) / 1000;
+
+    return left_s > UINT16_MAX ? UINT16_MAX : (uint16_t)left_s;
+}
+
+/* Tuples hold network order; memcpy keeps it. */
+static void pack_tuple(uint8_t *out, const struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+    bool icmp = flow->flags & HS_FLOW_ICMP;
+
+    memcpy(out + 12, original, 12); /* addresses and ports, as they lie */
+    if (flow->flags & HS_FLOW_DNAT) {
+        memcpy(out + 24, &reply->src_addr, 4);
+        memcpy(out + 28, &reply->src_port, 2);
+    } else {
+        memcpy(out + 24, &reply->dst_addr, 4);
+        memcpy(out + 28, icmp ? &reply->src_port : &reply->dst_port, 2);
+    }
+}
+
+uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kind,
+                             const struct hs_flow_table *table, const struct hs_flow *flow,
+                             uint64_t now_ms)
+{
+    pack_head(out, (uint8_t)kind, hs_flow_slot(table, flow), flow->version);
+    if (kind == HS_COUNTERS) {
+        for (int direction = 0; direction < 2; direction++) {
+            put32(out + 12 + 12 * direction, flow->packets[direction]);
+            put64(out + 16 + 12 * direction, flow->bytes[direction]);
+        }
+        return HS_COUNTERS_SIZE;
+    }
+    out[1] = flow->state;
+    out[2] = flow->flags & HS_FLOW_ON_WIRE;
+    put16(out + 10, remaining_s(flow, now_ms));
+    if (kind == HS_ADD)
+        pack_tuple(out, flow);
+    return hs_record_size((uint8_t)kind);
+}
+
+uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
+                            const struct hs_flow *flow, enum hs_del_reason reason)
+{
+    pack_head(out, HS_DEL, hs_flow_slot(table, flow), flow->version);
+    out[1] = (uint8_t)reason;
+    return HS_SHORT_SIZE;
+}
+
+static bool state_is_valid(uint8_t state, uint8_t flags)
+{
+    if (flags & (HS_FLOW_UDP | HS_FLOW_ICMP))
+        return state == HS_UNREPLIED || state == HS_REPLIED;
+    return state > HS_TCP_NONE && state < HS_TCP_STATES;
+}
+
+static enum hs_rejection unpack_tuples(struct hs_record *r, const uint8_t *bytes)
+{
+    struct hs_tuple *original = &r->tuple[HS_ORIGINAL], *reply = &r->tuple[HS_REPLY];
+    bool icmp = r->flags & HS_FLOW_ICMP;
+
+    if (get16(bytes + 30) || (icmp && get16(bytes + 22)))
+        return HS_NONZERO_PADDING;
+    memset(r->tuple, 0, sizeof r->tuple);
+    memcpy(original, bytes + 12, 12);
+    original->proto = r->flags & HS_FLOW_UDP ? HS_UDP : icmp ? HS_ICMP : HS_TCP;
+    *reply = hs_tuple_invert(original);
+    if (r->flags & HS_FLOW_DNAT) {
+        memcpy(&reply->src_addr, bytes + 24, 4);
+        memcpy(&reply->src_port, bytes + 28, 2);
+    } else {
+        memcpy(&reply->dst_addr, bytes + 24, 4);
+        memcpy(icmp ? &reply->src_port : &reply->dst_port, bytes + 28, 2);
+    }
+    return HS_ACCEPTED;
+}
+
+static enum hs_rejection check_head(const struct hs_record *r, const uint8_t *bytes)
+{
+    bool has_state = r->kind == HS_ADD || r->kind == HS_UPDATE;
+
+    if (bytes[3] || (!has_state && (r->flags || r->timeout_s)) ||
+        (r->kind == HS_COUNTERS && r->state))
+        return HS_NONZERO_PADDING;
+    if (r->flags & ~HS_FLOW_ON_WIRE ||
+        (r->flags & (HS_FLOW_UDP | HS_FLOW_ICMP)) == (HS_FLOW_UDP | HS_FLOW_ICMP))
+        return HS_BAD_STATE;
+    if (has_state && !state_is_valid(r->state, r->flags))
+        return HS_BAD_STATE;
+    if (r->kind == HS_DEL && r->state > HS_DEL_OPERATOR)
+        return HS_BAD_STATE;
+    return HS_ACCEPTED;
+}
+
+enum hs_rejection hs_record_unpack(struct hs_record *r, const uint8_t *bytes, uint32_t length,
+                                   uint32_t *size)
+{
+    enum hs_rejection rejection;
+
+    *size = length ? hs_record_size(bytes[0]) : 0;
+    if (!*size)
+        return length ? HS_UNKNOWN_KIND : HS_RECORD_TRUNCATED;
+    if (length < *size)
+        return HS_RECORD_TRUNCATED;
+    *r = (struct hs_record){
+        .kind = bytes[0],
+        .state = bytes[1],
+        .flags = bytes[2],
+        .handle = get32(bytes + 4),
+        .version = get16(bytes + 8),
+        .timeout_s = get16(bytes + 10),
+    };
+    rejection = check_head(r, bytes);
+    if (rejection)
+        return rejection;
+    if (r->kind == HS_ADD)
+        return unpack_tuples(r, bytes);
+    for (int direction = 0; r->kind == HS_COUNTERS && direction < 2; direction++) {
+        r->packets[direction] = get32(bytes + 12 + 12 * direction);
+        r->bytes[direction] = get64(bytes + 16 + 12 * direction);
+    }
+    return HS_ACCEPTED;
+}

@@ -1,0 +1,52 @@
+/* Packed records: proto/sync.md §3. */
+#ifndef HS_RECORD_H
+#define HS_RECORD_H
+
+#include <stdint.h>
+
+#include "core/flow_table.h"
+
+enum hs_record_kind { HS_ADD = 1, HS_UPDATE = 2, HS_DEL = 3, HS_COUNTERS = 4 };
+enum hs_del_reason { HS_DEL_CLOSED = 0, HS_DEL_TIMED_OUT = 1, HS_DEL_REPLACED = 2, HS_DEL_OPERATOR = 3 };
+
+enum hs_record_sizes { HS_ADD_SIZE = 32, HS_SHORT_SIZE = 12, HS_COUNTERS_SIZE = 36, HS_RECORD_MAX = 36 };
+
+enum hs_rejection {
+    HS_ACCEPTED = 0,
+    HS_UNKNOWN_KIND,
+    HS_RECORD_TRUNCATED,
+    HS_NONZERO_PADDING,
+    HS_BAD_STATE,
+    HS_HANDLE_OUT_OF_RANGE,
+    HS_UNKNOWN_HANDLE,
+    HS_STALE_VERSION,
+    HS_REJECTIONS,
+};
+
+/* The rejection's name on the wire page and in counters. */
+const char *hs_rejection_name(enum hs_rejection rejection);
+
+struct hs_record {
+    enum hs_record_kind kind;
+    uint8_t state, flags; /* DEL: state is the reason */
+    uint32_t handle;
+    uint16_t version, timeout_s;
+    struct hs_tuple tuple[2];  /* ADD */
+    uint32_t packets[2];       /* COUNTERS */
+    uint64_t bytes[2];
+};
+
+/* Bytes of a record of this kind; 0 for an unknown one. */
+uint32_t hs_record_size(uint8_t kind);
+
+uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kind,
+                             const struct hs_flow_table *table, const struct hs_flow *flow,
+                             uint64_t now_ms);
+uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
+                            const struct hs_flow *flow, enum hs_del_reason reason);
+
+/* Reads one record from `length` bytes; on success `*size` is what it took. */
+enum hs_rejection hs_record_unpack(struct hs_record *record, const uint8_t *bytes, uint32_t length,
+                                   uint32_t *size);
+
+#endif

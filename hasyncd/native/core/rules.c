@@ -1,0 +1,115 @@
+#include "core/rules.h"
+
+#include <stdlib.h>
+
+void hs_rules_free(struct hs_rules *rules)
+{
+    for (uint32_t i = 0; i < rules->service_count; i++) {
+        free(rules->services[i].ring);
+        free(rules->services[i].backends);
+    }
+    rules->service_count = 0;
+}
+
+bool hs_prefixes_match(const struct hs_prefixes *prefixes, uint32_t address)
+{
+    for (uint32_t i = 0; i < prefixes->count; i++)
+        if ((address & prefixes->list[i].mask) == prefixes->list[i].address)
+            return true;
+    return false;
+}
+
+bool hs_rules_is_vip_on(const struct hs_rules *rules, uint32_t address, int side)
+{
+    for (uint32_t i = 0; i < rules->vip_count; i++)
+        if (rules->vips[i].address == address && rules->vips[i].side == side)
+            return true;
+    return false;
+}
+
+bool hs_rules_is_vip(const struct hs_rules *rules, uint32_t address)
+{
+    return hs_rules_is_vip_on(rules, address, HS_INSIDE) ||
+           hs_rules_is_vip_on(rules, address, HS_OUTSIDE);
+}
+
+int hs_rules_find_service(const struct hs_rules *rules, uint32_t address, uint16_t port,
+                          uint8_t proto)
+{
+    for (uint32_t i = 0; i < rules->service_count; i++) {
+        const struct hs_service *service = &rules->services[i];
+
+        if (service->vip == address && service->port == port && service->proto == proto)
+            return (int)i;
+    }
+    return -1;
+}
+
+int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple)
+{
+    for (uint32_t i = 0; i < rules->nat_count; i++) {
+        const struct hs_nat_rule *rule = &rules->nat[i];
+
+        if (hs_prefixes_match(&rule->sources, tuple->src_addr) &&
+            (!rule->destinations.count || hs_prefixes_match(&rule->destinations, tuple->dst_addr)))
+            return (int)i;
+    }
+    return -1;
+}
+
+int hs_service_find_backend(const struct hs_service *service, uint32_t address, uint16_t port)
+{
+    for (uint32_t i = 0; i < service->backend_count; i++)
+        if (service->backends[i].address == address && service->backends[i].port == port)
+            return (int)i;
+    return -1;
+}
+
+static int find_server(const struct hs_service *service, uint32_t server_id)
+{
+    for (uint32_t i = 0; i < service->backend_count; i++)
+        if (service->backends[i].server_id == server_id && service->backends[i].present)
+            return (int)i;
+    return -1;
+}
+
+int hs_service_publish(struct hs_service *service, const struct hs_backend *backends,
+                       uint32_t count, uint32_t generation, uint32_t vnodes)
+{
+    struct hs_ring_server *servers = calloc(count + 1, sizeof *servers);
+    struct hs_ring *ring, *old = service->ring;
+    uint32_t added = 0;
+
+    for (uint32_t i = 0; servers && i < count; i++) {
+        servers[i] = (struct hs_ring_server){backends[i].server_id, backends[i].weight};
+        added += hs_service_find_backend(service, backends[i].address, backends[i].port) < 0;
+    }
+    ring = servers && service->backend_count + added <= HS_BACKENDS_MAX
+               ? hs_ring_build(servers, count, generation, vnodes)
+               : NULL;
+    free(servers);
+    if (!ring)
+        return -1;
+    for (uint32_t i = 0; i < service->backend_count; i++)
+        service->backends[i].present = false;
+    for (uint32_t i = 0; i < count; i++) {
+        int at = hs_service_find_backend(service, backends[i].address, backends[i].port);
+        uint32_t flows = at < 0 ? 0 : service->backends[at].flows;
+
+        if (at < 0)
+            at = (int)service->backend_count++;
+        service->backends[at] = backends[i];
+        service->backends[at].present = true;
+        service->backends[at].flows = flows;
+    }
+    service->ring = ring;
+    free(old); /* one thread reads rings, and it is here */
+    return 0;
+}
+
+int hs_service_select(const struct hs_service *service, uint32_t hash)
+{
+    const struct hs_vnode *vnode = service->ring ? hs_ring_find(service->ring, hash) : NULL;
+
+    return vnode ? find_server(service, vnode->server_id) : -1;
+}

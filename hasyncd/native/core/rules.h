@@ -1,0 +1,83 @@
+/* What may pass: VIPs, services and NAT rules. Everything else is dropped (default deny).
+ *
+ * Addresses are in network order, prefixes as (address, mask).
+ */
+#ifndef HS_RULES_H
+#define HS_RULES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/limits.h"
+#include "core/ring.h"
+#include "core/tuple.h"
+
+struct hs_prefix {
+    uint32_t address, mask;
+};
+
+struct hs_prefixes {
+    uint32_t count;
+    struct hs_prefix list[HS_PREFIXES_MAX];
+};
+
+struct hs_backend {
+    uint32_t server_id, address;
+    uint16_t port, weight;
+    bool present; /* in the published ring; one that left keeps its place for its flows */
+    uint32_t flows;
+};
+
+struct hs_service {
+    uint32_t vip;
+    uint16_t port; /* network order */
+    uint8_t proto;
+    struct hs_prefixes allow;
+    struct hs_ring *ring; /* NULL: nothing published yet */
+    uint32_t backend_count;
+    struct hs_backend *backends; /* HS_BACKENDS_MAX */
+};
+
+struct hs_nat_rule {
+    struct hs_prefixes sources, destinations; /* no destinations: any */
+    uint32_t publics[HS_PUBLICS_MAX];
+    uint32_t public_count;
+    uint16_t port_first, port_last; /* host order, inclusive */
+};
+
+struct hs_vip {
+    uint32_t address;
+    uint8_t side;
+};
+
+struct hs_rules {
+    struct hs_vip vips[HS_VIPS_MAX];
+    struct hs_service services[HS_SERVICES_MAX];
+    struct hs_nat_rule nat[HS_NAT_RULES_MAX];
+    uint32_t vip_count, service_count, nat_count;
+};
+
+void hs_rules_free(struct hs_rules *rules);
+
+bool hs_prefixes_match(const struct hs_prefixes *prefixes, uint32_t address);
+bool hs_rules_is_vip(const struct hs_rules *rules, uint32_t address);
+bool hs_rules_is_vip_on(const struct hs_rules *rules, uint32_t address, int side);
+
+/* Index of the service at an address and port, or -1. */
+int hs_rules_find_service(const struct hs_rules *rules, uint32_t address, uint16_t port,
+                          uint8_t proto);
+
+/* Index of the first NAT rule for a packet, or -1. */
+int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple);
+
+/* Position of a backend in its service's list by its address, or -1. */
+int hs_service_find_backend(const struct hs_service *service, uint32_t address, uint16_t port);
+
+/* Builds a ring of `backends` and publishes it: one pointer changes. -1: no memory or too many. */
+int hs_service_publish(struct hs_service *service, const struct hs_backend *backends,
+                       uint32_t count, uint32_t generation, uint32_t vnodes);
+
+/* The backend for a key's hash, or -1 where the ring is empty. */
+int hs_service_select(const struct hs_service *service, uint32_t hash);
+
+#endif

@@ -1,0 +1,30 @@
+/* AF_PACKET in batches: recvmmsg and sendmmsg with virtio_net_hdr in front (PACKET_VNET_HDR).
+ *
+ * One `hs_packet_io` serves both sides. Frames are received into fixed buffers and sent from where they lie;
+ * within `hs_packet_io_poll` what is sent is collected and leaves once a batch, outside of it at once.
+ */
+#ifndef HS_PACKET_SOCKET_H
+#define HS_PACKET_SOCKET_H
+
+#include <stdint.h>
+
+#include "core/gateway.h"
+
+struct hs_packet_io;
+
+struct hs_packet_io *hs_packet_io_create(void);
+void hs_packet_io_destroy(struct hs_packet_io *io);
+
+/* Opens the socket of a side. Returns its descriptor or a negative errno. */
+int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex);
+
+/* `hs_output.send` with `io` as its context. */
+void hs_packet_io_send(void *io, int side, const struct hs_vnet *vnet, uint8_t *frame,
+                       uint32_t length);
+
+/* Receives and judges up to `budget` packets; returns how many, or a negative errno of a dead interface. */
+int hs_packet_io_poll(struct hs_packet_io *io, struct hs_gateway *gateway, uint32_t budget);
+
+uint64_t hs_boottime_ns(void);
+
+#endif
