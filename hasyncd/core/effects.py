@@ -32,7 +32,9 @@ class WriteStream:
 
 @dataclass(frozen=True, slots=True)
 class CloseStream:
-    """Close the stream, whichever side opened it. `flush`: first write out what is queued."""
+    """Close the stream, whichever side opened it, and give up a connect under way. `flush`: first write out
+    what is queued. No `receive_stream_closed` follows.
+    """
 
     reason: str
     flush: bool = False
@@ -162,8 +164,27 @@ class Stop:
 
 
 Effect = (
-    SendDatagram | ConnectStream | WriteStream | CloseStream | ProbePeerPort | ResetTable | BeginSync
-    | EndSync | InstallRecords | SendFrom | StartSnapshot | StopDeltas | FlushLog | Acknowledge
-    | SetCommit | WriteGeneration | Arm | RenewLease | Disarm | AnnounceVips | ReportRole
-    | ReportEvent | Stop
+    SendDatagram
+    | ConnectStream
+    | WriteStream
+    | CloseStream
+    | ProbePeerPort
+    | ResetTable
+    | BeginSync
+    | EndSync
+    | InstallRecords
+    | SendFrom
+    | StartSnapshot
+    | StopDeltas
+    | FlushLog
+    | Acknowledge
+    | SetCommit
+    | WriteGeneration
+    | Arm
+    | RenewLease
+    | Disarm
+    | AnnounceVips
+    | ReportRole
+    | ReportEvent
+    | Stop
 )

@@ -1,0 +1,119 @@
+"""What two nodes say to each other, as values: the frames of proto/sync.md §4 and the heartbeat of
+proto/pair.md §5. How they become bytes is `wire.py`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hasyncd.core.types import Role
+
+PROTOCOL = 1
+
+HEARD_NEVER = 2**32 - 1
+"""`heard_ms` when nothing was heard yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Primary to backup, first frame of a stream."""
+
+    protocol: int
+    node: str
+    boot_id: int
+    generation: int
+    config_hash: bytes
+    capacity: int
+    seed: bytes
+    log_next: int
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReply:
+    """What the backup holds; the only frame that travels from backup to primary, `Refuse` apart."""
+
+    protocol: int
+    node: str
+    boot_id: int
+    generation: int
+    """Of the history held, 0 when none."""
+    log_boot_id: int
+    installed: int
+    synced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    generation: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncBegin:
+    generation: int
+    next: int
+    flow_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deltas:
+    generation: int
+    first: int
+    count: int
+    records: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SyncEnd:
+    generation: int
+    sequence: int
+    flow_count: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    generation: int
+    sequence: int
+    handover: bool
+
+
+Frame = Hello | HelloReply | Refuse | Resume | SyncBegin | Deltas | SyncEnd | Leaving
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """One datagram that speaks for everything; field meanings in proto/pair.md §5."""
+
+    protocol: int
+    node: str
+    boot_id: int
+    counter: int
+    role: Role
+    generation: int
+    priority: int
+    leaving: bool
+    ready: bool
+    solo: bool
+    sent_ns: int
+    echo_boot_id: int
+    echo_sent_ns: int
+    heard_ms: int
+    ack_boot_id: int
+    ack_sequence: int
+    head_sequence: int
+    flow_count: int
+    digest_sequence: int
+    digest: int
+    config_hash: bytes
+    ring_generations: tuple[int, ...] = ()
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """proto/pair.md §1: higher first."""
+        return (self.generation, self.priority, self.node)

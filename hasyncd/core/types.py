@@ -1,0 +1,140 @@
+"""The words of the pair as plain values, shared by every file of the core and shown to the shell.
+
+Moments (`*_ns`) are CLOCK_BOOTTIME of this node in nanoseconds; durations are nanoseconds too.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MILLISECOND_NS = 1_000_000
+SECOND_NS = 1_000_000_000
+
+
+class Role(enum.Enum):
+    """proto/pair.md §1."""
+
+    INIT = "init"
+    BACKUP = "backup"
+    PRIMARY = "primary"
+    FAULT = "fault"
+
+
+class SyncState(enum.Enum):
+    """How much of a table the peer shares with us (or we with it)."""
+
+    NONE = "none"
+    """No stream, and nothing held."""
+    SYNCING = "syncing"
+    """A handshake or a full sync is under way."""
+    READY = "ready"
+    """The full sync is complete and verified, and deltas flow."""
+    DEGRADED = "degraded"
+    """It was ready once; now the stream is lost or the tables drifted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSettings:
+    """What the core has to know of the configuration."""
+
+    node: str
+    priority: int
+    heartbeat_ns: int
+    dead_after_ns: int
+    prefer: str
+    """`availability` or `safety`."""
+    sync_enabled: bool
+    capacity: int
+    """Flows the table holds."""
+    config_hash: bytes
+    """8 bytes over the parts both nodes must share."""
+
+    @property
+    def lease_ns(self) -> int:
+        """proto/pair.md §2: 0.8 x dead_after."""
+        return self.dead_after_ns * 4 // 5
+
+    @property
+    def listen_ns(self) -> int:
+        """proto/pair.md §2: how long `init` listens before it may act alone."""
+        return self.dead_after_ns + (255 - min(self.priority, 255)) * self.dead_after_ns // 255
+
+    @property
+    def acts_alone(self) -> bool:
+        return self.prefer == "availability"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a backup knew of its completeness when it took over; proto/pair.md §4 step 2."""
+
+    generation: int
+    """Of the history the table came from; 0 when it held none."""
+    last_sequence: int
+    """Last contiguous record installed of that history's log."""
+    digest: str
+    """Verdict of the last comparison: `match`, `mismatch` or `unknown`."""
+    flows_held: int
+    flows_missing: int | None
+    """Known to be missing; None where it cannot be known."""
+    complete: bool
+    """Full sync verified, no drift, nothing heard of that was not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """The shell's latest word on the flow table and its delta log."""
+
+    head_sequence: int = 0
+    """Last sequence written; 0 when the log is empty."""
+    flow_count: int = 0
+    digest: int = 0
+    oldest_sequence: int = 1
+    """Oldest sequence the log still holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    state: str
+    """`connected` (heard, and it hears us), `lost` or `never`."""
+    last_heard_ns: int | None
+    node: str | None
+    role: Role | None
+    generation: int | None
+    config_matches: bool | None
+    ring_generations: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncView:
+    state: SyncState
+    installed: int
+    """Last record installed here (backup)."""
+    acked: int
+    """Last record the peer has confirmed (primary)."""
+    head: int
+    """Last record written to our own log."""
+    digest_match: bool | None
+    full_syncs: int
+    """Full syncs begun, as sender and as receiver."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What `status` shows of the pair."""
+
+    role: Role
+    generation: int
+    solo: bool
+    armed: bool
+    """The core has armed the data path; the lease may still have run out there."""
+    lease_until_ns: int
+    leaving: bool
+    commit_held: bool
+    peer: PeerView
+    sync: SyncView
+    certificate: Certificate | None
+    last_change_reason: str
+    rejections: Mapping[str, int] = field(default_factory=dict)
