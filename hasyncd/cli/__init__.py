@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(
-        prog="hasyncd", description="Two Linux gateways that look like one which never forgets a flow."
+        prog="hasyncd",
+        description="Two Linux gateways that look like one which never forgets a flow.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16),
     )
     parser.add_argument("--version", action="version", version=f"hasyncd {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
