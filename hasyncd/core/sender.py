@@ -1,0 +1,227 @@
+"""The primary's half of the stream: resume or full sync, deltas, and what the peer has confirmed.
+
+The decision of proto/sync.md §7 is taken here and only here: "a backup with another generation gets a full
+sync, never deltas".
+"""
+
+from __future__ import annotations
+
+from hasyncd.core.effects import (
+    Acknowledge,
+    CloseStream,
+    ConnectStream,
+    Effect,
+    SendFrom,
+    StartSnapshot,
+    StopDeltas,
+    WriteStream,
+)
+from hasyncd.core.messages import (
+    PROTOCOL,
+    Deltas,
+    Frame,
+    Heartbeat,
+    Hello,
+    HelloReply,
+    Leaving,
+    Refuse,
+    Resume,
+    SyncBegin,
+    SyncEnd,
+)
+from hasyncd.core.replication import HANDSHAKE_NS, Phase, StreamRefused
+from hasyncd.core.types import SECOND_NS, LogState, PairSettings, SyncState
+from hasyncd.core.wire import Rejected, encode_frame
+
+RECONNECT_MAX_NS = SECOND_NS
+"""The pause between two attempts doubles up to here; proto/sync.md §10."""
+
+
+class Sender:
+    """The primary's half of the stream."""
+
+    def __init__(self, settings: PairSettings, boot_id: int) -> None:
+        self._settings = settings
+        self._boot_id = boot_id
+        self._generation = 0
+        self._backoff_ns = settings.heartbeat_ns
+        self._connect_at_ns: int | None = None
+        self._handshake_until_ns: int | None = None
+        self._base = 0
+        self._sent_head = 0
+        self._ready_from = 0
+        self._ready_since_ns: int | None = None
+        self._was_ready = False
+        self.phase = Phase.IDLE
+        self.syncing = False
+        self.acked = 0
+        self.full_syncs = 0
+
+    # --- the stream ------------------------------------------------------------------------------
+
+    def begin(self, generation: int) -> None:
+        """The role, or the generation, has changed: nothing is wanted, sent or acknowledged yet."""
+        self._generation = generation
+        self._backoff_ns = self._settings.heartbeat_ns
+        self._connect_at_ns = self._handshake_until_ns = None
+        self._base = self._sent_head = self.acked = 0
+        self._was_ready = False
+        self._leave_stream()
+
+    def want_stream(self, now_ns: int) -> None:
+        """The peer is there and may be connected to."""
+        if self.phase is Phase.IDLE and self._connect_at_ns is None:
+            self._connect_at_ns = now_ns
+
+    def handle_timer(self, now_ns: int, *, reachable: bool) -> list[Effect]:
+        """Connects when it is time and the peer is `reachable`; closes a handshake that takes too long."""
+        if self._handshake_until_ns is not None and now_ns >= self._handshake_until_ns:
+            return self.close("handshake timeout", now_ns)
+        if self.phase is not Phase.IDLE or self._connect_at_ns is None or now_ns < self._connect_at_ns:
+            return []
+        self._connect_at_ns = None
+        if not reachable:
+            return []
+        self.phase = Phase.CONNECTING
+        self._handshake_until_ns = now_ns + HANDSHAKE_NS
+        return [ConnectStream()]
+
+    def open(self, log: LogState, seed: bytes, now_ns: int) -> list[Effect]:
+        """The connection stands: HELLO."""
+        if self.phase is not Phase.CONNECTING:
+            return [CloseStream("not asked for")]
+        self.phase = Phase.HELLO
+        self._handshake_until_ns = now_ns + HANDSHAKE_NS
+        hello = Hello(
+            PROTOCOL, self._settings.node, self._boot_id, self._generation, self._settings.config_hash,
+            self._settings.capacity, seed, self._head(log) + 1,
+        )  # fmt: skip
+        return [WriteStream(encode_frame(hello))]
+
+    def close(self, reason: str, now_ns: int, *, flush: bool = False) -> list[Effect]:
+        """Closes our side; the next attempt comes after the backoff."""
+        if self.phase is Phase.IDLE:
+            return []
+        self.closed(now_ns)
+        return [StopDeltas(), CloseStream(reason, flush)]
+
+    def closed(self, now_ns: int) -> None:
+        """The stream has ended, whoever ended it."""
+        if self.phase is Phase.IDLE:
+            return
+        # A peer that was ready for a while earns a quick reconnect; one that never gets there is asked
+        # ever more seldom, so that nothing can turn into a storm of full syncs.
+        if self._ready_since_ns is not None and now_ns - self._ready_since_ns >= RECONNECT_MAX_NS:
+            self._backoff_ns = self._settings.heartbeat_ns
+        self._connect_at_ns = now_ns + self._backoff_ns
+        self._backoff_ns = min(self._backoff_ns * 2, RECONNECT_MAX_NS)
+        self._leave_stream()
+
+    def _leave_stream(self) -> None:
+        self.phase = Phase.IDLE
+        self._handshake_until_ns = None
+        self.syncing = False
+        self._ready_since_ns = None
+
+    # --- what goes over it -----------------------------------------------------------------------
+
+    def receive_frame(self, frame: Frame, log: LogState) -> list[Effect]:
+        """HELLO_REPLY or REFUSE; anything else is out of its place."""
+        if self.phase is not Phase.HELLO:
+            raise Rejected("unexpected_frame")
+        if isinstance(frame, Refuse):
+            raise StreamRefused(frame.reason)
+        if not isinstance(frame, HelloReply):
+            raise Rejected("unexpected_frame")
+        self.phase = Phase.STREAMING
+        self._handshake_until_ns = None
+        # "A backup with another generation gets a full sync, never deltas." (proto/sync.md §7)
+        resumable = (
+            frame.synced
+            and frame.generation == self._generation
+            and frame.log_boot_id == self._boot_id
+            and log.oldest_sequence <= frame.installed + 1 <= self._head(log) + 1
+        )
+        if not resumable:
+            return self.full_sync(log)
+        self.syncing = False
+        self._base = self._ready_from = frame.installed
+        self.acked = max(self.acked, frame.installed)
+        resume = Resume(self._generation, frame.installed + 1)
+        return [WriteStream(encode_frame(resume)), SendFrom(resume.next)]
+
+    def full_sync(self, log: LogState) -> list[Effect]:
+        """Begins one on the open stream, also in the middle of deltas."""
+        self.syncing = True
+        self._ready_since_ns = None
+        self.full_syncs += 1
+        # What was appended but not sent is forgotten by the shell's fresh start of the log.
+        self._base = self._head(log)
+        begin = SyncBegin(self._generation, self._base + 1, log.flow_count)
+        return [WriteStream(encode_frame(begin)), StartSnapshot()]
+
+    def finish_snapshot(self, sequence: int, flow_count: int, digest: int) -> list[Effect]:
+        """The cursor is through and everything up to `sequence` was put on the stream."""
+        if self.phase is not Phase.STREAMING or not self.syncing:
+            return []
+        self.syncing = False
+        self._ready_from = sequence
+        return [WriteStream(encode_frame(SyncEnd(self._generation, sequence, flow_count, digest)))]
+
+    def overrun(self, log: LogState, now_ns: int) -> list[Effect]:
+        """The log has overwritten records the peer had not acknowledged: a full sync, and if one was
+        already running, a pause first.
+        """
+        if self.phase is not Phase.STREAMING:
+            return []
+        if self.syncing:
+            return self.close("log overrun", now_ns)
+        return self.full_sync(log)
+
+    def leave(self, sequence: int, *, handover: bool) -> list[Effect]:
+        """LEAVING; nothing follows it."""
+        return [WriteStream(encode_frame(Leaving(self._generation, sequence, handover)))]
+
+    def encode_deltas(self, first: int, count: int, records: bytes) -> bytes:
+        self._sent_head = max(self._sent_head, first + count - 1)
+        return encode_frame(Deltas(self._generation, first, count, records))
+
+    # --- what comes back -------------------------------------------------------------------------
+
+    def hear(self, beat: Heartbeat, log: LogState, now_ns: int) -> list[Effect]:
+        """Acknowledgement and readiness, from a heartbeat."""
+        if self.phase is not Phase.STREAMING:
+            return []
+        # proto/sync.md §5: an ACK names its log; for another log it is ignored.
+        ours = beat.ack_boot_id == self._boot_id and beat.generation == self._generation
+        ready = ours and beat.ready and not self.syncing and beat.ack_sequence >= self._ready_from
+        if ready and self._ready_since_ns is None:
+            self._ready_since_ns = now_ns
+            self._was_ready = True
+        elif not ready:
+            self._ready_since_ns = None
+        if not ours or beat.ack_sequence <= max(self.acked, self._base):
+            return []
+        # Nobody can have installed what was never written.
+        if beat.ack_sequence > self._head(log):
+            return []
+        self.acked = beat.ack_sequence
+        return [Acknowledge(self.acked)]
+
+    @property
+    def ready(self) -> bool:
+        return self.phase is Phase.STREAMING and self._ready_since_ns is not None
+
+    def state(self, *, peer_alive: bool) -> SyncState:
+        if self.ready:
+            return SyncState.READY
+        if self.phase in (Phase.HELLO, Phase.STREAMING):
+            return SyncState.SYNCING
+        return SyncState.DEGRADED if self._was_ready and peer_alive else SyncState.NONE
+
+    def next_deadline_ns(self) -> int | None:
+        return self._handshake_until_ns if self.phase is not Phase.IDLE else self._connect_at_ns
+
+    def _head(self, log: LogState) -> int:
+        # The shell's word on the log may be older than the last batch it asked us to encode.
+        return max(log.head_sequence, self._sent_head)
