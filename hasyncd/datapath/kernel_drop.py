@@ -16,8 +16,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final
 
-from pyroute2.netlink import nla
-from pyroute2.netlink.rtnl.tcmsg import tcmsg
+from pyroute2.netlink import nla, nlmsg
 
 from hasyncd.datapath.classic_bpf import ProgramTooLongError, build_drop_program, is_marked, pack
 from hasyncd.datapath.interfaces import Interface, local_addresses
@@ -64,14 +63,27 @@ class _BpfOptions(nla):  # type: ignore[misc]
     )
 
 
-class _FilterMessage(tcmsg):  # type: ignore[misc]
-    """A traffic filter; options of kinds other than bpf stay unread."""
+class _TrafficMessage(nlmsg):  # type: ignore[misc]
+    """struct tcmsg and the attributes used here: a filter or a qdisc. Options other than bpf's stay unread.
 
-    BpfOptions = _BpfOptions
+    Not a subclass of pyroute2's tcmsg: that one's table of attributes, once compiled, would be inherited.
+    """
+
+    prefix = "TCA_"
+    fields = (
+        ("family", "B"),
+        ("pad", "3x"),
+        ("index", "i"),
+        ("handle", "I"),
+        ("parent", "I"),
+        ("info", "I"),
+    )
+    nla_map = (("TCA_UNSPEC", "none"), ("TCA_KIND", "asciiz"), ("TCA_OPTIONS", "get_options"))
+    bpf_options = _BpfOptions
 
     @staticmethod
     def get_options(message: Any, *_: Any, **__: Any) -> Any:
-        return message.BpfOptions if message.get_attr("TCA_KIND") == "bpf" else message.hex
+        return message.bpf_options if message.get_attr("TCA_KIND") == "bpf" else message.hex
 
 
 def install(
@@ -165,15 +177,15 @@ def protect(
     return failures
 
 
-def _message(interface_index: int) -> _FilterMessage:
-    message = _FilterMessage()
+def _message(interface_index: int) -> _TrafficMessage:
+    message = _TrafficMessage()
     message["index"], message["parent"], message["handle"] = interface_index, _INGRESS_PARENT, HANDLE
     message["info"] = PRIORITY << 16 | socket.htons(_ETH_P_IP)
     return message
 
 
 def _add_clsact(requests: NetlinkRequests, interface_index: int) -> None:
-    message = tcmsg()
+    message = _TrafficMessage()
     message["index"], message["parent"], message["handle"] = interface_index, _CLSACT_PARENT, _CLSACT_HANDLE
     message["attrs"] = [("TCA_KIND", "clsact")]
     try:
@@ -184,7 +196,7 @@ def _add_clsact(requests: NetlinkRequests, interface_index: int) -> None:
 
 
 def _filters(requests: NetlinkRequests, interface_index: int) -> list[Any]:
-    message = _FilterMessage()
+    message = _TrafficMessage()
     message["index"], message["parent"] = interface_index, _INGRESS_PARENT
     try:
         return requests.dump(message, _RTM_GETTFILTER, "listing the ingress filters")

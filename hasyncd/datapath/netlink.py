@@ -72,6 +72,7 @@ _SKIP_STATISTICS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS
 
 _ROUTES_SETTLE_S: Final = 0.02
 _RETRY_S: Final = 1.0
+_DUMP_TIMEOUT_S: Final = 5.0
 _START_TIMEOUT_S: Final = 10.0
 _DATAGRAMS_PER_TURN: Final = 4
 _REQUESTS_PER_BATCH: Final = 64
@@ -137,6 +138,7 @@ class Netlink:
         self._dumping: Dump | None = None
         self._sequence = _FIRST_DUMP_SEQUENCE
         self._interrupted = False
+        self._overrun = False
         self._candidates: list[RouteCandidate] = []
         self._seen: set[tuple[int, int]] = set()
         self._routes_known = False
@@ -149,7 +151,7 @@ class Netlink:
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.create_future()
         self._socket = open_monitor(_GROUPS, self._receive_buffer)
-        self._loop.add_reader(self._socket.fileno(), self._read)
+        self._watch()
         self._refresh_all()
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -265,11 +267,25 @@ class Netlink:
             request = ndmsg()
             request["family"] = socket.AF_INET
             sent = self._send(encode(request, _RTM_GETNEIGH, NLM_F_DUMP, self._sequence))
-        if not sent:
+        if sent:
+            self._later("stuck", _DUMP_TIMEOUT_S, self._abandon_dump)
+        else:
             self._dumping = None
             self._later("retry", _RETRY_S, self._refresh_all)
 
+    def _abandon_dump(self) -> None:
+        """The kernel's answer was lost: begins anew."""
+        self.counters["dumps_lost"] += 1
+        self._dumping = None
+        self._refresh_all()
+
     # --- receiving --------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """(Re)starts reading; uvloop gives up a descriptor that reported an error (EPOLLERR)."""
+        if self._socket is not None and self._loop is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.add_reader(self._socket.fileno(), self._read)
 
     def _read(self) -> None:
         for _ in range(_DATAGRAMS_PER_TURN):
@@ -278,14 +294,19 @@ class Netlink:
             try:
                 datagram, _, flags, _ = self._socket.recvmsg(RECEIVE_BYTES)
             except BlockingIOError:
+                if self._overrun:
+                    self._overrun = False
+                    self._refresh_all()
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     self.counters["receive_errors"] += 1
                     self._fail(NetlinkError(error.errno or 0, f"reading from the kernel: {error.strerror}"))
                     break
+                # The queue is full of old news: a dump asked for now would find no room for its answer.
                 self.counters["overruns"] += 1
-                self._refresh_all()
+                self._overrun = True
+                self._watch()
                 continue
             if flags & socket.MSG_TRUNC:  # only an interface with very many functions writes so much
                 self.counters["truncated"] += 1
@@ -330,6 +351,8 @@ class Netlink:
 
     def _end_dump(self, dump: Dump, frame: Frame) -> None:
         self._dumping = None
+        if (stuck := self._timers.pop("stuck", None)) is not None:
+            stuck.cancel()
         # A namespace that never had a route has no main table: that is no error.
         if frame.error and not (dump is Dump.ROUTES and frame.error == errno.ENOENT):
             self.counters["dump_errors"] += 1
