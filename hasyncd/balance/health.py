@@ -87,16 +87,16 @@ class HealthChecks:
                     Streak(service.health.rise, service.health.fall),
                 )
                 name = f"health {service.name}/{backend.id}"
-                self._tasks.append(asyncio.create_task(check, name=name))
+                task = asyncio.create_task(check, name=name)
+                task.add_done_callback(_complain)
+                self._tasks.append(task)
 
     async def stop(self) -> None:
-        """Ends the checks; `on_change` is not called afterwards. Idempotent. Raises what a check died of."""
+        """Ends the checks; `on_change` is not called afterwards. Idempotent."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
-                raise result
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _check(
         self, backend: tuple[int, int], address: tuple[str, int], interval_s: float, streak: Streak
@@ -121,6 +121,13 @@ class HealthChecks:
             reason = os.strerror(error.errno) if error.errno else str(error)
             return (None if error.errno in _LOCAL_SHORTAGES else False), reason
         return True, "connection accepted"
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    """A check ends only when cancelled; one that died of a bug leaves its backend as it was, and is told."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        message = f"the {task.get_name()} check died"
+        task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})
 
 
 async def connect_once(address: str, port: int) -> None:
