@@ -135,6 +135,53 @@ def read_neighbour(message: Any, deleted: bool, sides: Mapping[int, int]) -> Nei
     return Neighbour(side, address, mac if len(mac) == 6 else b"", 0 if deleted else state)
 
 
+class NeighbourTable:
+    """The neighbours of both sides as last heard of, and what changed since it was last told."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, int], tuple[bytes, int]] = {}
+        self._changed: dict[tuple[int, int], bytes] = {}
+        self._seen: set[tuple[int, int]] = set()
+
+    def begin_dump(self) -> None:
+        """What is not received from now until `end_dump` is gone."""
+        self._seen = set()
+
+    def receive(self, neighbour: Neighbour, deleted: bool) -> None:
+        """Takes an entry of a dump, or an event."""
+        key = (neighbour.side, neighbour.address)
+        self._seen.add(key)
+        before, _ = self._held.get(key, (b"", 0))
+        if deleted:
+            self._held.pop(key, None)
+        else:
+            self._held[key] = (neighbour.mac, neighbour.state)
+        # A failed resolution is told even of an address that had no MAC: packets may wait for it.
+        if neighbour.mac != before or neighbour.state & NUD_FAILED:
+            self._changed[key] = neighbour.mac
+
+    def end_dump(self) -> None:
+        for key in [key for key in self._held if key not in self._seen]:
+            del self._held[key]
+            self._changed[key] = b""
+
+    def tell_again(self, key: tuple[int, int]) -> bool:
+        """Marks a neighbour whose MAC is known as changed; False: it is not known."""
+        mac, _ = self._held.get(key, (b"", 0))
+        if mac:
+            self._changed[key] = mac
+        return bool(mac)
+
+    def is_stale(self, key: tuple[int, int]) -> bool:
+        """Whether the kernel would have to probe this neighbour before it is sure of it again."""
+        return bool(self._held.get(key, (b"", 0))[1] & NUD_STALE)
+
+    def take_changes(self) -> list[NeighbourEntry]:
+        """What changed since the last call."""
+        changed, self._changed = self._changed, {}
+        return [(side, address, mac) for (side, address), mac in changed.items()]
+
+
 def take(pending: dict[tuple[int, int], None], count: int) -> Iterator[tuple[int, int]]:
     """Removes and yields up to `count` of the oldest keys."""
     for _ in range(min(count, len(pending))):

@@ -26,11 +26,10 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from hasyncd.datapath.interfaces import RTM_GETLINK, Interface
 from hasyncd.datapath.kernel_tables import (
     NEIGHBOUR_SEQUENCE,
-    NUD_FAILED,
-    NUD_STALE,
     RT_TABLE_MAIN,
     RTM_NEWNEIGH,
     NeighbourEntry,
+    NeighbourTable,
     RouteCandidate,
     RouteEntry,
     choose_routes,
@@ -129,8 +128,7 @@ class Netlink:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
         self._links: dict[int, LinkState] = {}
-        self._neighbours: dict[tuple[int, int], tuple[bytes, int]] = {}
-        self._changed: dict[tuple[int, int], bytes] = {}
+        self._neighbours = NeighbourTable()
         self._wanted: dict[tuple[int, int], None] = {}
         self._templates = tuple(use_request(index) for index in self._indexes)
 
@@ -140,7 +138,6 @@ class Netlink:
         self._interrupted = False
         self._overrun = False
         self._candidates: list[RouteCandidate] = []
-        self._seen: set[tuple[int, int]] = set()
         self._routes_known = False
 
     async def start(self) -> None:
@@ -176,22 +173,18 @@ class Netlink:
         still misses again.
         """
         for key in wanted:
-            known = self._neighbours.get(key)
-            if known is not None and known[0]:
-                self._changed[key] = known[0]
+            if self._neighbours.tell_again(key):
+                self._later("neighbours", 0, self._report_neighbours)
             elif len(self._wanted) < _REQUESTS_PENDING_MAX:
                 self._wanted[key] = None
             else:
                 self.counters["neighbour_requests_dropped"] += 1
         self._send_wanted_soon()
-        if self._changed:
-            self._later("neighbours", 0, self._report_neighbours)
 
     def refresh(self, used: Iterable[tuple[int, int]]) -> None:
         """Tells the kernel that these neighbours are in use: it probes the stale ones of them."""
-        stale = [key for key in used if self._neighbours.get(key, (b"", 0))[1] & NUD_STALE]
-        for key in stale:
-            if len(self._wanted) < _REQUESTS_PENDING_MAX:
+        for key in used:
+            if self._neighbours.is_stale(key) and len(self._wanted) < _REQUESTS_PENDING_MAX:
                 self._wanted[key] = None
         self._send_wanted_soon()
 
@@ -263,7 +256,7 @@ class Netlink:
             request["family"], request["table"] = socket.AF_INET, RT_TABLE_MAIN
             sent = self._send(encode(request, _RTM_GETROUTE, NLM_F_DUMP, self._sequence))
         else:
-            self._seen = set()
+            self._neighbours.begin_dump()
             request = ndmsg()
             request["family"] = socket.AF_INET
             sent = self._send(encode(request, _RTM_GETNEIGH, NLM_F_DUMP, self._sequence))
@@ -366,9 +359,7 @@ class Netlink:
         elif dump is Dump.ROUTES:
             self._end_routes()
         else:
-            for key in [key for key in self._neighbours if key not in self._seen]:
-                del self._neighbours[key]
-                self._changed[key] = b""
+            self._neighbours.end_dump()
             self._report_neighbours()
         self._next_dump()
         self._succeed()
@@ -385,19 +376,10 @@ class Netlink:
         if frame.data[16] != socket.AF_INET:
             return
         self._of_dump(frame, Dump.NEIGHBOURS)
-        neighbour = read_neighbour(decode(ndmsg, frame), frame.kind == _RTM_DELNEIGH, self._sides)
-        if neighbour is None:
-            return
-        key = (neighbour.side, neighbour.address)
-        self._seen.add(key)
-        before = self._neighbours.get(key, (b"", 0))[0]
-        if frame.kind == _RTM_DELNEIGH:
-            self._neighbours.pop(key, None)
-        else:
-            self._neighbours[key] = (neighbour.mac, neighbour.state)
-        # A failed resolution is told even of an address that had no MAC: packets may wait for it.
-        if neighbour.mac != before or neighbour.state & NUD_FAILED:
-            self._changed[key] = neighbour.mac
+        deleted = frame.kind == _RTM_DELNEIGH
+        neighbour = read_neighbour(decode(ndmsg, frame), deleted, self._sides)
+        if neighbour is not None:
+            self._neighbours.receive(neighbour, deleted)
 
     def _receive_link(self, frame: Frame) -> None:
         # A port that leaves a bridge is announced as RTM_DELLINK of the bridge family: not of the interface.
@@ -420,9 +402,9 @@ class Netlink:
         self._succeed()
 
     def _report_neighbours(self) -> None:
-        if self._changed:
-            changed, self._changed = self._changed, {}
-            self._on_neighbours([(side, address, mac) for (side, address), mac in changed.items()])
+        changes = self._neighbours.take_changes()
+        if changes:
+            self._on_neighbours(changes)
 
     # --- start ------------------------------------------------------------------------------
 
