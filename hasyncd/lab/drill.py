@@ -1,0 +1,176 @@
+"""One drill from the empty machine to the verdict, and back to the empty machine."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hasyncd.lab.crew import Crew, Load
+from hasyncd.lab.judge import Judgement, Verdict, judge, percentile
+from hasyncd.lab.namespaces import LabError
+from hasyncd.lab.nodes import NodeOptions, Nodes
+from hasyncd.lab.pair import Pair
+from hasyncd.lab.scenarios import Scenario
+from hasyncd.lab.stage import Fault, Progress, Stage
+from hasyncd.lab.topology import Topology
+from hasyncd.lab.traffic.process import now_ns
+
+PairMaker = Callable[[Topology], Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class DrillOptions:
+    """What the command line chooses."""
+
+    seed: int
+    load: Load = field(default_factory=Load)
+    engine: str = "packet"
+    sync_enabled: bool = True
+    bulk_bytes: int = 1 << 30
+    logs: Path | None = None
+    """Where the lab's files are copied at the end, for whoever looks for a cause."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a drill showed."""
+
+    scenario: Scenario
+    options: DrillOptions
+    engine: str
+    system: str
+    judgement: Judgement
+    faults: list[Fault]
+    failures: list[str]
+    notes: list[str]
+    traffic_cores: float | None = None
+    """CPU seconds a second that the clients and servers used."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against us."""
+        return not self.failures and not self.judgement.lost
+
+    def to_json(self) -> dict[str, Any]:
+        """One element of the list that `--json` writes (DESIGN §7)."""
+        tcp, udp = self.judgement.tcp, self.judgement.udp
+        silences = self.judgement.silences_ns
+        last = self.faults[-1] if self.faults else None
+        return {
+            "scenario": self.scenario.name,
+            "passed": self.passed,
+            "seed": self.options.seed,
+            "engine": self.engine,
+            "system": self.system,
+            "flows": {
+                "tcp": {"opened": tcp.opened} | {verdict.value: tcp.verdicts[verdict] for verdict in Verdict},
+                "udp": {"opened": udp.opened}
+                | {
+                    verdict.value: udp.verdicts[verdict]
+                    for verdict in Verdict
+                    if verdict is not Verdict.RESET
+                }
+                | {"lost_datagrams": udp.lost_datagrams},
+            },
+            "gap_ms": {
+                "p50": _ms(percentile(silences, 0.5)),
+                "p99": _ms(percentile(silences, 0.99)),
+                "max": _ms(silences[-1] if silences else None),
+            },
+            "outage_ms": _ms(self.judgement.outage_ns),
+            "at_risk_at_fault": _largest(fault.at_risk for fault in self.faults),
+            "detected_ms": _largest(fault.detected_ms for fault in self.faults),
+            "promoted_ms": _largest(fault.promoted_ms for fault in self.faults),
+            "certificate": last.certificate if last else None,
+            "losses": self.judgement.losses,
+            "notes": [*self.failures, *self.notes],
+        }
+
+
+def _ms(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else round(nanoseconds / 1e6, 1)
+
+
+def _largest(values: Any) -> Any:
+    return max((value for value in values if value is not None), default=None)
+
+
+async def run_drill(
+    scenario: Scenario, options: DrillOptions, progress: Progress, make_pair: PairMaker | None = None
+) -> Result:
+    """Builds the lab, plays the scenario, judges, and removes the lab, whatever happens.
+
+    What goes wrong on the way is a failed result; only a lab that cannot be built at all raises LabError.
+    """
+    maker = make_pair or (lambda topology: Nodes(topology, NodeOptions(options.engine, options.sync_enabled)))
+    progress.step("building the lab")
+    with Topology() as topology:
+        pair = maker(topology)
+        result = Result(scenario, options, pair.engine, pair.system, Judgement(), [], [], [])
+        try:
+            async with _on_stage(topology, pair, options, progress) as stage:
+                result.faults, result.failures, result.notes = stage.faults, stage.failures, stage.notes
+                try:
+                    await _play(scenario, stage, result)
+                except LabError as error:
+                    result.failures.append(str(error))
+        except LabError as error:
+            result.failures.append(str(error))
+        finally:
+            if options.logs is not None:
+                shutil.copytree(topology.directory, options.logs, dirs_exist_ok=True)
+    return result
+
+
+@contextlib.asynccontextmanager
+async def _on_stage(
+    topology: Topology, pair: Pair, options: DrillOptions, progress: Progress
+) -> AsyncIterator[Stage]:
+    crew = Crew(topology, options.seed)
+    chance = random.Random(options.seed)
+    stage = Stage(topology, pair, crew, options.load, chance, progress, options.bulk_bytes)
+    try:
+        progress.step("starting servers and gateways")
+        await crew.start_servers()
+        await pair.start()
+        yield stage
+    finally:
+        await stage.close()
+        await crew.stop()
+        await pair.stop()
+
+
+async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
+    began_ns, began_cpu = now_ns(), stage.crew.cpu_seconds()
+    own = await scenario.play(stage)
+    result.traffic_cores = (stage.crew.cpu_seconds() - began_cpu) / ((now_ns() - began_ns) / 1e9)
+    if own is not None:
+        result.judgement = own
+    else:
+        stage.progress.step("judging")
+        end_ns = await stage.crew.finish()
+        faults = [fault.at_ns for fault in stage.faults]
+        result.judgement = judge(stage.crew.records(), faults, end_ns)
+        _check_load(result, stage.load)
+    if result.judgement.wrong_bytes:
+        result.failures.append(
+            f"{result.judgement.wrong_bytes} times a flow received bytes that nobody had sent"
+        )
+    if not scenario.datagrams_may_be_lost and result.judgement.udp.lost_datagrams:
+        result.failures.append(
+            f"{result.judgement.udp.lost_datagrams} datagrams were lost in a planned change"
+        )
+
+
+def _check_load(result: Result, load: Load) -> None:
+    """A drill that judged fewer flows than it was asked for proves less than it says."""
+    judged = result.judgement.tcp.opened + result.judgement.udp.opened - result.judgement.opened_during_run
+    if judged != load.tcp + load.udp:
+        result.failures.append(f"{load.tcp + load.udp} flows were to be judged, {judged} were")
+    if load.open_rate > 0 and not result.judgement.opened_during_run:
+        result.failures.append("no connection was opened around the fault")

@@ -1,0 +1,206 @@
+"""A pair of hasyncd nodes in the lab: their files, their processes, their sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hasyncd.lab import plan
+from hasyncd.lab.control import Unreachable, ask
+from hasyncd.lab.namespaces import LabError, spawn
+from hasyncd.lab.pair import other
+from hasyncd.lab.topology import Topology
+from hasyncd.lab.traffic.process import now_ns
+
+READY_TIMEOUT_S = 30.0
+_POLL_S = 0.02
+_PEER_PORT = 7077
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What a drill may choose about the nodes."""
+
+    engine: str = "packet"
+    sync_enabled: bool = True
+
+
+class Nodes:
+    """gw-a and gw-b as processes `hasyncd run` inside their namespaces."""
+
+    system = "hasyncd"
+
+    def __init__(self, topology: Topology, options: NodeOptions, *, outlive: bool = False) -> None:
+        self._topology = topology
+        self._options = options
+        self._outlive = outlive
+        self.engine = options.engine
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def start(self) -> None:
+        plan.RUN_DIR.mkdir(mode=0o755, exist_ok=True)
+        for gateway in plan.GATEWAYS:
+            self._start_node(gateway)
+        await self.wait_ready()
+
+    def _start_node(self, gateway: plan.Gateway) -> None:
+        configuration = self.configuration_file(gateway.name)
+        if not configuration.exists():
+            state_dir = self._topology.directory / f"state-{gateway.name}"
+            state_dir.mkdir()
+            configuration.write_text(node_configuration(gateway, state_dir, self._options))
+        command = [sys.executable, "-m", "hasyncd", "run", "-c", str(configuration)]
+        self.processes[gateway.name] = spawn(
+            self._topology.namespace(gateway.name),
+            command,
+            log=self.log_file(gateway.name),
+            outlives=self._outlive,
+        )
+
+    def configuration_file(self, name: str) -> Path:
+        """Where a node's TOML lies."""
+        return self._topology.directory / f"{name}.toml"
+
+    def log_file(self, name: str) -> Path:
+        """Where a node's messages go."""
+        return self._topology.directory / f"{name}.log"
+
+    async def wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not self._is_ready([await self.status(gateway.name) for gateway in plan.GATEWAYS]):
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    raise LabError(f"{name} ended with exit code {process.returncode}\n{self.messages()}")
+            if time.monotonic() > deadline:
+                raise LabError(f"the pair was not ready after {READY_TIMEOUT_S:.0f} s\n{self.messages()}")
+            await asyncio.sleep(_POLL_S)
+
+    def _is_ready(self, statuses: list[dict[str, Any] | None]) -> bool:
+        present = [status for status in statuses if status is not None]
+        if sorted(status["role"] for status in present) != ["backup", "primary"]:
+            return False
+        primary = next(status for status in present if status["role"] == "primary")
+        if not self._options.sync_enabled:
+            return bool(primary["peer"]["state"] == "connected")
+        return all(status["sync"]["state"] == "ready" for status in present)
+
+    async def primary(self) -> str:
+        statuses = {gateway.name: await self.status(gateway.name) for gateway in plan.GATEWAYS}
+        primaries = [name for name, status in statuses.items() if status and status["role"] == "primary"]
+        if len(primaries) != 1:
+            raise LabError(f"expected one primary, found {primaries or 'none'}\n{self.messages()}")
+        return primaries[0]
+
+    async def status(self, name: str) -> dict[str, Any] | None:
+        try:
+            items, code, _ = await ask(plan.RUN_DIR / f"{name}.sock", "status")
+        except Unreachable:
+            return None
+        return items[0] if items and code == 0 else None
+
+    def kill(self, name: str) -> int:
+        process = self.processes[name]
+        moment = now_ns()
+        os.kill(process.pid, signal.SIGKILL)
+        return moment
+
+    async def restart(self, name: str) -> None:
+        await asyncio.to_thread(self.processes[name].wait)
+        self._start_node(plan.gateway_named(name))
+
+    async def switch_over(self) -> int:
+        primary = await self.primary()
+        moment = now_ns()
+        try:
+            _, code, message = await ask(plan.RUN_DIR / f"{primary}.sock", "switchover")
+        except Unreachable as error:
+            raise LabError(f"{primary} did not answer: {error}") from error
+        if code != 0:
+            raise LabError(f"{primary} refused the switchover: {message}")
+        return moment
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+        for name, process in self.processes.items():
+            process.wait()
+            # A killed node cannot remove its socket.
+            (plan.RUN_DIR / f"{name}.sock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            plan.RUN_DIR.rmdir()
+
+    def messages(self) -> str:
+        last = []
+        for gateway in plan.GATEWAYS:
+            with contextlib.suppress(OSError):
+                lines = self.log_file(gateway.name).read_text(errors="replace").splitlines()[-12:]
+                last += [f"{gateway.name}: {line}" for line in lines]
+        return "\n".join(last) or "(neither node left a message)"
+
+
+def node_configuration(gateway: plan.Gateway, state_dir: Path, options: NodeOptions) -> str:
+    """One node's TOML (DESIGN §8)."""
+    peer = plan.gateway_named(other(gateway.name))
+    text = f"""\
+[node]
+name = "{gateway.name}"
+priority = {gateway.priority}
+state_dir = "{state_dir}"
+engine = "{options.engine}"
+
+[interfaces]
+inside = "inside"
+outside = "outside"
+
+[[vip]]
+address = "{plan.INSIDE_VIP}/{plan.PREFIX_LENGTH}"
+interface = "inside"
+[[vip]]
+address = "{plan.OUTSIDE_VIP}/{plan.PREFIX_LENGTH}"
+interface = "outside"
+
+[peer]
+listen = "{gateway.sync}:{_PEER_PORT}"
+address = "{peer.sync}:{_PEER_PORT}"
+insecure = true
+
+[sync]
+enabled = {"true" if options.sync_enabled else "false"}
+
+[[nat]]
+source = ["10.0.1.0/24"]
+public = ["{plan.OUTSIDE_VIP}"]
+
+[control]
+socket = "{plan.RUN_DIR / gateway.name}.sock"
+"""
+    services = (
+        ("web", plan.WEB_PORT, "tcp", plan.BACKEND_TCP_PORT),
+        ("names", plan.NAME_PORT, "udp", plan.BACKEND_UDP_PORT),
+        ("bulk", plan.BULK_SERVICE_PORT, "tcp", plan.BULK_PORT),
+    )
+    for name, port, protocol, backend_port in services:
+        backends = "".join(
+            f'  {{ id = {host.number}, address = "{host.addresses[0]}:{backend_port}" }},\n'
+            for host in plan.BACKENDS
+        )
+        text += f"""
+[[service]]
+name = "{name}"
+vip = "{plan.OUTSIDE_VIP}:{port}"
+protocol = "{protocol}"
+algorithm = "consistent-hash"
+backends = [
+{backends}]
+"""
+    return text

@@ -1,0 +1,46 @@
+"""What a drill needs of a pair of gateways, whoever they are."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Pair(Protocol):
+    """Two gateways in the namespaces `gw-a` and `gw-b`."""
+
+    engine: str
+    """What `--engine` means for this pair."""
+    system: str
+    """What `--system` names."""
+
+    async def start(self) -> None:
+        """Starts both and waits until they are ready. Raises LabError."""
+
+    async def wait_ready(self) -> None:
+        """Waits until one is primary and the other could take over. Raises LabError."""
+
+    async def primary(self) -> str:
+        """The name of the gateway that owns the addresses. Raises LabError when there is not exactly one."""
+
+    async def status(self, name: str) -> dict[str, Any] | None:
+        """What a gateway says of itself, with the keys of `hasyncd status --json`; None when it does not answer."""
+
+    def kill(self, name: str) -> int:
+        """Ends a gateway at once, without a word; the moment, in ns of CLOCK_BOOTTIME."""
+
+    async def restart(self, name: str) -> None:
+        """Starts a killed gateway again. Raises LabError."""
+
+    async def switch_over(self) -> int:
+        """The planned change of roles; the moment when it was asked for. Raises LabError when it is refused."""
+
+    async def stop(self) -> None:
+        """Ends what still runs; never raises."""
+
+    def messages(self) -> str:
+        """The last words of both, for a report of a failure."""
+
+
+def other(name: str) -> str:
+    """The peer of a gateway."""
+    return "gw-b" if name == "gw-a" else "gw-a"

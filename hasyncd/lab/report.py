@@ -1,0 +1,114 @@
+"""What a person sees of a drill: progress on stderr, a small table and one plain sentence on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from hasyncd.lab.drill import Result
+from hasyncd.lab.judge import Verdict
+
+
+class ConsoleProgress:
+    """A progress bar where stderr is a terminal, one line an act where it is not."""
+
+    def __init__(self, title: str) -> None:
+        self._console = Console(stderr=True)
+        self._title = title
+        self._act: str | None = None
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=None)
+
+    def __enter__(self) -> ConsoleProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, what: str, done: float = 0, total: float | None = None) -> None:
+        """Shows an act; the same `what` again moves its bar."""
+        if what != self._act:
+            self._act = what
+            if not self._console.is_terminal:
+                self._console.print(f"{self._title}: {what}", highlight=False)
+            self._bar.reset(self._task, total=total, description=f"{self._title}: {what}")
+        self._bar.update(self._task, completed=int(done), total=None if total is None else int(total))
+
+
+class Silent:
+    """Progress for tests."""
+
+    def step(self, what: str, done: float = 0, total: float | None = None) -> None:
+        """Shows nothing."""
+
+
+def show(result: Result) -> None:
+    """The table and the sentence, on stdout."""
+    console = Console(highlight=False)
+    table = Table(title=f"{result.scenario.name}, seed {result.options.seed}", title_justify="left")
+    table.add_column("flows")
+    for column in ("opened", *(verdict.value for verdict in Verdict), "lost datagrams"):
+        table.add_column(column, justify="right")
+    for name, tally in (("tcp", result.judgement.tcp), ("udp", result.judgement.udp)):
+        if tally.opened:
+            cells = [tally.opened, *(tally.verdicts[verdict] for verdict in Verdict)]
+            lost = str(tally.lost_datagrams) if name == "udp" else ""
+            table.add_row(name, *(str(cell) for cell in cells), lost)
+    if table.row_count:
+        console.print(table)
+    for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
+        console.print(f"  {count:6}  {name}", markup=False)
+    for note in result.notes:
+        console.print(f"  {note}", markup=False, soft_wrap=True)
+    for failure in result.failures:
+        console.print(f"  {failure}", markup=False, soft_wrap=True)
+    console.print(sentence(result), markup=False, soft_wrap=True)
+
+
+def sentence(result: Result) -> str:
+    """The verdict in one plain sentence."""
+    judgement = result.judgement
+    opened = judgement.tcp.opened + judgement.udp.opened
+    what = _what_happened(result)
+    if result.passed:
+        return f"PASSED: {what}, all {opened:,} flows survived and none was remapped{_silence(result)}."
+    if judgement.lost:
+        return f"FAILED: {what}, {judgement.lost:,} of {opened:,} flows were lost{_silence(result)}."
+    reason = (
+        result.failures[0].splitlines()[0].rstrip(".") if result.failures else "the drill did not get so far"
+    )
+    return f"FAILED: {reason}."
+
+
+def _what_happened(result: Result) -> str:
+    nodes = [fault.node for fault in result.faults]
+    verb = "handed over" if not result.scenario.datagrams_may_be_lost else "was killed"
+    return " and ".join(f"{node} {verb}" for node in nodes) or "nothing happened"
+
+
+def _silence(result: Result) -> str:
+    figures = result.to_json()["gap_ms"]
+    if figures["p50"] is None:
+        return ""
+    return f"; a flow's longest silence was {figures['p50']:.0f} ms (median), {figures['max']:.0f} ms (worst)"
+
+
+def all_passed(results: Iterable[Result]) -> bool:
+    """Whether every drill passed."""
+    return all(result.passed for result in results)

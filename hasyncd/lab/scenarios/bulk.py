@@ -1,0 +1,91 @@
+"""Long TCP transfers, up through the balancer and down through NAT at once, and a kill in their middle.
+
+The bytes are hashed where they are sent and where they arrive: bit for bit, or lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hasyncd.lab import plan
+from hasyncd.lab.crew import Member
+from hasyncd.lab.judge import Judgement, Verdict
+from hasyncd.lab.scenarios.scenario import Scenario
+from hasyncd.lab.stage import Fault, Stage
+
+_TRANSFER_TIMEOUT_S = 900.0
+
+
+async def play(stage: Stage) -> Judgement:
+    """Two transfers, one kill."""
+    ways = (
+        (plan.CLIENTS[0], "PUT", (plan.OUTSIDE_VIP, plan.BULK_SERVICE_PORT)),
+        (plan.PRIVATE_HOSTS[0], "GET", (plan.SERVERS[0].addresses[0], plan.BULK_PORT)),
+    )
+    transfers = []
+    for host, verb, target in ways:
+        task = {
+            "target": target,
+            "source": host.addresses[0],
+            "verb": verb,
+            "bytes": stage.bulk_bytes,
+            "seed": stage.chance.randrange(1 << 32),
+        }
+        transfers.append(stage.crew.recruit(host.name, "bulk", task))
+
+    def moved() -> int:
+        return sum(_moved(transfer) for transfer in transfers)
+
+    total = stage.bulk_bytes * len(transfers)
+    turn = int(total * stage.chance.uniform(0.35, 0.6))
+
+    def reached() -> bool:
+        stage.progress.step("transferring", moved() / 1e6, total / 1e6)
+        return moved() >= turn or all(transfer.report.get("ended") for transfer in transfers)
+
+    def ended() -> bool:
+        stage.progress.step("transferring", moved() / 1e6, total / 1e6)
+        return all(transfer.report.get("finished") or transfer.report.get("ended") for transfer in transfers)
+
+    await stage.wait_until(reached, "half of the transfers", _TRANSFER_TIMEOUT_S)
+    fault = await stage.kill_primary()
+    await stage.wait_until(ended, "the transfers", _TRANSFER_TIMEOUT_S)
+    judgement = Judgement()
+    for transfer in transfers:
+        judge_transfer(judgement, transfer.report, fault, stage.bulk_bytes, transfer.name)
+    judgement.silences_ns.sort()
+    return judgement
+
+
+def _moved(transfer: Member) -> int:
+    mine = transfer.report.get("mine")
+    return int(mine["bytes"] if mine else transfer.report.get("moved", 0))
+
+
+def judge_transfer(
+    judgement: Judgement, report: dict[str, Any], fault: Fault, wanted: int, name: str
+) -> None:
+    """Adds the verdict on one transfer, from what its connecting side reported."""
+    mine, theirs = report.get("mine") or {}, report.get("theirs") or {}
+    whole = mine.get("bytes") == theirs.get("bytes") == wanted
+    if whole and mine["sha256"] == theirs["sha256"] and report["ended_ns"] > fault.at_ns:
+        verdict = Verdict.SURVIVED
+    elif whole and mine["sha256"] == theirs["sha256"]:
+        verdict, report["error"] = Verdict.STALLED, "it had ended before the fault and proves nothing"
+    elif whole:
+        verdict, report["error"] = Verdict.RESET, "the checksums differ"
+        judgement.wrong_bytes += 1
+    else:
+        verdict = Verdict.STALLED if "imeout" in str(report.get("error")) else Verdict.RESET
+    judgement.tcp.verdicts[verdict] += 1
+    silences = [tuple(silence) for side in (mine, theirs) for silence in side.get("silences", ())]
+    judgement.silences_ns.append(
+        max((end - begin for begin, end in silences if end >= fault.at_ns), default=0)
+    )
+    if verdict is not Verdict.SURVIVED:
+        judgement.losses[f"{name}: {verdict.value} ({report.get('error') or 'it ended early'})"] = 1
+
+
+SCENARIO = Scenario(
+    "bulk", "1 GiB over TCP each way through the pair, the primary killed in the middle, bit for bit", play
+)

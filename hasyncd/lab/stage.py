@@ -1,0 +1,186 @@
+"""The stage a scenario plays on: a pair, a crew, a clock, and the acts that scenarios are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hasyncd.lab.crew import Crew, Load
+from hasyncd.lab.judge import WINDOW_NS
+from hasyncd.lab.namespaces import LabError
+from hasyncd.lab.pair import Pair, other
+from hasyncd.lab.topology import Topology
+from hasyncd.lab.traffic.process import now_ns
+
+_WATCH_S = 0.004
+_TURN_S = 0.1
+_SAMPLE_S = 0.2
+_CHURN_AFTER_FAULT_S = 2.0
+_PROOF_SLACK_S = 1.0
+_MS = 1_000_000
+
+
+@dataclass(slots=True)
+class Fault:
+    """One fault and what the survivor said of it. Milliseconds count from the fault."""
+
+    node: str
+    at_ns: int
+    at_risk: int | None = None
+    """`at_risk_flows` in the last status before the fault."""
+    detected_ms: float | None = None
+    promoted_ms: float | None = None
+    certificate: Any = None
+
+
+class Progress(Protocol):
+    """Where a stage tells people how far it is."""
+
+    def step(self, what: str, done: float = 0, total: float | None = None) -> None:
+        """Shows an act; the same `what` again moves its bar. `total` None: no end can be named."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """What one run of one scenario has at hand."""
+
+    topology: Topology
+    pair: Pair
+    crew: Crew
+    load: Load
+    chance: random.Random
+    progress: Progress
+    bulk_bytes: int
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """What speaks against us besides lost flows; each is one sentence."""
+    _last_status: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _sampler: asyncio.Task[None] | None = None
+
+    async def open_flows(self) -> None:
+        """Opens the first flows, waits until each was answered, then starts the opener."""
+        wanted = self.load.tcp + self.load.udp
+        await self.crew.start_clients(self.load)
+        self.crew.order(do="open")
+        deadline = now_ns() + 30_000 * _MS
+        while (heard := int(self.crew.sum("heard"))) < wanted and now_ns() < deadline:
+            self.progress.step("opening flows", heard, wanted)
+            await asyncio.sleep(_TURN_S)
+        if heard < wanted:
+            self.notes.append(
+                f"{wanted - heard} of the first {wanted} flows were never answered before the fault"
+            )
+        self.progress.step("opening flows", heard, wanted)
+        self.crew.order(do="churn")
+        self._sampler = asyncio.create_task(self._sample())
+
+    async def run_for(self, seconds: float) -> None:
+        """Lets traffic run."""
+        end = now_ns() + int(seconds * 1e9)
+        while (left := end - now_ns()) > 0:
+            self.progress.step("traffic runs", seconds - left / 1e9, seconds)
+            await asyncio.sleep(min(_TURN_S, left / 1e9))
+
+    async def kill_primary(self) -> Fault:
+        """Kills the primary and watches its peer promote."""
+        node = await self.pair.primary()
+        return await self._watch(self.mark_fault(node, self.pair.kill(node)))
+
+    async def switch_over(self) -> Fault:
+        """Asks for the planned change of roles and watches it."""
+        node = await self.pair.primary()
+        return await self._watch(self.mark_fault(node, await self.pair.switch_over()))
+
+    def mark_fault(self, node: str, at_ns: int | None = None) -> Fault:
+        """Tells everyone that the fault happened at this moment (now)."""
+        at_ns = now_ns() if at_ns is None else at_ns
+        fault = Fault(node, at_ns, at_risk=_at_risk(self._last_status.get(node)))
+        self.faults.append(fault)
+        self.crew.order(do="fault", at_ns=at_ns)
+        return fault
+
+    async def _watch(self, fault: Fault) -> Fault:
+        """Polls the survivor until it is primary, or the window has passed."""
+        survivor = other(fault.node)
+        while now_ns() < fault.at_ns + WINDOW_NS:
+            status = await self.pair.status(survivor)
+            elapsed_ms = round((now_ns() - fault.at_ns) / _MS, 1)
+            promoted = status is not None and status.get("role") == "primary"
+            if fault.detected_ms is None and (promoted or _peer_is_gone(status)):
+                fault.detected_ms = elapsed_ms
+            if promoted and status is not None:
+                fault.promoted_ms = elapsed_ms
+                fault.certificate = status.get("certificate")
+                return fault
+            await asyncio.sleep(_WATCH_S)
+        self.failures.append(f"{survivor} did not become primary within {WINDOW_NS // 1_000_000_000} s")
+        return fault
+
+    async def until_proven(self, fault: Fault) -> None:
+        """Keeps opening flows for a while after the fault, then waits until every live flow has proven itself."""
+        calm_ns = fault.at_ns + int(_CHURN_AFTER_FAULT_S * 1e9)
+        deadline = calm_ns + WINDOW_NS + int(_PROOF_SLACK_S * 1e9)
+        calm = False
+        while now_ns() < deadline:
+            live, proven = self.crew.sum("live"), self.crew.sum("proven")
+            self.progress.step(f"flows proven after the loss of {fault.node}", proven, live)
+            if not calm and now_ns() >= calm_ns:
+                calm = True
+                self.crew.order(do="calm")
+                await asyncio.sleep(2 * _SAMPLE_S)  # the counts that follow were taken after the last opening
+            elif calm and self.crew.knows_fault(fault.at_ns) and proven >= live:
+                return
+            await asyncio.sleep(_TURN_S)
+
+    async def recover(self, fault: Fault) -> None:
+        """Starts the killed gateway again and waits, under traffic, until it could take over."""
+        self.crew.order(do="fault", at_ns=0)
+        self.crew.order(do="churn")
+        await self.pair.restart(fault.node)
+        waiting = asyncio.create_task(self.pair.wait_ready())
+        started = now_ns()
+        while not waiting.done():
+            self.progress.step(f"{fault.node} is back and synchronises", 0, None)
+            await asyncio.sleep(_TURN_S)
+        await waiting
+        self.notes.append(
+            f"{fault.node} was ready as backup {(now_ns() - started) / 1e9:.1f} s after its restart"
+        )
+
+    async def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
+        """Waits for a condition. Raises LabError when time runs out."""
+        deadline = now_ns() + int(timeout_s * 1e9)
+        while not condition():
+            if now_ns() > deadline:
+                raise LabError(f"{what}: not within {timeout_s:.0f} s")
+            await asyncio.sleep(_TURN_S / 8)
+
+    async def _sample(self) -> None:
+        """Keeps the newest status of each gateway, for what can only be known before a fault."""
+        while True:
+            for name in ("gw-a", "gw-b"):
+                status = await self.pair.status(name)
+                if status is not None:
+                    self._last_status[name] = status
+            await asyncio.sleep(_SAMPLE_S)
+
+    async def close(self) -> None:
+        """Ends what the stage runs itself."""
+        if self._sampler is not None:
+            self._sampler.cancel()
+            await asyncio.gather(self._sampler, return_exceptions=True)
+
+
+def _at_risk(status: dict[str, Any] | None) -> int | None:
+    sync = (status or {}).get("sync") or {}
+    value = sync.get("at_risk_flows")
+    return value if isinstance(value, int) else None
+
+
+def _peer_is_gone(status: dict[str, Any] | None) -> bool:
+    peer = (status or {}).get("peer") or {}
+    return peer.get("state") not in (None, "connected")

@@ -1,0 +1,81 @@
+"""What flows say: requests and replies whose every byte the other end can predict.
+
+    request   magic 0x48535251 | length | flow | seq                                  | payload
+    reply     magic 0x48535250 | length | flow | seq | server | seen port | seen addr | payload
+
+All u32 but `server` and `seen port` (u16); `seen` is the source address and port that the server saw, so
+that the client notices when another server or another source port answers for its flow.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+REQUEST_MAGIC = 0x48535251
+REPLY_MAGIC = 0x48535250
+HEADER = struct.Struct("!IIII")
+REPLY_HEADER = struct.Struct("!IIIIHH4s")
+REQUEST_BYTES_MAX = HEADER.size + 512
+
+_OFFSETS = 65_521
+_REPLY_SHIFT = 7_919
+
+
+class Payloads:
+    """The bytes of every request and reply of one run, known to both ends by its seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._block = random.Random(seed).randbytes(2 * _OFFSETS)
+
+    def of_request(self, flow: int, seq: int) -> bytes:
+        """The payload of a request: 32 to 511 bytes."""
+        offset = (flow * 2_654_435_761 + seq * 40_503) % _OFFSETS
+        return self._block[offset : offset + 32 + (flow * 13 + seq * 97) % 480]
+
+    def of_reply(self, flow: int, seq: int) -> bytes:
+        """The payload of a reply: as long as the request's, other bytes."""
+        offset = (flow * 2_654_435_761 + seq * 40_503 + _REPLY_SHIFT) % _OFFSETS
+        return self._block[offset : offset + 32 + (flow * 13 + seq * 97) % 480]
+
+    def request(self, flow: int, seq: int) -> bytes:
+        """A whole request."""
+        payload = self.of_request(flow, seq)
+        return HEADER.pack(REQUEST_MAGIC, HEADER.size + len(payload), flow, seq) + payload
+
+    def reply_to(self, request: bytes, identity: bytes) -> bytes | None:
+        """The reply to one whole request, or None where its bytes are not what was sent.
+
+        `identity`: server u16, seen port u16, seen address, packed.
+        """
+        if len(request) < HEADER.size:
+            return None
+        magic, length, flow, seq = HEADER.unpack_from(request)
+        if magic != REQUEST_MAGIC or length != len(request):
+            return None
+        if request[HEADER.size :] != self.of_request(flow, seq):
+            return None
+        payload = self.of_reply(flow, seq)
+        return HEADER.pack(REPLY_MAGIC, REPLY_HEADER.size + len(payload), flow, seq) + identity + payload
+
+    def read_reply(self, reply: bytes, flow: int) -> tuple[int, bytes] | None:
+        """(seq, identity) of one whole reply to `flow`, or None where a byte is wrong."""
+        if len(reply) < REPLY_HEADER.size:
+            return None
+        magic, length, its_flow, seq = HEADER.unpack_from(reply)
+        if magic != REPLY_MAGIC or length != len(reply) or its_flow != flow:
+            return None
+        if reply[REPLY_HEADER.size :] != self.of_reply(flow, seq):
+            return None
+        return seq, reply[HEADER.size : REPLY_HEADER.size]
+
+
+def pack_identity(server: int, address: str, port: int) -> bytes:
+    """What a server says of itself and of the peer it saw."""
+    return struct.pack("!HH4s", server, port, bytes(map(int, address.split("."))))
+
+
+def unpack_identity(identity: bytes) -> tuple[int, str, int]:
+    """(server, seen address, seen port)."""
+    server, port, address = struct.unpack("!HH4s", identity)
+    return server, ".".join(map(str, address)), port
