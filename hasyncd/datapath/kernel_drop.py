@@ -14,7 +14,7 @@ import errno
 import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pyroute2.netlink import nla, nlmsg
 
@@ -27,9 +27,6 @@ from hasyncd.datapath.netlink_wire import (
     NetlinkError,
     NetlinkRequests,
 )
-
-if TYPE_CHECKING:
-    from hasyncd.config import Settings
 
 PRIORITY: Final = 70
 """Of the filter: before those that the kernel numbers itself (from 49152 down)."""
@@ -144,18 +141,6 @@ def is_installed(interface_index: int) -> bool:
     """Whether our filter is at its place. Raises OSError."""
     with NetlinkRequests() as requests:
         return any(_is_ours(found) for found in _filters(requests, interface_index))
-
-
-def owned_prefixes(settings: Settings) -> tuple[list[IPv4Network], list[IPv4Network]]:
-    """(owned, sources) of a configuration: VIPs and public addresses; private networks and backends."""
-    owned = {IPv4Network(vip.address.ip) for vip in settings.vip}
-    sources = {
-        IPv4Network(backend.address.address) for service in settings.service for backend in service.backends
-    }
-    for rule in settings.nat:
-        owned.update(IPv4Network(address) for address in rule.public)
-        sources.update(rule.source)
-    return sorted(owned), sorted(sources)
 
 
 def protect(

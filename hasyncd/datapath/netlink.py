@@ -70,6 +70,7 @@ _IFF_LOWER_UP: Final = 0x1_0000
 _SKIP_STATISTICS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS
 
 _ROUTES_SETTLE_S: Final = 0.02
+_SETTLE_PER_ROUTE_S: Final = 0.0005  # reading one costs about 25 µs
 _RETRY_S: Final = 1.0
 _DUMP_TIMEOUT_S: Final = 5.0
 _START_TIMEOUT_S: Final = 10.0
@@ -238,6 +239,11 @@ class Netlink:
             request["attrs"] = [("IFLA_EXT_MASK", _SKIP_STATISTICS)]
             self._send(encode(request, RTM_GETLINK, 0, sequence))
 
+    def _dump_routes_soon(self) -> None:
+        """After a moment that grows with the table, so that restless routes cost a few percent at most."""
+        delay_s = max(_ROUTES_SETTLE_S, _SETTLE_PER_ROUTE_S * len(self._candidates))
+        self._later("routes", delay_s, lambda: self._dump(Dump.ROUTES))
+
     def _dump(self, dump: Dump) -> None:
         if dump not in self._dumps:
             self._dumps.append(dump)
@@ -320,7 +326,7 @@ class Netlink:
             if candidate is not None:
                 self._candidates.append(candidate)
         elif frame.kind in (_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWADDR, _RTM_DELADDR):
-            self._later("routes", _ROUTES_SETTLE_S, lambda: self._dump(Dump.ROUTES))
+            self._dump_routes_soon()
 
     def _of_dump(self, frame: Frame, dump: Dump) -> bool:
         """Whether the frame answers the dump under way; notices an interrupted one."""
@@ -366,7 +372,6 @@ class Netlink:
 
     def _end_routes(self) -> None:
         routes = choose_routes(self._candidates)
-        self._candidates = []
         if routes != self.routes or not self._routes_known:
             self._routes_known = True
             self.routes = routes
@@ -398,7 +403,7 @@ class Netlink:
         if self._links.get(side) is not state:
             self._links[side] = state
             self._on_link(side, state)
-            self._later("routes", _ROUTES_SETTLE_S, lambda: self._dump(Dump.ROUTES))
+            self._dump_routes_soon()
         self._succeed()
 
     def _report_neighbours(self) -> None:

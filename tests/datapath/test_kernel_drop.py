@@ -12,11 +12,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
 import pytest
 
-from hasyncd import config
 from hasyncd.datapath import kernel_drop
 from hasyncd.datapath.interfaces import Interface, find_interface
 from hasyncd.datapath.kernel_drop import KernelDropError
@@ -29,33 +27,6 @@ OWN = "10.0.1.2"
 OWNED = [IPv4Network(VIP), IPv4Network("203.0.113.5")]
 SOURCES = [IPv4Network("10.0.1.0/24")]
 STRANGER = ["bpf", "da", "bytecode", "1,6 0 0 4294967295"]
-
-
-CONFIGURATION = """
-[node]
-name = "gw-a"
-[interfaces]
-inside = "eth1"
-outside = "eth0"
-[[vip]]
-address = "10.0.1.1/24"
-interface = "inside"
-[[vip]]
-address = "203.0.113.5/24"
-interface = "outside"
-[peer]
-listen = "169.254.10.1:7077"
-address = "169.254.10.2:7077"
-insecure = true
-[[nat]]
-source = ["10.0.1.0/24"]
-public = ["203.0.113.5", "198.51.100.9"]
-[[service]]
-name = "web"
-vip = "203.0.113.5:80"
-protocol = "tcp"
-backends = [{ id = 1, address = "10.0.9.21:8080" }]
-"""
 
 
 @dataclass
@@ -231,11 +202,3 @@ def test_a_drop_that_fails_refuses_the_start_of_a_forwarding_gateway(net: Net) -
     assert len(failures) == 1
     assert failures[0].startswith("gone: ")
     assert len(net.filters()) == 1
-
-
-def test_a_configurations_prefixes(tmp_path: Path) -> None:
-    file = tmp_path / "hasyncd.toml"
-    file.write_text(CONFIGURATION)
-    owned, sources = kernel_drop.owned_prefixes(config.load(file))
-    assert list(map(str, owned)) == ["10.0.1.1/32", "198.51.100.9/32", "203.0.113.5/32"]
-    assert list(map(str, sources)) == ["10.0.1.0/24", "10.0.9.21/32"]
