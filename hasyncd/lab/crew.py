@@ -177,13 +177,13 @@ class Crew:
         return all(client.report.get("fault_ns") == at_ns for client in self.clients)
 
     async def finish(self) -> int:
-        """Lets every client write its records and end; the moment when the last one stopped, in ns."""
+        """Lets every client write its records and end; the moment when the first one stopped asking, in ns."""
         self.order(do="finish")
         ends: list[int] = []
         for client in self.clients:
             report = await self.wait_for(client, lambda report: bool(report.get("finished")))
             ends.append(report["ended_ns"])
-        return max(ends)
+        return min(ends)
 
     def records(self) -> Iterator[FlowRecord]:
         """What the clients wrote; after `finish`."""
