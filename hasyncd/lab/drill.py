@@ -88,6 +88,7 @@ class Result:
             "promoted_ms": _largest(fault.promoted_ms for fault in self.faults),
             "certificate": last.certificate if last else None,
             "losses": self.judgement.losses,
+            "traffic_cores": None if self.traffic_cores is None else round(self.traffic_cores, 2),
             "notes": [*self.failures, *self.notes],
         }
 

@@ -9,8 +9,9 @@ with the right bytes within 10 s. So bytes that were already on their way prove 
     stalled    no verified bytes both ways in time
     survived   none of these
 
-The worst applies, in this order. A flow that its client closed in good order before the first fault faced
-nothing and is not judged.
+The worst applies, in this order. A flow that its client closed in good order faced those faults after which it
+still asked something (a client closes a flow only when nothing is unanswered, and learns of a fault a little late);
+one that faced none is not judged.
 """
 
 from __future__ import annotations
@@ -89,11 +90,11 @@ class FlowRecord:
 
 
 def judge_flow(record: FlowRecord, faults_ns: Sequence[int]) -> Verdict | None:
-    """The verdict on one flow, or None where it ended in good order before the first fault."""
+    """The verdict on one flow, or None where it ended in good order and faced no fault."""
     broken = Verdict.RESET if record.protocol == "tcp" else Verdict.STALLED
     if record.end_reason is not None and record.end_reason != CLOSED:
         return broken
-    faced = [fault for fault in faults_ns if record.end_ns is None or record.end_ns >= fault]
+    faced = [fault for fault in faults_ns if record.end_reason != CLOSED or _asked_after(record, fault)]
     if not faced:
         return None
     if record.wrong_bytes:
@@ -103,6 +104,10 @@ def judge_flow(record: FlowRecord, faults_ns: Sequence[int]) -> Verdict | None:
     if all(_lives_after(record, max(fault, record.opened_ns)) for fault in faced):
         return Verdict.SURVIVED
     return Verdict.STALLED
+
+
+def _asked_after(record: FlowRecord, moment_ns: int) -> bool:
+    return any(exchange.sent_ns >= moment_ns for exchange in record.exchanges)
 
 
 def _lives_after(record: FlowRecord, moment_ns: int) -> bool:

@@ -112,6 +112,11 @@ def test_flow_closed_in_good_order_before_the_fault_is_not_judged() -> None:
     assert judge_flow(flow((100, 101), end=(900, CLOSED)), [FAULT]) is None
 
 
+def test_flow_closed_before_its_client_knew_of_the_fault_is_not_judged() -> None:
+    assert judge_flow(flow((900, 901), end=(1010, CLOSED)), [FAULT]) is None
+    assert judge_flow(flow((900, 901), (1001, None), end=(1010, CLOSED)), [FAULT]) is Verdict.STALLED
+
+
 def test_flow_opened_after_the_fault_has_its_own_window() -> None:
     late = 3000
     assert judge_flow(flow((late, late + 9000), opened=late), [FAULT]) is Verdict.SURVIVED
