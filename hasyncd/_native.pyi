@@ -5,8 +5,10 @@ CLOCK_BOOTTIME, sides are INSIDE (0) and OUTSIDE (1). Nothing here is called per
 `poll`, `drain`, `install`, `acknowledge` move batches. Not thread-safe: one thread calls it.
 """
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from typing import Final
+
+from typing_extensions import Buffer
 
 INSIDE: Final = 0
 OUTSIDE: Final = 1
@@ -15,8 +17,13 @@ class Engine:
     """One flow table, its rules, its delta log and, once opened, two packet sockets."""
 
     def __init__(
-        self, *, capacity: int, seed: bytes, log_records: int = 262_144,
-        held_packets: int = 4096, held_bytes: int = 8_388_608,
+        self,
+        *,
+        capacity: int,
+        seed: bytes,
+        log_records: int = 262_144,
+        held_packets: int = 4096,
+        held_bytes: int = 8_388_608,
     ) -> None:
         """`capacity` flows, fixed for life; `seed` is 16 bytes."""
 
@@ -48,11 +55,20 @@ class Engine:
         """Replaces the NAT rules, first match wins: (sources, destinations, publics, port_first,
         port_last); sources and destinations are (prefix, prefix_length), no destinations = any."""
     def set_service(
-        self, index: int, vip: int, port: int, protocol: int, allow: Sequence[tuple[int, int]],
+        self,
+        index: int,
+        vip: int,
+        port: int,
+        protocol: int,
+        allow: Sequence[tuple[int, int]],
     ) -> None:
         """Declares service `index` (0, 1, 2 … in order of configuration), as yet without a table."""
     def publish_ring(
-        self, index: int, backends: Sequence[tuple[int, int, int, int]], generation: int, vnodes: int = 160,
+        self,
+        index: int,
+        backends: Sequence[tuple[int, int, int, int]],
+        generation: int,
+        vnodes: int = 160,
     ) -> None:
         """Builds and publishes the ring of a service: (server_id, address, port, weight)."""
     def ring(self, index: int) -> list[tuple[int, int, int, int]]:

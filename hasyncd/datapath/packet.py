@@ -1,0 +1,74 @@
+"""The packet engine: AF_PACKET sockets around the C core, set up from the configuration.
+
+`hasyncd._native.Engine` is itself the interface that the shell drives (its stub documents it); this file
+only tells it the rules and opens its sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network
+from typing import Final
+
+from hasyncd._native import INSIDE, OUTSIDE, Engine
+from hasyncd.config import Settings
+from hasyncd.datapath.interfaces import Interface
+
+__all__ = ["Engine", "build_engine", "open_sides", "owned_networks", "private_networks"]
+
+SIDES: Final = {"inside": INSIDE, "outside": OUTSIDE}
+
+
+Declaration = tuple[int, int, int, int, list[tuple[int, int]]]
+"""The arguments of `Engine.set_service`."""
+Publication = tuple[int, list[tuple[int, int, int, int]], int]
+"""The arguments of `Engine.publish_ring`."""
+
+
+def build_engine(
+    settings: Settings, seed: bytes, services: Iterable[tuple[Declaration, Publication]]
+) -> Engine:
+    """An engine with the configuration's rules, no sockets yet. `seed` is 16 random bytes."""
+    engine = Engine(capacity=settings.node.capacity, seed=seed, log_records=settings.sync.log_records)
+    engine.set_vips([(SIDES[vip.interface], int(vip.address.ip)) for vip in settings.vip])
+    engine.set_nat_rules(
+        [
+            (
+                _prefixes(rule.source),
+                _prefixes(rule.destination),
+                [int(address) for address in rule.public],
+                rule.ports.first,
+                rule.ports.last,
+            )
+            for rule in settings.nat
+        ]
+    )
+    for declaration, publication in services:
+        engine.set_service(*declaration)
+        engine.publish_ring(*publication)
+    return engine
+
+
+def open_sides(engine: Engine, inside: Interface, outside: Interface) -> tuple[int, int]:
+    """Opens both packet sockets; their descriptors. Raises OSError."""
+    return (
+        engine.open(INSIDE, inside.index, inside.mac, inside.mtu),
+        engine.open(OUTSIDE, outside.index, outside.mac, outside.mtu),
+    )
+
+
+def owned_networks(settings: Settings) -> list[IPv4Network]:
+    """What the kernel stack must never answer for: VIPs and public addresses."""
+    addresses = {vip.address.ip for vip in settings.vip}
+    for rule in settings.nat:
+        addresses.update(rule.public)
+    return [IPv4Network(address) for address in sorted(addresses)]
+
+
+def private_networks(settings: Settings) -> list[IPv4Network]:
+    """Sources whose transit is the gateway's alone."""
+    return sorted({network for rule in settings.nat for network in rule.source})
+
+
+def _prefixes(networks: Sequence[IPv4Network]) -> list[tuple[int, int]]:
+    return [(int(network.network_address), network.prefixlen) for network in networks]

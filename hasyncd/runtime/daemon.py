@@ -1,0 +1,245 @@
+"""`hasyncd run`: one node from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import structlog
+import uvloop
+
+from hasyncd.balance.health import HealthChecks
+from hasyncd.balance.services import Services
+from hasyncd.config import Settings
+from hasyncd.core.node import Node
+from hasyncd.core.types import MILLISECOND_NS, PairSettings
+from hasyncd.datapath import kernel_drop
+from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface, ip_forward
+from hasyncd.datapath.netlink import LinkState, Netlink
+from hasyncd.datapath.packet import Engine, build_engine, open_sides, owned_networks, private_networks
+from hasyncd.runtime import logs
+from hasyncd.runtime.clock import now_ns
+from hasyncd.runtime.control_server import ControlServer, SocketTaken
+from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.peer_port import PeerPort
+from hasyncd.runtime.sd_notify import ServiceNotifier
+from hasyncd.runtime.shell import Shell
+from hasyncd.runtime.state_dir import StateDir, StateDirError
+from hasyncd.runtime.status import StatusReport
+from hasyncd.runtime.verbs import make_handlers
+
+TICK_S: Final = 0.01
+REFRESH_NEIGHBOURS_S: Final = 10.0
+STOP_TIMEOUT_S: Final = 3.0
+
+_log = structlog.get_logger("hasyncd")
+
+
+def main(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT. 0: a clean end; 2: the machine does not fit the configuration."""
+    logs.configure()
+    try:
+        uvloop.run(_run(settings))
+    except (InterfaceError, kernel_drop.KernelDropError, StateDirError, SocketTaken) as error:
+        print(f"hasyncd: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"hasyncd: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    _raise_priority(settings.node.nice)
+    with StateDir(settings.node.state_dir) as state:
+        inside = find_interface(settings.interfaces.inside)
+        outside = find_interface(settings.interfaces.outside)
+        _check_sides(inside, outside)
+        with _kernel_kept_out(settings, (inside, outside)):
+            await Daemon(settings, state, inside, outside).run()
+
+
+def _check_sides(inside: Interface, outside: Interface) -> None:
+    if inside.index == outside.index:
+        raise InterfaceError(f"interfaces.inside and interfaces.outside are both {inside.name}")
+
+
+def _raise_priority(nice: int) -> None:
+    """A heartbeat that leaves late looks like a death."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except PermissionError:
+        _log.info("priority_kept", detail="no CAP_SYS_NICE: node.nice is not applied")
+
+
+@contextlib.contextmanager
+def _kernel_kept_out(settings: Settings, interfaces: tuple[Interface, ...]) -> Iterator[None]:
+    failures = kernel_drop.protect(
+        interfaces, owned_networks(settings), private_networks(settings), forwarding=ip_forward()
+    )
+    for failure in failures:
+        _log.warning("kernel_drop_missing", detail=failure)
+    try:
+        yield
+    finally:
+        for interface in interfaces:
+            with contextlib.suppress(kernel_drop.KernelDropError):
+                kernel_drop.remove(interface.index)
+
+
+def pair_settings(settings: Settings) -> PairSettings:
+    """What the core has to know."""
+    return PairSettings(
+        node=settings.node.name,
+        priority=settings.node.priority,
+        heartbeat_ns=settings.peer.heartbeat_ms * MILLISECOND_NS,
+        dead_after_ns=settings.peer.dead_after_ms * MILLISECOND_NS,
+        prefer=settings.peer.prefer,
+        sync_enabled=settings.sync.enabled,
+        capacity=settings.node.capacity,
+        config_hash=settings.config_hash(),
+    )
+
+
+class Daemon:
+    """The parts of a running node and the timers between them."""
+
+    def __init__(self, settings: Settings, state: StateDir, inside: Interface, outside: Interface) -> None:
+        self._settings = settings
+        self._interfaces = (inside, outside)
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        self._services = Services(settings.service)
+        seed = secrets.token_bytes(16)
+        self._engine: Engine = build_engine(
+            settings,
+            seed,
+            [(each, self._services.publication(each.service)) for each in self._services.declarations()],
+        )
+        boot_id = secrets.randbelow(2**64 - 1) + 1
+        node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())
+        node.set_ring_generations(self._services.ring_generations())
+        self._node = node
+        self._shell = Shell(
+            settings, node, self._engine, PeerPort(settings.peer.listen, settings.peer.address),
+            state, Journal(), self._stopped.set,
+        )  # fmt: skip
+        self._report = StatusReport(settings, node, self._engine, self._services)
+        self._control = ControlServer(
+            settings.control.socket, make_handlers(settings, self._shell, self._report)
+        )
+        self._health = HealthChecks(settings.service, self._backend_changed)
+        self._netlink = Netlink(
+            inside,
+            outside,
+            on_routes=self._engine.set_routes,
+            on_neighbours=self._engine.set_neighbours,
+            on_link=self._link_changed,
+        )
+        self._links: dict[int, LinkState] = {}
+        self._notifier = ServiceNotifier()
+
+    async def run(self) -> None:
+        """Starts everything, waits for the order to stop, ends everything."""
+        self._stop_asked = False
+        tickers: list[asyncio.Task[None]] = []
+        try:
+            await self._netlink.start()
+            self._netlink.resolve(self._known_neighbours())
+            for descriptor in open_sides(self._engine, *self._interfaces):
+                self._loop.add_reader(descriptor, self._shell.pump.poll)
+            await self._control.start()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._stop)
+            self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
+            self._health.start()
+            # What was made so far lives until the end: the collector need not look at it again.
+            gc.freeze()
+            self._shell.start()
+            tickers = [
+                asyncio.create_task(self._every(TICK_S, self._tick)),
+                asyncio.create_task(self._every(1.0, self._report.sample)),
+                asyncio.create_task(self._every(REFRESH_NEIGHBOURS_S, self._refresh_neighbours)),
+            ]
+            if self._notifier.watchdog_interval_s is not None:
+                interval_s = self._notifier.watchdog_interval_s
+                tickers.append(asyncio.create_task(self._every(interval_s, self._watchdog)))
+            self._notifier.ready()
+            _log.info("started", node=self._settings.node.name, generation=self._node.generation)
+            await self._stopped.wait()
+        finally:
+            self._notifier.stopping()
+            for ticker in tickers:
+                ticker.cancel()
+            await asyncio.gather(*tickers, return_exceptions=True)
+            self._engine.disarm()
+            self._shell.stop()
+            await self._health.stop()
+            await self._control.stop()
+            self._netlink.close()
+
+    # --- signals and timers -----------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """SIGTERM hands over; a second one, or three seconds without an end, ends at once."""
+        if self._stop_asked:
+            self._stopped.set()
+            return
+        self._stop_asked = True
+        self._loop.call_later(STOP_TIMEOUT_S, self._stopped.set)
+        self._shell.command_stop()
+
+    def _refuse_reload(self) -> None:
+        _log.warning("reload_not_available", detail="SIGHUP: restart the node to change its configuration")
+
+    async def _every(self, interval_s: float, action: object) -> None:
+        assert callable(action), "a bound method"
+        while True:
+            await asyncio.sleep(interval_s)
+            action()
+
+    def _tick(self) -> None:
+        self._engine.tick(now_ns())
+        self._shell.pump.push()
+        wanted = self._engine.wanted_neighbours()
+        if wanted:
+            self._netlink.resolve(wanted)
+
+    def _refresh_neighbours(self) -> None:
+        self._netlink.refresh(self._engine.used_neighbours())
+
+    def _watchdog(self) -> None:
+        self._notifier.watchdog()
+
+    # --- what the machine says ----------------------------------------------------------------------
+
+    def _known_neighbours(self) -> list[tuple[int, int]]:
+        """Whom the first packet after a takeover will need: backends inside, and every route's gateway."""
+        backends = {
+            int(backend.address.address) for each in self._settings.service for backend in each.backends
+        }
+        gateways = {(side, gateway) for _, _, side, gateway in self._netlink.routes if gateway}
+        return sorted({(0, address) for address in backends} | gateways)
+
+    def _backend_changed(self, index: int, backend_id: int, up: bool, reason: str) -> None:
+        publication = self._services.set_backend_up(index, backend_id, up)
+        if publication is None:
+            return
+        self._engine.publish_ring(*publication)
+        self._node.set_ring_generations(self._services.ring_generations())
+        name = f"{self._settings.service[index].name}/{backend_id}"
+        self._shell.journal.report_event("backend_up" if up else "backend_down", f"{name}: {reason}")
+
+    def _link_changed(self, side: int, state: LinkState) -> None:
+        before = all(each is LinkState.UP for each in self._links.values())
+        self._links[side] = state
+        after = all(each is LinkState.UP for each in self._links.values())
+        if before != after:
+            self._shell.report_link(self._interfaces[side].name, after)

@@ -1,0 +1,64 @@
+"""What happened, said once: a log line for people, an event for whoever follows, the last ones kept."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from hasyncd.core.effects import ReportRole
+
+_KEPT: Final = 64
+_FOLLOWER_BACKLOG: Final = 1024
+
+_log = structlog.get_logger("hasyncd")
+
+
+class Journal:
+    """Events of one daemon. Followers that read too slowly lose events and are told how many."""
+
+    def __init__(self) -> None:
+        self.recent: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._followers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self.lost = 0
+
+    def report_role(self, effect: ReportRole) -> None:
+        """One line for each role change that says why."""
+        certificate = dataclasses.asdict(effect.certificate) if effect.certificate else None
+        self._say(
+            "role_changed",
+            previous=effect.previous.value,
+            role=effect.role.value,
+            generation=effect.generation,
+            reason=effect.reason,
+            **({"certificate": certificate} if certificate else {}),
+        )
+
+    def report_event(self, name: str, detail: str = "") -> None:
+        self._say(name, **({"detail": detail} if detail else {}))
+
+    async def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """Every event from now on."""
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_FOLLOWER_BACKLOG)
+        self._followers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._followers.discard(queue)
+
+    def _say(self, name: str, **fields: Any) -> None:
+        _log.info(name, **fields)
+        # Wall-clock time is for readers only; no decision ever sees it.
+        event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **fields}
+        self.recent.append(event)
+        for queue in self._followers:
+            try:
+                queue.put_nowait(event)
+            except asyncio.QueueFull:
+                self.lost += 1

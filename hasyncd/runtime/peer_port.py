@@ -1,0 +1,163 @@
+"""The peer port: TCP connections in and out, heartbeat datagrams, and the probe for a dead process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+from hasyncd.config_values import Endpoint
+
+_CONNECT_TIMEOUT_S: Final = 1.0
+_HEARTBEAT_BYTES_MAX: Final = 512
+_DATAGRAMS_PER_TURN: Final = 64
+_SILENT_CONNECTIONS_MAX: Final = 8
+
+
+class PeerPort:
+    """Sockets of `peer.listen`, spoken to by `peer.address` alone.
+
+    What arrives is handed on unparsed. A connection becomes a stream with its first byte: a probe that
+    only connects says nothing.
+    """
+
+    def __init__(self, listen: Endpoint, peer: Endpoint) -> None:
+        self._listen = (str(listen.address), listen.port)
+        self._peer = (str(peer.address), peer.port)
+        self.counters: Counter[str] = Counter()
+        self._listener: socket.socket | None = None
+        self._datagrams: socket.socket | None = None
+        self._silent: set[socket.socket] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(
+        self,
+        *,
+        on_connection: Callable[[socket.socket], None],
+        on_datagram: Callable[[bytes], None],
+    ) -> None:
+        """Binds both sockets. Raises OSError."""
+        self._on_connection, self._on_datagram = on_connection, on_datagram
+        self._loop = asyncio.get_running_loop()
+        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(self._listen)
+        self._listener.listen(16)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._datagrams.bind(self._listen)
+        self._loop.add_reader(self._datagrams.fileno(), self._receive)
+
+    def close(self) -> None:
+        """Closes the sockets. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        for connection in list(self._silent):
+            self._drop(connection)
+        for port in (self._listener, self._datagrams):
+            if port is not None and port.fileno() >= 0:
+                self._loop.remove_reader(port.fileno())
+                port.close()
+
+    def send_datagram(self, payload: bytes) -> None:
+        """Sends one heartbeat; what cannot leave is lost, as on a wire, and counted."""
+        if self._datagrams is None or self._datagrams.fileno() < 0:
+            return
+        try:
+            self._datagrams.sendto(payload, self._peer)
+        except OSError as error:
+            # ECONNREFUSED-like news of an earlier datagram is no evidence: only the stream's probe is.
+            self.counters[f"heartbeat_send_{error.errno}"] += 1
+
+    def connect(self, on_done: Callable[[socket.socket | None], None]) -> None:
+        """Connects to the peer; `on_done` gets the socket or None."""
+        self._spawn(self._connect(on_done))
+
+    def probe(self, on_refused: Callable[[], None]) -> None:
+        """Tries to connect; calls `on_refused` only when the peer's kernel says that nobody listens."""
+        self._spawn(self._probe(on_refused))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open_connection(self) -> socket.socket:
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            connection.bind((self._listen[0], 0))
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await self._loop.sock_connect(connection, self._peer)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _connect(self, on_done: Callable[[socket.socket | None], None]) -> None:
+        connection = None
+        with contextlib.suppress(OSError, TimeoutError):
+            connection = await self._open_connection()
+        on_done(connection)
+
+    async def _probe(self, on_refused: Callable[[], None]) -> None:
+        try:
+            connection = await self._open_connection()
+        except ConnectionRefusedError:
+            on_refused()
+        except (OSError, TimeoutError):
+            pass
+        else:
+            connection.close()
+
+    def _accept(self) -> None:
+        assert self._listener is not None, "called by its reader"
+        try:
+            connection, address = self._listener.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        if address[0] != self._peer[0] or len(self._silent) >= _SILENT_CONNECTIONS_MAX:
+            self.counters["connections_refused"] += 1
+            connection.close()
+            return
+        self._silent.add(connection)
+        self._loop.add_reader(connection.fileno(), self._first_byte, connection)
+        self._loop.call_later(_CONNECT_TIMEOUT_S, self._drop, connection)
+
+    def _first_byte(self, connection: socket.socket) -> None:
+        try:
+            first = connection.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            first = b""
+        if not first:
+            self._drop(connection)
+            return
+        self._silent.discard(connection)
+        self._loop.remove_reader(connection.fileno())
+        self._on_connection(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        """Closes a connection that never said anything; one that did is not ours any more."""
+        if connection in self._silent:
+            self._silent.discard(connection)
+            self._loop.remove_reader(connection.fileno())
+            connection.close()
+
+    def _receive(self) -> None:
+        assert self._datagrams is not None, "called by its reader"
+        for _ in range(_DATAGRAMS_PER_TURN):
+            try:
+                payload, address = self._datagrams.recvfrom(_HEARTBEAT_BYTES_MAX + 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                continue  # an ICMP error for a datagram of ours
+            if address[0] != self._peer[0]:
+                self.counters["datagrams_refused"] += 1
+                continue
+            self._on_datagram(payload)

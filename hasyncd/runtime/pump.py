@@ -1,0 +1,138 @@
+"""Moves batches: packets through the engine, deltas onto the stream, the snapshot behind them.
+
+Nothing here decides: the core says when deltas may flow and from where (`SendFrom`, `StartSnapshot`), the
+engine what they are. One call moves hundreds of packets or records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from hasyncd.datapath.packet import Engine
+from hasyncd.runtime.delta_stream import DeltaStream
+
+PACKETS_PER_CALL: Final = 256
+RECORDS_BYTES: Final = 65_536
+SNAPSHOT_RECORDS: Final = 1024
+"""Flows the snapshot adds between two turns of the event loop: live deltas wait no longer than that."""
+
+
+class Pump:
+    """The moving parts between engine and stream.
+
+    `encode` wraps records into a frame; `on_flushed`, `on_snapshot_done`, `on_overrun` are the answers to
+    effects that take more than one turn.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        encode: Callable[[int, int, bytes], bytes],
+        *,
+        on_flushed: Callable[[], None],
+        on_snapshot_done: Callable[[], None],
+        on_overrun: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._encode = encode
+        self._on_flushed, self._on_snapshot_done = on_flushed, on_snapshot_done
+        self._on_overrun = on_overrun
+        self._loop = asyncio.get_running_loop()
+        self._stream: DeltaStream | None = None
+        self._emitted = 0
+        self._snapshot_scheduled = False
+        self._snapshotting = False
+        self._flushing = False
+
+    # --- packets ------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """A packet socket is readable."""
+        self._engine.poll(PACKETS_PER_CALL)
+        self.push()
+
+    # --- deltas -------------------------------------------------------------------------------
+
+    def send_from(self, stream: DeltaStream, sequence: int) -> bool:
+        """Deltas flow from `sequence` on; False when the log no longer holds it."""
+        self.stop()
+        if not self._engine.rewind(sequence):
+            return False
+        self._stream = stream
+        self._engine.acknowledge(sequence - 1)
+        self.push()
+        return True
+
+    def start_snapshot(self, stream: DeltaStream) -> int:
+        """The log starts afresh and the cursor at the first slot; the sequence to come."""
+        self.stop()
+        self._stream = stream
+        first = self._engine.start_log()
+        self._engine.append_snapshot(0, restart=True)
+        self._snapshotting = True
+        self._continue_soon()
+        return first
+
+    def stop(self) -> None:
+        """Nothing more is put on the stream."""
+        self._stream = None
+        self._snapshotting = self._flushing = False
+
+    def flush(self) -> None:
+        """Drains the log onto the stream and then answers by `on_flushed`."""
+        self._flushing = True
+        self.push()
+
+    def push(self) -> None:
+        """Puts unsent records on the stream, as far as write(2) takes them."""
+        stream = self._stream
+        if stream is None:
+            return
+        if self._engine.log_state()[3]:
+            self._on_overrun()
+            return
+        while not stream.backlog:
+            first, count, records = self._engine.drain(RECORDS_BYTES)
+            if not count:
+                break
+            self._emitted = first + count - 1
+            stream.write(self._encode(first, count, records))
+            if not stream.backlog:
+                self._engine.emitted(self._emitted)
+        if self._flushing and not stream.backlog:
+            self._flushing = False
+            self._on_flushed()
+
+    def drained(self) -> None:
+        """write(2) has taken what was queued."""
+        if self._stream is None:
+            return
+        self._engine.emitted(self._emitted)
+        self.push()
+        if self._snapshotting:
+            self._continue_soon()
+
+    # --- the snapshot --------------------------------------------------------------------------
+
+    def _continue_soon(self) -> None:
+        if not self._snapshot_scheduled:
+            self._snapshot_scheduled = True
+            self._loop.call_soon(self._continue_snapshot)
+
+    def _continue_snapshot(self) -> None:
+        self._snapshot_scheduled = False
+        if not self._snapshotting or self._stream is None or self._stream.backlog:
+            return  # `drained` comes back here
+        _, finished = self._engine.append_snapshot(SNAPSHOT_RECORDS)
+        self.push()
+        _, send_next, next_sequence, _ = self._engine.log_state()
+        if not finished or send_next != next_sequence:
+            self._continue_soon()
+        elif self._is_snapshotting():  # `push` may have met an overrun
+            self._snapshotting = False
+            self._on_snapshot_done()
+
+    def _is_snapshotting(self) -> bool:
+        return self._snapshotting

@@ -1,0 +1,323 @@
+"""Performs what the core decides: the one `match` over effects, and the core's one timer.
+
+Inputs from sockets, clock and operators go into the `Node`; the effects it returns are performed in order,
+list by list, and their answers are fed back after the list they came from. What the shell knows and the
+core does not is which socket is the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import assert_never
+
+from hasyncd.config import Settings
+from hasyncd.core import effects as fx
+from hasyncd.core.node import Node
+from hasyncd.datapath.packet import Engine
+from hasyncd.runtime.clock import now_ns
+from hasyncd.runtime.delta_stream import DeltaStream
+from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.peer_port import PeerPort
+from hasyncd.runtime.pump import Pump
+from hasyncd.runtime.state_dir import StateDir, StateDirError
+
+
+class EffectFailed(Exception):
+    """An effect could not be performed: what follows it in its list must not happen."""
+
+
+class Shell:
+    """Joins node, engine, sockets and state directory. `on_stop` is called once the core says `Stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: Node,
+        engine: Engine,
+        port: PeerPort,
+        state: StateDir,
+        journal: Journal,
+        on_stop: Callable[[], None],
+    ) -> None:
+        self.node = node
+        self.engine = engine
+        self.journal = journal
+        self.armed_counters: dict[str, int] = {}
+        """The engine's counters when it was last armed: what is seen beyond them has arrived here."""
+        self._settings = settings
+        self._port = port
+        self._state = state
+        self._on_stop = on_stop
+        self._stream: DeltaStream | None = None
+        self._connecting = False
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._lists: deque[list[fx.Effect]] = deque()
+        self._performing = False
+        self.pump = Pump(
+            engine,
+            node.encode_deltas,
+            on_flushed=self._log_flushed,
+            on_snapshot_done=self._snapshot_done,
+            on_overrun=lambda: self._feed(node.receive_log_overrun(now_ns())),
+        )
+
+    # --- inputs ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Opens the peer's sockets and lets the core begin. Raises OSError."""
+        self._port.open(on_connection=self._accept, on_datagram=self._receive_datagram)
+        self._feed(self.node.start(now_ns()))
+
+    def stop(self) -> None:
+        """Closes everything. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.pump.stop()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        self._port.close()
+
+    def command_stop(self) -> None:
+        """SIGTERM."""
+        self._tell_log_state()
+        self._feed(self.node.command_stop(now_ns()))
+
+    def command_switchover(self, force: bool) -> tuple[bool, str]:
+        self._tell_log_state()
+        accepted, message, effects = self.node.command_switchover(force, now_ns())
+        self._feed(effects)
+        return accepted, message
+
+    def command_resync(self) -> tuple[bool, str]:
+        self._tell_log_state()
+        accepted, message, effects = self.node.command_resync(now_ns())
+        self._feed(effects)
+        return accepted, message
+
+    def report_link(self, name: str, usable: bool) -> None:
+        """An interface of the data path is gone, or back."""
+        if usable:
+            self._feed(self.node.clear_fault(now_ns()))
+        else:
+            self._feed(self.node.receive_fault(f"interface {name} is down", now_ns()))
+
+    def _receive_datagram(self, payload: bytes) -> None:
+        self._tell_log_state()
+        self._feed(self.node.receive_datagram(payload, now_ns()))
+
+    def _receive_data(self, stream: DeltaStream, data: bytes) -> None:
+        if stream is not self._stream:
+            return
+        self._tell_log_state()
+        self._feed(self.node.receive_stream_data(data, now_ns()))
+
+    def _receive_end(self, stream: DeltaStream) -> None:
+        if stream is not self._stream:
+            return
+        self._stream = None
+        self.pump.stop()
+        self._tell_log_state()
+        self._feed(self.node.receive_stream_closed(now_ns()))
+
+    def _accept(self, connection: socket.socket) -> None:
+        """The peer has connected and said something."""
+        refusal = self.node.refuse_stream()
+        if refusal is not None:
+            stream = self._make_stream(connection)
+            stream.write(refusal)
+            stream.close(flush=True)
+            return
+        self._drop_stream(flush=False)
+        self._stream = self._make_stream(connection)
+        self._feed(self.node.receive_stream_accepted(now_ns()))
+
+    def _connected(self, connection: socket.socket | None) -> None:
+        self._connecting = False
+        self._tell_log_state()
+        if connection is None:
+            self._feed(self.node.receive_stream_closed(now_ns()))
+            return
+        self._drop_stream(flush=False)
+        self._stream = self._make_stream(connection)
+        self._feed(self.node.receive_stream_opened(now_ns()))
+
+    def _log_flushed(self) -> None:
+        self._tell_log_state()
+        self._feed(self.node.receive_log_flushed(self.engine.log_state()[2] - 1, now_ns()))
+
+    def _snapshot_done(self) -> None:
+        flow_count, digest = self.engine.digest()
+        sequence = self.engine.log_state()[2] - 1
+        self._feed(self.node.receive_snapshot_finished(sequence, flow_count, digest, now_ns()))
+
+    def _handle_timer(self) -> None:
+        self._timer = None
+        self._tell_log_state()
+        self._feed(self.node.handle_timer(now_ns()))
+
+    def _tell_log_state(self) -> None:
+        """Node's rule 4: fresh numbers before whatever may quote them."""
+        oldest, _, next_sequence, _ = self.engine.log_state()
+        flow_count, digest = self.engine.digest()
+        self._feed(
+            self.node.receive_log_state(next_sequence - 1, flow_count, digest, oldest, now_ns()), rearm=False
+        )
+
+    # --- effects --------------------------------------------------------------------------------
+
+    def _feed(self, effects: list[fx.Effect], *, rearm: bool = True) -> None:
+        if effects:
+            self._lists.append(effects)
+        if self._performing:
+            return  # the call that performs now comes to it
+        self._performing = True
+        try:
+            while self._lists:
+                self._perform_list(self._lists.popleft())
+        finally:
+            self._performing = False
+        if rearm:
+            self._rearm()
+
+    def _perform_list(self, effects: list[fx.Effect]) -> None:
+        for effect in effects:
+            try:
+                self._perform(effect)
+            except EffectFailed as failed:
+                self._lists.appendleft(self.node.receive_fault(str(failed), now_ns()))
+                return
+
+    def _rearm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline_ns = self.node.next_deadline_ns()
+        if deadline_ns is None:
+            self._timer = None
+            return
+        delay_s = max(0, deadline_ns - now_ns()) / 1e9
+        self._timer = self._loop.call_later(delay_s, self._handle_timer)
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.SendDatagram():
+                self._port.send_datagram(effect.payload)
+            case (
+                fx.ConnectStream()
+                | fx.WriteStream()
+                | fx.CloseStream()
+                | fx.ProbePeerPort()
+                | fx.SendFrom()
+                | fx.StartSnapshot()
+                | fx.StopDeltas()
+                | fx.FlushLog()
+            ):
+                self._perform_on_stream(effect)
+            case fx.ResetTable() | fx.BeginSync() | fx.EndSync() | fx.InstallRecords() | fx.Acknowledge():
+                self._perform_on_table(effect)
+            case fx.WriteGeneration():
+                self._write_generation(effect.generation)
+            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
+                self._perform_on_data_path(effect)
+            case fx.ReportRole():
+                self.journal.report_role(effect)
+            case fx.ReportEvent():
+                self.journal.report_event(effect.name, effect.detail)
+            case fx.Stop():
+                self._on_stop()
+            case _:
+                assert_never(effect)
+
+    def _perform_on_stream(
+        self,
+        effect: (
+            fx.ConnectStream | fx.WriteStream | fx.CloseStream | fx.ProbePeerPort | fx.SendFrom
+            | fx.StartSnapshot | fx.StopDeltas | fx.FlushLog
+        ),
+    ) -> None:  # fmt: skip
+        stream = self._stream
+        match effect:
+            case fx.ConnectStream():
+                if not self._connecting:
+                    self._connecting = True
+                    self._port.connect(self._connected)
+            case fx.WriteStream():
+                if stream is not None:
+                    stream.write(effect.frame)
+            case fx.CloseStream():
+                self._drop_stream(flush=effect.flush)
+            case fx.ProbePeerPort():
+                self._port.probe(lambda: self._feed(self.node.receive_port_refused(now_ns())))
+            case fx.SendFrom():
+                if stream is not None and not self.pump.send_from(stream, effect.sequence):
+                    self._feed(self.node.receive_log_overrun(now_ns()))
+            case fx.StartSnapshot():
+                if stream is not None:
+                    self.pump.start_snapshot(stream)
+            case fx.StopDeltas():
+                self.pump.stop()
+            case fx.FlushLog():
+                self.pump.flush()
+
+    def _perform_on_table(
+        self,
+        effect: fx.ResetTable | fx.BeginSync | fx.EndSync | fx.InstallRecords | fx.Acknowledge,
+    ) -> None:
+        match effect:
+            case fx.ResetTable():
+                self.engine.reset(effect.seed)
+            case fx.BeginSync():
+                self.engine.begin_sync()
+            case fx.EndSync():
+                self.engine.end_sync()
+                self._feed(self.node.receive_sync_swept(*self.engine.digest(), now_ns()))
+            case fx.InstallRecords():
+                installed, rejection = self.engine.install(effect.records, now_ns())
+                answer = self.node.receive_installed(installed, rejection, *self.engine.digest(), now_ns())
+                self._feed(answer)
+            case fx.Acknowledge():
+                self.engine.acknowledge(effect.sequence)
+
+    def _perform_on_data_path(
+        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit
+    ) -> None:
+        match effect:
+            case fx.Arm():
+                self.armed_counters = self.engine.counters()
+                self.engine.arm(now_ns())
+                self.engine.set_lease(effect.lease_until_ns)
+            case fx.RenewLease():
+                self.engine.set_lease(effect.lease_until_ns)
+            case fx.Disarm():
+                self.engine.disarm()
+            case fx.AnnounceVips():
+                self.engine.announce()
+            case fx.SetCommit():
+                sync = self._settings.sync
+                self.engine.set_commit(
+                    sync.commit if effect.hold else "none",
+                    sync.commit_timeout_ms * 1_000_000,
+                    sync.on_commit_timeout == "fail_open",
+                )
+
+    def _write_generation(self, generation: int) -> None:
+        try:
+            self._state.write_generation(generation)
+        except StateDirError as error:
+            raise EffectFailed(str(error)) from error
+
+    # --- the stream -----------------------------------------------------------------------------
+
+    def _make_stream(self, connection: socket.socket) -> DeltaStream:
+        return DeltaStream(connection, self._receive_data, self._receive_end, self.pump.drained)
+
+    def _drop_stream(self, *, flush: bool) -> None:
+        if self._stream is None:
+            return
+        self.pump.stop()
+        self._stream.close(flush=flush)
+        self._stream = None

@@ -1,0 +1,133 @@
+"""The `status` object: DESIGN's fixed keys, filled from core, engine and services."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from hasyncd import __version__
+from hasyncd.balance.services import Services
+from hasyncd.config import Settings
+from hasyncd.core.node import Node
+from hasyncd.core.types import NodeView, Role, SyncState
+from hasyncd.datapath.packet import Engine
+from hasyncd.runtime.clock import now_ns
+
+ARRIVALS: Final = ("sent_packets", "arp_answered", "echo_answered")
+"""Counters that move only when somebody's traffic for a VIP has come here."""
+
+
+class StatusReport:
+    """Reads everything that `status` shows; `sample` once a second gives it rates."""
+
+    def __init__(self, settings: Settings, node: Node, engine: Engine, services: Services) -> None:
+        self._settings, self._node, self._engine, self._services = settings, node, engine, services
+        self._previous: tuple[int, dict[str, int]] | None = None
+        self._rates: dict[str, float | None] = dict.fromkeys(
+            ("packets_per_s", "bytes_per_s", "new_flows_per_s")
+        )
+
+    def sample(self) -> None:
+        """Takes the difference to the last sample."""
+        moment, counters = now_ns(), self._engine.counters()
+        if self._previous is not None:
+            before, old = self._previous
+            seconds = max(moment - before, 1) / 1e9
+            self._rates = {
+                "packets_per_s": (counters["sent_packets"] - old["sent_packets"]) / seconds,
+                "bytes_per_s": (counters["sent_bytes"] - old["sent_bytes"]) / seconds,
+                "new_flows_per_s": (counters["flows_created"] - old["flows_created"]) / seconds,
+            }
+        self._previous = moment, counters
+
+    def build(self, armed_counters: dict[str, int]) -> dict[str, Any]:
+        """One status; `armed_counters` are the engine's counters when it was last armed."""
+        moment = now_ns()
+        view = self._node.view(moment)
+        counters = self._engine.counters()
+        owned = view.role is Role.PRIMARY and view.armed and moment < view.lease_until_ns
+        arrived = any(counters[name] > armed_counters.get(name, 0) for name in ARRIVALS)
+        total, tcp, udp, icmp = self._engine.flow_counts()
+        return {
+            "node": self._settings.node.name,
+            "role": view.role.value,
+            "generation": view.generation,
+            "engine": "packet",
+            "version": __version__,
+            "solo": view.solo,
+            "last_change": view.last_change_reason,
+            "certificate": dataclasses.asdict(view.certificate) if view.certificate else None,
+            "peer": self._peer(view, moment),
+            "sync": self._sync(view, counters, total),
+            "flows": {"total": total, "tcp": tcp, "udp": udp, "icmp": icmp, "other": 0},
+            "vips": [
+                {
+                    "address": str(vip.address),
+                    "interface": vip.interface,
+                    "owned": owned,
+                    "verified": arrived if owned else None,
+                }
+                for vip in self._settings.vip
+            ],
+            "services": self._service_views(),
+            "rates": self._rates,
+            "insecure": self._settings.peer.insecure,
+            "counters": {**counters, **{f"rejected_{k}": v for k, v in view.rejections.items()}},
+        }
+
+    def _peer(self, view: NodeView, moment: int) -> dict[str, Any]:
+        heard_ns = view.peer.last_heard_ns
+        heard_ms = None if heard_ns is None else max(0, moment - heard_ns) // 1_000_000
+        return {
+            "state": view.peer.state,
+            "last_heard_ms": heard_ms,
+            "node": view.peer.node,
+            "role": view.peer.role.value if view.peer.role else None,
+            "config_matches": view.peer.config_matches,
+            "paths": [{"name": "sync", "up": view.peer.state == "connected", "last_heard_ms": heard_ms}],
+        }
+
+    def _sync(self, view: NodeView, counters: dict[str, int], total: int) -> dict[str, Any]:
+        at_risk, oldest_ns = self._engine.count_at_risk()
+        if view.role is Role.PRIMARY and view.sync.state is not SyncState.READY:
+            at_risk = total  # proto/sync.md §5: while no peer is synced, every flow is at risk
+        primary = view.role is Role.PRIMARY
+        return {
+            "commit": self._settings.sync.commit,
+            "commit_held": view.commit_held,
+            "state": view.sync.state.value,
+            "lag_flows": at_risk if primary else None,
+            "lag_ms": oldest_ns // 1_000_000 if primary else None,
+            "at_risk_flows": at_risk if primary else None,
+            "at_risk_oldest_ms": oldest_ns // 1_000_000 if primary else None,
+            "fail_open_released": counters["fail_open_released"],
+            "digest_match": view.sync.digest_match,
+            "full_syncs": view.sync.full_syncs,
+            "head": view.sync.head,
+            "acked": view.sync.acked,
+            "installed": view.sync.installed,
+        }
+
+    def _service_views(self) -> list[dict[str, Any]]:
+        views = []
+        for service in self._services.views():
+            flows = self._engine.backend_flow_counts(service.index)
+            views.append(
+                {
+                    "name": service.name,
+                    "vip": service.vip,
+                    "algorithm": service.algorithm,
+                    "ring_generation": service.ring_generation,
+                    "backends": [
+                        {
+                            "id": backend.id,
+                            "address": backend.address,
+                            "weight": backend.weight,
+                            "state": backend.state,
+                            "flows": flows.get(backend.id, 0),
+                        }
+                        for backend in service.backends
+                    ],
+                }
+            )
+        return views
