@@ -60,10 +60,11 @@ class FlowWatch:
 
     def finish(self) -> int:
         """Ends the client and returns its exit code: 0 when it judged every flow *survived*."""
-        if self._process.poll() is None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            self._process.wait(timeout=60)
-            self._reader.join(timeout=60)
-            self._errors.close()
-        return self._process.returncode
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        code = self._process.wait(timeout=60)
+        self._reader.join(timeout=60)
+        self._process.stdout.close()
+        self._errors.close()
+        return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,17 +13,25 @@ from tests.e2e.compose.engine import Engine, EngineError
 from tests.e2e.compose.flow_watch import FlowWatch
 
 ROOT = Path(__file__).resolve().parents[3]
-GATEWAYS = ("primary", "backup")
+NODES = {"primary": "gw-a", "backup": "gw-b"}
+"""The gateways' services, named after the roles that they have at first, and their nodes."""
 PATIENCE_SECONDS = 60
 """For conditions that take a second or two: a bound on hanging, not on speed."""
 
 Value = TypeVar("Value")
 
 
+def is_ready(state: Mapping[str, Any]) -> bool:
+    return (state["peer"]["state"], state["sync"]["state"]) == ("connected", "ready")
+
+
 class Project:
+    """Up between `up` and `down`. Its methods raise EngineError, and AssertionError for what does not come true."""
+
     def __init__(self, engine: Engine, logs: Path) -> None:
         self.engine = engine
         self.logs = logs
+        self._containers: dict[str, str] = {}
 
     def compose(self, *arguments: str, timeout: float = 120) -> str:
         files = ("--project-directory", str(ROOT), "--file", str(ROOT / "docker-compose.yml"))
@@ -43,7 +51,10 @@ class Project:
             (self.logs / "containers.log").write_text(self.compose("logs", "--no-color", "--timestamps"))
 
     def container(self, service: str) -> str:
-        return self.compose("ps", "--all", "--quiet", service).strip()
+        """The identifier of a service's container, the same until `down`."""
+        if service not in self._containers:
+            self._containers[service] = self.compose("ps", "--all", "--quiet", service).strip()
+        return self._containers[service]
 
     def status(self, service: str) -> dict[str, Any] | None:
         """`hasyncd status --json` inside a container; None while nothing answers there."""
@@ -57,6 +68,11 @@ class Project:
     def kill(self, service: str) -> None:
         """SIGKILL for everything in the container."""
         self.engine.docker("kill", "--signal", "KILL", self.container(service))
+
+    def stop(self, service: str) -> int:
+        """SIGTERM and patience; the exit code."""
+        self.compose("stop", service)
+        return int(self.engine.docker("inspect", "--format", "{{.State.ExitCode}}", self.container(service)))
 
     def start(self, service: str) -> None:
         self.engine.docker("start", self.container(service))
@@ -73,23 +89,19 @@ class Project:
             time.sleep(0.2)
         return value
 
-    def wait_for_roles(self, *, primary: str, backup: str) -> None:
-        """Until one service's node is primary, the other's its backup, and everything is synchronised."""
-        services = {primary: "primary", backup: "backup"}
-
-        def in_place(states: dict[str, dict[str, Any] | None]) -> bool:
-            return all(
-                state is not None
-                and state["role"] == services[service]
-                and state["peer"]["state"] == "connected"
-                and state["sync"]["state"] == "ready"
-                for service, state in states.items()
-            )
+    def wait_for_pair(self) -> tuple[str, str]:
+        """Waits for one primary and one backup that hear each other and are synchronised; (primary, backup)."""
 
         def read() -> dict[str, dict[str, Any] | None]:
-            return {service: self.status(service) for service in services}
+            return {service: self.status(service) for service in NODES}
 
-        self.wait_until(f"{primary} primary and {backup} backup, both ready", read, in_place)
+        def in_place(states: dict[str, dict[str, Any] | None]) -> bool:
+            ready = [state for state in states.values() if state and is_ready(state)]
+            return sorted(state["role"] for state in ready) == ["backup", "primary"]
+
+        states = self.wait_until("one primary and one backup, both ready", read, in_place)
+        by_role = {state["role"]: service for service, state in states.items() if state}
+        return by_role["primary"], by_role["backup"]
 
     def tail(self) -> str:
-        return self.compose("logs", "--no-color", "--tail", "30", *GATEWAYS)
+        return self.compose("logs", "--no-color", "--tail", "30", *NODES)

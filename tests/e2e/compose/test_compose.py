@@ -4,10 +4,13 @@ every flow alive; the dead one started again, the other killed, every flow alive
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from tests.e2e.compose.flow_watch import FlowName, FlowState, FlowWatch
-from tests.e2e.compose.project import GATEWAYS, Project
+from tests.e2e.compose.project import NODES, Project
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -28,7 +31,7 @@ def wait_until_all_talk(project: Project, watch: FlowWatch) -> Flows:
 def wait_until_all_go_on(project: Project, watch: FlowWatch, before: Flows) -> Flows:
     """Until every flow has had three answers more than in `before`, or one has broken.
 
-    Three: one may have lain in the socket, one been under way, so that at least one was asked for afterwards.
+    Three: one may have lain in the socket, one been under way, so at least one was asked for afterwards.
     """
 
     def decided(flows: Flows) -> bool:
@@ -45,45 +48,70 @@ def assert_unchanged(before: Flows, after: Flows) -> None:
     assert ends == {name: (flow.server, flow.source) for name, flow in before.items()}
 
 
-def test_each_gateway_says_which_role_it_has(project: Project) -> None:
-    """`hasyncd status` answers in both containers: one primary that owns the addresses, one ready backup."""
-    project.wait_for_roles(primary="primary", backup="backup")
-    primary, backup = (project.status(service) for service in GATEWAYS)
-    assert primary is not None
-    assert backup is not None
-    assert (primary["node"], backup["node"]) == ("gw-a", "gw-b")
-    assert {vip["address"] for vip in primary["vips"]} == {"10.0.1.1/24", "203.0.113.5/24"}
-    assert all(vip["owned"] for vip in primary["vips"])
-    assert not any(vip["owned"] for vip in backup["vips"])
-    assert primary["generation"] == backup["generation"] > 0
+@contextlib.contextmanager
+def every_flow_unchanged(project: Project) -> Iterator[Callable[[], None]]:
+    """Flows from either side for as long as the block lasts, none of which may break or change.
 
-
-def test_flows_survive_the_kill_of_the_primary_and_then_of_its_successor(project: Project) -> None:
-    """Every flow of the client (balanced) and of the private host (NAT) outlives two kills, unchanged."""
-    project.wait_for_roles(primary="primary", backup="backup")
+    What it gives waits until every flow has gone on from the moment of the call.
+    """
     with (
         project.watch("client", tcp=TCP, udp=UDP) as balanced,
         project.watch("private", tcp=TCP, udp=UDP) as translated,
     ):
         watches = (balanced, translated)
-        first = [wait_until_all_talk(project, watch) for watch in watches]
-        assert {flow.server for flow in first[0].values()} == {"backend-1", "backend-2"}
-        assert {flow.server for flow in first[1].values()} == {"server"}
-        assert {flow.source.split(":")[0] for flow in first[0].values()} == {"203.0.113.100"}
-        assert {flow.source.split(":")[0] for flow in first[1].values()} == {"203.0.113.5"}
+        begun = [wait_until_all_talk(project, watch) for watch in watches]
+        assert {flow.server for flow in begun[0].values()} == {"backend-1", "backend-2"}
+        assert {flow.source.split(":")[0] for flow in begun[0].values()} == {"203.0.113.100"}
+        assert {flow.server for flow in begun[1].values()} == {"server"}
+        assert {flow.source.split(":")[0] for flow in begun[1].values()} == {"203.0.113.5"}
 
-        for victim, successor in (("primary", "backup"), ("backup", "primary")):
+        def go_on() -> None:
+            now = [watch.flows() for watch in watches]
+            for watch, first, before in zip(watches, begun, now, strict=True):
+                assert_unchanged(first, wait_until_all_go_on(project, watch, before))
+
+        yield go_on
+        go_on()
+        assert [watch.finish() for watch in watches] == [0, 0]
+
+
+def test_each_gateway_says_which_role_it_has(project: Project) -> None:
+    """`hasyncd status` answers in both containers: one primary that owns the addresses, one ready backup."""
+    states = [project.status(service) for service in project.wait_for_pair()]
+    primary, backup = (state for state in states if state is not None)
+    assert {primary["node"], backup["node"]} == set(NODES.values())
+    assert {vip["address"] for vip in primary["vips"]} == {"10.0.1.1/24", "203.0.113.5/24"}
+    assert all(vip["owned"] for vip in primary["vips"])
+    assert not any(vip["owned"] for vip in backup["vips"])
+    assert primary["generation"] > 0
+
+
+def test_the_gateways_hold_two_capabilities_and_no_more(project: Project) -> None:
+    """CAP_NET_ADMIN (bit 12) and CAP_NET_RAW (bit 13) are all that the daemons are given."""
+    for service in NODES:
+        words = project.compose("exec", "-T", service, "cat", "/proc/1/status").split()
+        assert int(words[words.index("CapEff:") + 1], 16) == 1 << 12 | 1 << 13
+
+
+def test_flows_survive_the_kill_of_the_primary_and_then_of_its_successor(project: Project) -> None:
+    """Every flow of the client (balanced) and of the private host (NAT) outlives two kills, unchanged."""
+    with every_flow_unchanged(project) as go_on:
+        for _ in range(2):
+            victim, successor = project.wait_for_pair()
             project.kill(victim)
-            killed_at = [watch.flows() for watch in watches]
-            for watch, begun, before in zip(watches, first, killed_at, strict=True):
-                assert_unchanged(begun, wait_until_all_go_on(project, watch, before))
+            go_on()
             state = project.status(successor)
             assert state is not None
             assert state["role"] == "primary"
-
             project.start(victim)
-            project.wait_for_roles(primary=successor, backup=victim)
-            for watch, begun in zip(watches, first, strict=True):
-                assert_unchanged(begun, watch.flows())
+            assert project.wait_for_pair() == (successor, victim)
 
-        assert [watch.finish() for watch in watches] == [0, 0]
+
+def test_a_planned_stop_hands_the_flows_over(project: Project) -> None:
+    """`docker compose stop` of the primary: it ends by itself with 0, its backup has the addresses, no flow notices."""
+    leaver, successor = project.wait_for_pair()
+    with every_flow_unchanged(project) as go_on:
+        assert project.stop(leaver) == 0
+        go_on()
+        project.start(leaver)
+        assert project.wait_for_pair() == (successor, leaver)
