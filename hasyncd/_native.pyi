@@ -137,4 +137,5 @@ class Engine:
         """server_id -> live flows of a service."""
     def list_flows(self, cursor: int, count: int, now_ns: int) -> tuple[int, list[tuple[object, ...]]]:
         """Up to `count` flows from a cursor (0 first; -1 returned at the end): (proto, src, sport, dst, dport,
-        reply_src, reply_sport, reply_dst, reply_dport, state, timeout_s, service index or -1, server_id, nat rule index or -1, at_risk)."""
+        reply_src, reply_sport, reply_dst, reply_dport, state, timeout_s,
+        service index or -1, server_id, nat rule index or -1, at_risk)."""

@@ -66,8 +66,12 @@ def owned_networks(settings: Settings) -> list[IPv4Network]:
 
 
 def private_networks(settings: Settings) -> list[IPv4Network]:
-    """Sources whose transit is the gateway's alone."""
-    return sorted({network for rule in settings.nat for network in rule.source})
+    """Sources whose transit is the gateway's alone: NAT sources, and backends that answer clients."""
+    networks = {network for rule in settings.nat for network in rule.source}
+    networks.update(
+        IPv4Network(backend.address.address) for each in settings.service for backend in each.backends
+    )
+    return sorted(networks)
 
 
 def _prefixes(networks: Sequence[IPv4Network]) -> list[tuple[int, int]]:

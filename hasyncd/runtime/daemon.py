@@ -48,12 +48,15 @@ def main(settings: Settings) -> int:
     try:
         uvloop.run(_run(settings))
     except (InterfaceError, kernel_drop.KernelDropError, StateDirError, SocketTaken) as error:
-        print(f"hasyncd: {error}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except OSError as error:
-        print(f"hasyncd: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return _refuse(f"{error.filename or 'the machine'}: {error.strerror or error}")
     return 0
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"hasyncd: {reason}\n")
+    return 2
 
 
 async def _run(settings: Settings) -> None:
@@ -81,15 +84,17 @@ def _raise_priority(nice: int) -> None:
 
 @contextlib.contextmanager
 def _kernel_kept_out(settings: Settings, interfaces: tuple[Interface, ...]) -> Iterator[None]:
+    forwarding = ip_forward()
     failures = kernel_drop.protect(
-        interfaces, owned_networks(settings), private_networks(settings), forwarding=ip_forward()
+        interfaces, owned_networks(settings), private_networks(settings), forwarding=forwarding
     )
     for failure in failures:
         _log.warning("kernel_drop_missing", detail=failure)
     try:
         yield
     finally:
-        for interface in interfaces:
+        # A kernel that forwards must not start to do so with private sources because we stopped.
+        for interface in () if forwarding else interfaces:
             with contextlib.suppress(kernel_drop.KernelDropError):
                 kernel_drop.remove(interface.index)
 
@@ -144,6 +149,7 @@ class Daemon:
             on_link=self._link_changed,
         )
         self._links: dict[int, LinkState] = {}
+        self._descriptors: tuple[int, ...] = ()
         self._notifier = ServiceNotifier()
 
     async def run(self) -> None:
@@ -153,8 +159,8 @@ class Daemon:
         try:
             await self._netlink.start()
             self._netlink.resolve(self._known_neighbours())
-            for descriptor in open_sides(self._engine, *self._interfaces):
-                self._loop.add_reader(descriptor, self._shell.pump.poll)
+            self._descriptors = open_sides(self._engine, *self._interfaces)
+            self._read_packets()
             await self._control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._stop)
@@ -220,6 +226,12 @@ class Daemon:
 
     # --- what the machine says ----------------------------------------------------------------------
 
+    def _read_packets(self) -> None:
+        """Also after a link came back: the error of the downed one has ended the loop's watch for good."""
+        for descriptor in self._descriptors:
+            self._loop.remove_reader(descriptor)
+            self._loop.add_reader(descriptor, self._shell.pump.poll)
+
     def _known_neighbours(self) -> list[tuple[int, int]]:
         """Whom the first packet after a takeover will need: backends inside, and every route's gateway."""
         backends = {
@@ -240,6 +252,8 @@ class Daemon:
     def _link_changed(self, side: int, state: LinkState) -> None:
         before = all(each is LinkState.UP for each in self._links.values())
         self._links[side] = state
+        if state is LinkState.UP:
+            self._read_packets()
         after = all(each is LinkState.UP for each in self._links.values())
         if before != after:
             self._shell.report_link(self._interfaces[side].name, after)

@@ -7,6 +7,7 @@ engine what they are. One call moves hundreds of packets or records.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -50,7 +51,9 @@ class Pump:
 
     def poll(self) -> None:
         """A packet socket is readable."""
-        self._engine.poll(PACKETS_PER_CALL)
+        # ENETDOWN is a link's news, and the netlink mirror tells it.
+        with contextlib.suppress(OSError):
+            self._engine.poll(PACKETS_PER_CALL)
         self.push()
 
     # --- deltas -------------------------------------------------------------------------------

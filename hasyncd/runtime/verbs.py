@@ -41,8 +41,9 @@ async def _status(shell: Shell, report: StatusReport) -> AsyncIterator[dict[str,
 async def _order(outcome: tuple[bool, str]) -> AsyncIterator[dict[str, Any]]:
     """The answer to an order has no objects, only its end line."""
     accepted, message = outcome
-    for nothing in ():
-        yield nothing
+    nothing: tuple[dict[str, Any], ...] = ()
+    for item in nothing:
+        yield item
     raise Conclusion(message, 0 if accepted else 1)
 
 
