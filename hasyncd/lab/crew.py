@@ -20,6 +20,8 @@ from hasyncd.lab.namespaces import LabError, spawn
 from hasyncd.lab.topology import Topology
 
 PROBES_A_PROCESS = 2
+_SINK_PORTS = 500
+_BACKGROUND_RATE = 8000
 _FLOWS_A_PROCESS = 10_000_000
 """Numbers are handed out in blocks, so that no two processes use the same."""
 
@@ -116,9 +118,28 @@ class Crew:
         for client in self.clients:
             await self.wait_for(client, lambda report: bool(report.get("ready")))
 
+    async def start_background(self, flows: int) -> Member:
+        """Starts the opener of idle flows and their sink; the opener's `answered` says how many live."""
+        ports = min(_SINK_PORTS, flows)
+        place = {"ports": ports, "port_first": plan.SINK_PORT_FIRST}
+        target, source = plan.SERVERS[-1], plan.PRIVATE_HOSTS[-1]
+        sink = self.recruit(
+            target.name, "background", {"role": "sink", "address": target.addresses[0], **place}
+        )
+        await self.wait_for(sink, lambda report: bool(report.get("ready")))
+        task = {
+            "role": "open",
+            "source": source.addresses[0],
+            "target": target.addresses[0],
+            "flows": flows,
+            "rate": _BACKGROUND_RATE,
+            **place,
+        }
+        return self.recruit(source.name, "background", task)
+
     def recruit(self, host: str, module: str, task: dict[str, Any]) -> Member:
         """Starts `hasyncd.lab.traffic.<module>` on a host."""
-        log = self._topology.directory / f"{module}-{host}.log"
+        log = self._topology.directory / f"{module}-{host}-{len(self.others)}.log"
         command = [sys.executable, "-m", f"hasyncd.lab.traffic.{module}", json.dumps(task)]
         process = spawn(self._topology.namespace(host), command, log=log, pipes=True, outlives=self._outlive)
         member = Member(f"{module} on {host}", process, log)

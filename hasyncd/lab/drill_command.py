@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from hasyncd.lab.crew import Load
 from hasyncd.lab.drill import DrillOptions, Result, run_drill
 from hasyncd.lab.lock import LabLock, read_kept_lab
-from hasyncd.lab.namespaces import LabError, lab_namespaces, remove
+from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.report import ConsoleProgress, show
 from hasyncd.lab.scenarios import DEFAULT, SCENARIOS
+from hasyncd.lab.topology import sweep
 
 _FLOWS_MAX = 15_000
 """Of one protocol: the files that a process may have open set the limit."""
@@ -146,10 +147,8 @@ def _clear_the_way() -> None:
     """Removes what a killed drill left behind. Raises LabError where a lab stands that somebody keeps."""
     if read_kept_lab() is not None:
         raise LabError("a lab stands on this machine; `hasyncd lab down` removes it")
-    leftovers = lab_namespaces()
-    if leftovers:
-        print("hasyncd drill: removing what a killed lab left behind", file=sys.stderr)
-        remove(leftovers)
+    if sweep():
+        print("hasyncd drill: removed what a killed lab had left behind", file=sys.stderr)
 
 
 def _run_one(name: str, args: argparse.Namespace) -> Result:

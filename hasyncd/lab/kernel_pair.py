@@ -82,6 +82,7 @@ class KernelPair:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,
         )
         if done.returncode != 0:
             raise LabError(f"nft failed: {done.stderr.strip()}")

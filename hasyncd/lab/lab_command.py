@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
@@ -16,9 +15,9 @@ from hasyncd.lab import plan
 from hasyncd.lab.crew import Crew
 from hasyncd.lab.drill_command import run_interruptible
 from hasyncd.lab.lock import KeptLab, LabLock, forget_kept_lab, read_kept_lab
-from hasyncd.lab.namespaces import LabError, lab_namespaces, remove
+from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import NodeOptions, Nodes
-from hasyncd.lab.topology import Topology
+from hasyncd.lab.topology import Topology, remove_sockets, sweep
 
 _SEED = 1
 
@@ -56,14 +55,14 @@ def _up(args: argparse.Namespace) -> int:
     with LabLock():
         if read_kept_lab() is not None:
             raise LabError("the lab stands already; `hasyncd lab down` removes it")
-        remove(lab_namespaces())
+        sweep()
         topology = Topology()
         try:
             topology.up()
             run_interruptible(_start(topology, NodeOptions(sync_enabled=not args.without_sync)))
         except BaseException:
             topology.down()
-            _remove_sockets()
+            remove_sockets()
             raise
     print(_HOW_TO_LOOK.format(directory=topology.directory))
     return 0
@@ -97,14 +96,11 @@ The lab stands: two hasyncd nodes, gw-a and gw-b, two backends, two outside serv
 def _down() -> int:
     with LabLock():
         lab = read_kept_lab()
-        leftovers = lab_namespaces()
         if lab is not None:
             _end(lab)
-            shutil.rmtree(lab.directory, ignore_errors=True)
-        remove(leftovers)
-        _remove_sockets()
+        found = sweep()
         forget_kept_lab()
-    print("the lab is removed" if leftovers or lab else "no lab stood here")
+    print("the lab is removed" if found else "no lab stood here")
     return 0
 
 
@@ -126,11 +122,6 @@ def _is_ours(pid: int, lab: KeptLab) -> bool:
         inode = Path(f"/proc/{pid}/ns/net").stat().st_ino
         return any(name.exists() and name.stat().st_ino == inode for name in names)
     return False
-
-
-def _remove_sockets() -> None:
-    for gateway in plan.GATEWAYS:
-        (plan.RUN_DIR / f"{gateway.name}.sock").unlink(missing_ok=True)
 
 
 def _shell(host: str, command: list[str]) -> int:

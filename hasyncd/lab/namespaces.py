@@ -33,7 +33,12 @@ def run_ip(commands: Iterable[str], namespace: str | None = None) -> None:
     arguments = ["ip", *(["-n", namespace] if namespace else []), "-batch", "-"]
     try:
         done = subprocess.run(
-            arguments, input="\n".join(commands) + "\n", capture_output=True, text=True, check=False
+            arguments,
+            input="\n".join(commands) + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,  # out of the reach of ctrl-C: the lab is built or removed whole
         )
     except FileNotFoundError as error:
         raise LabError("the lab needs the `ip` command (Debian package iproute2)") from error
@@ -120,6 +125,7 @@ def remove(namespaces: Iterable[str]) -> None:
         capture_output=True,
         text=True,
         check=False,
+        start_new_session=True,
     )
 
 

@@ -48,6 +48,11 @@ class Nodes:
     async def start(self) -> None:
         plan.RUN_DIR.mkdir(mode=0o755, exist_ok=True)
         for gateway in plan.GATEWAYS:
+            if await self.status(gateway.name) is not None:
+                raise LabError(
+                    f"a daemon called {gateway.name} runs on this machine; the lab needs that name"
+                )
+        for gateway in plan.GATEWAYS:
             self._start_node(gateway)
         await self.wait_ready()
 

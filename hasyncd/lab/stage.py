@@ -63,6 +63,8 @@ class Stage:
 
     async def open_flows(self) -> None:
         """Opens the first flows, waits until each was answered, then starts the opener."""
+        if self.load.background:
+            await self._open_background(self.load.background)
         wanted = self.load.tcp + self.load.udp
         await self.crew.start_clients(self.load)
         self.crew.order(do="open")
@@ -77,6 +79,14 @@ class Stage:
         self.progress.step("opening flows", heard, wanted)
         self.crew.order(do="churn")
         self._sampler = asyncio.create_task(self._sample())
+
+    async def _open_background(self, flows: int) -> None:
+        opener = await self.crew.start_background(flows)
+        deadline = now_ns() + int((10 + flows / 1000) * 1e9)
+        while (answered := opener.report.get("answered", 0)) < flows and now_ns() < deadline:
+            self.progress.step("opening background flows", answered, flows)
+            await asyncio.sleep(_TURN_S)
+        self.notes.append(f"{answered:,} idle flows in the background")
 
     async def run_for(self, seconds: float) -> None:
         """Lets traffic run."""

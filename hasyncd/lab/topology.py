@@ -14,6 +14,8 @@ from types import TracebackType
 
 from hasyncd.lab import namespaces, plan
 
+_DIRECTORY_PREFIX = "hasyncd-lab-"
+
 _EVERYWHERE: dict[str, str | int] = {
     "net/ipv4/ip_forward": 0,
     "net/ipv4/conf/all/rp_filter": 0,
@@ -69,7 +71,7 @@ class Topology:
         """Builds everything. Raises LabError; call `down` then."""
         if os.geteuid() != 0:
             raise namespaces.LabError("the lab needs root: it makes network namespaces")
-        self.directory = Path(tempfile.mkdtemp(prefix="hasyncd-lab-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX))
         namespaces.run_ip(f"netns add {self.namespace(name)}" for name in plan.NAMES)
         for name in plan.NAMES:
             namespaces.write_sysctls(self.namespace(name), _EVERYWHERE | (_LAN if name == plan.LAN else {}))
@@ -103,6 +105,31 @@ class Topology:
         first, second = (self.namespace(gateway.name) for gateway in plan.GATEWAYS)
         commands.append(f"link add sync netns {first} type veth peer name sync netns {second}")
         return commands
+
+
+def sweep() -> bool:
+    """Removes what labs left behind that could not do it themselves; whether there was anything.
+
+    Only for the holder of the lab's lock, and where no lab is kept: every lab it finds is dead.
+    """
+    found = namespaces.lab_namespaces()
+    namespaces.remove(found)
+    directories = [
+        directory
+        for directory in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY_PREFIX}*")
+        if directory.is_dir() and not directory.is_symlink() and directory.stat().st_uid == os.geteuid()
+    ]
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
+    if found:
+        remove_sockets()
+    return bool(found or directories)
+
+
+def remove_sockets() -> None:
+    """Removes the control sockets of nodes that were killed and could not do it themselves."""
+    for gateway in plan.GATEWAYS:
+        (plan.RUN_DIR / f"{gateway.name}.sock").unlink(missing_ok=True)
 
 
 def _gateway_addresses(gateway: plan.Gateway) -> list[str]:

@@ -1,0 +1,42 @@
+"""The other drills, small: a second kill, a transfer bit for bit, a planned change of roles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.lab import SMALL, hasyncd
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def drill(tmp_path: Path, *words: str) -> dict[str, Any]:
+    """Runs one drill and returns what it wrote, its output added as `said`."""
+    results = tmp_path / "out.json"
+    done = hasyncd("drill", *words, "--json", str(results))
+    assert results.exists(), done.stdout + done.stderr
+    [result] = json.loads(results.read_text())
+    return {**result, "said": done.stdout + done.stderr}
+
+
+def test_returned_node_takes_over_in_its_turn(tmp_path: Path) -> None:
+    result = drill(tmp_path, "double-kill", *SMALL)
+    assert result["passed"], result["said"]
+    assert any("ready as backup" in note for note in result["notes"])
+
+
+def test_transfers_survive_bit_for_bit(tmp_path: Path) -> None:
+    result = drill(tmp_path, "bulk", "--bulk-bytes", str(256 << 20))
+    assert result["passed"], result["said"]
+    assert result["flows"]["tcp"] == {"opened": 2, "survived": 2, "reset": 0, "stalled": 0, "remapped": 0}
+
+
+def test_planned_change_loses_no_flow(tmp_path: Path) -> None:
+    """Flows only: the datagrams are the drill's own to judge, which is stricter than this test."""
+    result = drill(tmp_path, "switchover", *SMALL)
+    for row in result["flows"].values():
+        assert row["opened"] == row["survived"] > 0, result["said"]
+    assert result["promoted_ms"] is not None

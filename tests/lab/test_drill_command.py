@@ -1,0 +1,51 @@
+"""What the drill's command line accepts and refuses, before any lab is built."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from hasyncd.lab import drill_command
+from hasyncd.lab.scenarios import SCENARIOS
+
+
+def drill(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    drill_command.add_arguments(parser)
+    return drill_command.run(parser.parse_args(words))
+
+
+def test_list_names_every_scenario_and_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert drill("--list") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == list(SCENARIOS)
+    assert {"kill-primary", "double-kill", "bulk", "switchover"} == set(SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("kill-everyone",), "no scenario is called 'kill-everyone'"),
+        (("--engine", "tc"), "--engine: tc is not available in this version"),
+        (("--engine", "steam"), "--engine: 'steam' is no engine"),
+        (("--system", "incumbent"), "--system: incumbent is not available in this version"),
+        (("--system", "other"), "--system: 'other' is unknown"),
+        (("--report", "x.html"), "--report: not available in this version"),
+        (("--tcp", "-1"), "--tcp: -1 is not within"),
+        (("--udp", "99999999"), "--udp: 99999999 is not within"),
+        (("--background-flows", "-5"), "--background-flows: -5 is not within"),
+        (("--tcp", "0", "--udp", "0"), "leaves nothing to judge"),
+        (("--json", "/nonexistent/out.json"), "--json: /nonexistent is no directory"),
+    ],
+)
+def test_bad_usage_is_named_and_exits_2(
+    words: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert drill(*words) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_every_error_is_named_not_only_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert drill("nobody", "--engine", "tc", "--tcp", "-1") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3

@@ -1,0 +1,63 @@
+"""What a drill's result says, to programs and to people."""
+
+from __future__ import annotations
+
+from hasyncd.lab.drill import DrillOptions, Result
+from hasyncd.lab.judge import Judgement, Verdict
+from hasyncd.lab.report import sentence
+from hasyncd.lab.scenarios import SCENARIOS
+from hasyncd.lab.stage import Fault
+
+
+def result(survived: int = 3, stalled: int = 0) -> Result:
+    judgement = Judgement(silences_ns=[100_000_000, 200_000_000, 300_000_000])
+    judgement.tcp.verdicts[Verdict.SURVIVED] = survived
+    judgement.udp.verdicts[Verdict.STALLED] = stalled
+    fault = Fault("gw-a", 0, at_risk=2, detected_ms=15.0, promoted_ms=20.0)
+    options = DrillOptions(seed=4)
+    return Result(SCENARIOS["kill-primary"], options, "packet", "hasyncd", judgement, [fault], [], [])
+
+
+def test_pass_is_one_plain_sentence() -> None:
+    assert sentence(result()) == (
+        "PASSED: gw-a was killed, all 3 flows survived and none was remapped; "
+        "a flow's longest silence was 200 ms (median), 300 ms (worst)."
+    )
+
+
+def test_loss_is_named_with_its_number() -> None:
+    lost = result(survived=2, stalled=1)
+    assert not lost.passed
+    assert sentence(lost).startswith("FAILED: gw-a was killed, 1 of 3 flows were lost; ")
+
+
+def test_anything_else_against_us_fails_the_drill_too() -> None:
+    broken = result()
+    broken.failures.append("gw-b did not become primary within 10 s")
+    assert not broken.passed
+    assert sentence(broken) == "FAILED: gw-b did not become primary within 10 s."
+
+
+def test_json_has_the_keys_and_sums_of_the_design() -> None:
+    shown = result(survived=2, stalled=1).to_json()
+    assert shown["flows"]["tcp"] == {"opened": 2, "survived": 2, "reset": 0, "stalled": 0, "remapped": 0}
+    assert shown["flows"]["udp"] == {
+        "opened": 1,
+        "survived": 0,
+        "stalled": 1,
+        "remapped": 0,
+        "lost_datagrams": 0,
+    }
+    assert shown["gap_ms"] == {"p50": 200.0, "p99": 300.0, "max": 300.0}
+    assert (shown["at_risk_at_fault"], shown["detected_ms"], shown["promoted_ms"]) == (2, 15.0, 20.0)
+
+
+def test_drill_that_never_got_to_a_fault_still_has_every_key() -> None:
+    empty = Result(
+        SCENARIOS["bulk"], DrillOptions(seed=1), "packet", "hasyncd", Judgement(), [], ["no lab"], []
+    )
+    shown = empty.to_json()
+    assert shown["passed"] is False
+    assert shown["detected_ms"] is None
+    assert shown["gap_ms"] == {"p50": None, "p99": None, "max": None}
+    assert shown["notes"] == ["no lab"]
