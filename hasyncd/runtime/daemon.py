@@ -25,6 +25,7 @@ from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interfac
 from hasyncd.datapath.netlink import LinkState, Netlink
 from hasyncd.datapath.packet import Engine, build_engine, open_sides, owned_networks, private_networks
 from hasyncd.runtime import logs
+from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken
 from hasyncd.runtime.journal import Journal
@@ -137,6 +138,7 @@ class Daemon:
             state, Journal(), self._stopped.set,
         )  # fmt: skip
         self._report = StatusReport(settings, node, self._engine, self._services)
+        self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
             settings.control.socket, make_handlers(settings, self._shell, self._report)
         )
@@ -171,7 +173,7 @@ class Daemon:
             self._shell.start()
             tickers = [
                 asyncio.create_task(self._every(TICK_S, self._tick)),
-                asyncio.create_task(self._every(1.0, self._report.sample)),
+                asyncio.create_task(self._every(1.0, self._look_around)),
                 asyncio.create_task(self._every(REFRESH_NEIGHBOURS_S, self._refresh_neighbours)),
             ]
             if self._notifier.watchdog_interval_s is not None:
@@ -217,6 +219,10 @@ class Daemon:
         wanted = self._engine.wanted_neighbours()
         if wanted:
             self._netlink.resolve(wanted)
+
+    def _look_around(self) -> None:
+        self._report.sample()
+        self._alarms.look(self._engine.counters())
 
     def _refresh_neighbours(self) -> None:
         self._netlink.refresh(self._engine.used_neighbours())

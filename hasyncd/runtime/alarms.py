@@ -1,0 +1,31 @@
+"""Counters that an operator must hear of without asking: one event a second while they grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+WATCHED: Final = {
+    "drop_nat_exhausted": "every public port towards a destination is taken: new flows are dropped",
+    "drop_table_full": "the flow table is full: new flows are dropped",
+    "drop_half_open_limit": "too many half-open TCP flows: new ones are dropped",
+    "fail_open_released": "new flows left without the peer's confirmation: a death now would lose them",
+    "fail_closed_dropped": "new flows were dropped because the peer did not confirm them in time",
+    "drop_no_backend": "a service has no backend that is up: new flows are dropped",
+}
+
+
+class Alarms:
+    """Compares counters with those of the last look; `report` gets an event's name and its text."""
+
+    def __init__(self, report: Callable[[str, str], None]) -> None:
+        self._report = report
+        self._seen: dict[str, int] = {}
+
+    def look(self, counters: Mapping[str, int]) -> None:
+        """Reports each watched counter that has grown since the last look."""
+        for name, meaning in WATCHED.items():
+            grown = counters[name] - self._seen.get(name, 0)
+            self._seen[name] = counters[name]
+            if grown > 0:
+                self._report(name, f"{grown} more: {meaning}")
