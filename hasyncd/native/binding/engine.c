@@ -20,44 +20,36 @@ static void send_frame(void *context, int side, const struct hs_vnet *vnet, uint
     Py_XDECREF(bytes);
 }
 
-static int engine_init(PyObject *self, PyObject *arguments, PyObject *keywords)
+/* All in `new`: there is no engine without its gateway. */
+static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"capacity", "seed", "log_records", "held_packets", "held_bytes", NULL};
-    struct engine *engine = (struct engine *)self;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    struct engine *engine;
     unsigned int capacity, log_records = 262144, held_packets = 4096, held_bytes = 8388608;
     const char *seed;
     Py_ssize_t seed_size;
 
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "Iy#|III", names, &capacity, &seed,
                                      &seed_size, &log_records, &held_packets, &held_bytes))
-        return -1;
-    if (engine->gateway) {
-        PyErr_SetString(PyExc_RuntimeError, "an engine is made once");
-        return -1;
-    }
+        return NULL;
     if (seed_size != 16 || capacity < 1 || capacity > HS_CAPACITY_MAX || held_packets < 1) {
         PyErr_SetString(PyExc_ValueError, "seed of 16 bytes, capacity of 1 to 8,388,608 flows");
-        return -1;
+        return NULL;
     }
+    engine = (struct engine *)allocate(type, 0); /* zeroed */
+    if (!engine)
+        return NULL;
     engine->io = hs_packet_io_create();
     engine->gateway = hs_gateway_create(
         hs_seed_load((const uint8_t *)seed),
         (struct hs_gateway_limits){capacity, log_records, held_packets, held_bytes},
         (struct hs_output){send_frame, engine});
     if (!engine->io || !engine->gateway) {
-        PyErr_NoMemory();
-        return -1;
+        Py_DECREF((PyObject *)engine);
+        return PyErr_NoMemory();
     }
-    return 0;
-}
-
-static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
-{
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-
-    (void)arguments;
-    (void)keywords;
-    return allocate(type, 0); /* zeroed */
+    return (PyObject *)engine;
 }
 
 static PyObject *engine_close(PyObject *self, PyObject *unused)
@@ -289,7 +281,6 @@ static PyMethodDef methods[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_new, engine_new},
-    {Py_tp_init, engine_init},
     {Py_tp_dealloc, engine_dealloc},
     {Py_tp_methods, methods},
     {0, NULL},

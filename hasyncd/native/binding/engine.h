@@ -26,7 +26,6 @@ extern PyType_Spec hs_engine_spec;
 int hs_parse_address(PyObject *value, uint32_t *address);
 /* A sequence of (prefix, prefix_length). */
 int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes);
-uint32_t hs_mask(long prefix_length);
 
 PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments);

@@ -17,9 +17,23 @@ int hs_parse_address(PyObject *value, uint32_t *address)
     return 0;
 }
 
-uint32_t hs_mask(long prefix_length)
+/* The mask of a prefix length; -1 with an exception where there is no such length. */
+static int parse_mask(int prefix_length, uint32_t *mask)
 {
-    return prefix_length <= 0 ? 0 : htonl(UINT32_MAX << (32 - prefix_length));
+    if (prefix_length < 0 || prefix_length > 32) {
+        PyErr_SetString(PyExc_ValueError, "a prefix has 0 to 32 bits");
+        return -1;
+    }
+    *mask = prefix_length ? htonl(UINT32_MAX << (32 - prefix_length)) : 0;
+    return 0;
+}
+
+static int check_side(int side)
+{
+    if (side >= 0 && side < HS_SIDES)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "side 0 or 1");
+    return -1;
 }
 
 /* One item of a sequence, taken apart by a format; -1 with an exception. */
@@ -58,9 +72,9 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
         unsigned int address;
         int length;
 
-        if (parse_item(value, i, "Ii", &address, &length, NULL, NULL, NULL))
+        if (parse_item(value, i, "Ii", &address, &length, NULL, NULL, NULL) ||
+            parse_mask(length, &prefixes->list[i].mask))
             return -1;
-        prefixes->list[i].mask = hs_mask(length);
         prefixes->list[i].address = htonl(address) & prefixes->list[i].mask;
     }
     return 0;
@@ -69,6 +83,7 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
 PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
 {
     struct hs_rules *rules = &gateway_of(self)->rules;
+    struct hs_vip parsed[HS_VIPS_MAX];
     PyObject *vips;
     Py_ssize_t count;
 
@@ -79,10 +94,12 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
         unsigned int address;
         unsigned char side;
 
-        if (parse_item(vips, i, "bI", &side, &address, NULL, NULL, NULL))
+        if (parse_item(vips, i, "bI", &side, &address, NULL, NULL, NULL) || check_side(side))
             return NULL;
-        rules->vips[i] = (struct hs_vip){htonl(address), side};
+        parsed[i] = (struct hs_vip){htonl(address), side};
     }
+    if (count)
+        memcpy(rules->vips, parsed, (size_t)count * sizeof *parsed);
     rules->vip_count = (uint32_t)count;
     Py_RETURN_NONE;
 }
@@ -203,8 +220,10 @@ PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *
         backends[i] = (struct hs_backend){
             .server_id = server_id, .address = htonl(address), .port = htons(port), .weight = weight};
     }
-    if (hs_service_publish(service, backends, (uint32_t)count, generation, vnodes))
-        return PyErr_NoMemory();
+    if (hs_service_publish(service, backends, (uint32_t)count, generation, vnodes)) {
+        PyErr_SetString(PyExc_ValueError, "more backends or vnodes than one service can hold");
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -246,12 +265,14 @@ PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments)
         int length;
         unsigned char side;
 
-        if (parse_item(list, i, "IibI", &prefix, &length, &side, &gateway, NULL)) {
+        if (parse_item(list, i, "IibI", &prefix, &length, &side, &gateway, NULL) ||
+            check_side(side) || parse_mask(length, &routes[i].mask)) {
             free(routes);
             return NULL;
         }
-        routes[i] = (struct hs_route){
-            .prefix = htonl(prefix), .mask = hs_mask(length), .gateway = htonl(gateway), .side = side & 1};
+        routes[i].prefix = htonl(prefix) & routes[i].mask;
+        routes[i].gateway = htonl(gateway);
+        routes[i].side = side;
     }
     hs_next_hops_set_routes(hops, routes, (uint32_t)count);
     free(routes);
@@ -272,9 +293,9 @@ PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments)
         unsigned int address;
         PyObject *mac;
 
-        if (parse_item(list, i, "bIS", &side, &address, &mac, NULL, NULL))
+        if (parse_item(list, i, "bIS", &side, &address, &mac, NULL, NULL) || check_side(side))
             return NULL;
-        entry = hs_next_hops_neighbour(&g->hops, side & 1, htonl(address));
+        entry = hs_next_hops_neighbour(&g->hops, side, htonl(address));
         if (!entry)
             continue; /* the mirror is full: the packet is counted where it finds no neighbour */
         entry->known = PyBytes_Size(mac) == 6;

@@ -38,10 +38,16 @@ static uint64_t committed(const struct hs_gateway *g)
     return sequence > g->failed_open ? sequence : g->failed_open;
 }
 
+/* The ADD that a flow's packets wait for; later records of the flow hold nothing back (proto/sync.md §6). */
+static uint64_t add_sequence(const struct hs_gateway *g, const struct hs_flow *flow)
+{
+    return g->log.next - ((uint32_t)g->log.next - flow->add_sequence);
+}
+
 static bool is_uncommitted(const struct hs_gateway *g, const struct hs_flow *flow)
 {
     return flow && g->commit != HS_COMMIT_NONE && flow->flags & HS_FLOW_UNCOMMITTED &&
-           flow->risk_sequence > committed(g);
+           add_sequence(g, flow) > committed(g);
 }
 
 /* What a GSO packet will be cut into, or the packet itself, must fit. */
@@ -56,19 +62,24 @@ static bool fits(const struct hs_packet *p, uint32_t mtu)
     return ntohs(p->ip->total_length) <= mtu;
 }
 
+const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination)
+{
+    const struct hs_route *route = hs_next_hops_route(&g->hops, destination);
+
+    if (route && route->side != side)
+        return route;
+    if (route)
+        g->counters.drop_same_side++; /* hairpin: RFC 4787 REQ-9 is not offered yet */
+    else
+        g->counters.drop_no_route++;
+    return NULL;
+}
+
 static const struct hs_route *choose_route(struct hs_gateway *g, int side, struct hs_packet *p)
 {
-    const struct hs_route *route = hs_next_hops_route(&g->hops, p->ip->dst_addr);
+    const struct hs_route *route = hs_gateway_route(g, side, p->ip->dst_addr);
 
-    if (!route) {
-        g->counters.drop_no_route++;
-        return NULL;
-    }
-    if (route->side == side) {
-        g->counters.drop_same_side++; /* hairpin: RFC 4787 REQ-9 is not offered yet */
-        return NULL;
-    }
-    if (fits(p, g->ports[route->side].mtu))
+    if (!route || fits(p, g->ports[route->side].mtu))
         return route;
     if (p->ip->fragment & htons(0x4000))
         hs_gateway_send_too_big(g, side, p, g->ports[route->side].mtu);
@@ -98,11 +109,12 @@ void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
         send_or_wait(g, &packet, now_ns);
         return;
     }
-    packet.sequence = flow->risk_sequence;
+    packet.sequence = add_sequence(g, flow);
     packet.deadline_ns = now_ns + g->commit_timeout_ns;
-    g->counters.held_packets++;
-    if (hs_packet_queue_push(&g->held, &packet))
+    if (hs_packet_queue_push(&g->held, &packet)) {
+        g->counters.held_packets++;
         return;
+    }
     if (!g->fail_open) {
         g->counters.fail_closed_dropped++;
         return;
@@ -166,11 +178,13 @@ void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns)
 void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t timeout_ns,
                            bool fail_open, uint64_t now_ns)
 {
-    /* What still waits when holding ends was not confirmed by anybody. */
-    if (commit == HS_COMMIT_NONE && g->commit != HS_COMMIT_NONE)
-        g->counters.fail_open_released += g->held.count;
+    uint32_t released;
+
     g->commit = commit;
     g->commit_timeout_ns = timeout_ns;
     g->fail_open = fail_open;
-    hs_gateway_release(g, now_ns);
+    released = hs_gateway_release(g, now_ns);
+    /* What still waits when holding ends was not confirmed by anybody. */
+    if (commit == HS_COMMIT_NONE)
+        g->counters.fail_open_released += released;
 }

@@ -169,6 +169,7 @@ struct hs_flow *hs_flow_table_add_at(struct hs_flow_table *t, uint32_t slot, uin
         .told_s = (uint32_t)(expires_ms / 1000),
         .sync_round = t->sync_round,
         .version = version,
+        .lived = true,
         .state = state,
         .flags = flags,
         .rule = -1,

@@ -47,7 +47,9 @@ struct hs_flow {
     uint32_t packets[2];
     uint32_t told_s;     /* the expiry that the peer was last told, in seconds of our clock */
     uint32_t sync_round; /* the full sync that wrote it last */
+    uint32_t add_sequence; /* of its ADD, the low half: a flow waits for this record and for no later one */
     uint16_t version;    /* proto/sync.md §3.2; remembered while the slot is empty */
+    bool lived;          /* a flow was ever in the slot: its version means something */
     uint8_t state;       /* 0: the slot is empty */
     uint8_t flags;
     int16_t rule; /* service or NAT rule, -1 none */

@@ -73,6 +73,8 @@ static void translate_inner(struct hs_ipv4 *inner, uint8_t *l4, uint32_t length,
     if (to->proto == HS_UDP && checksum == 0)
         return;
     checksum = hs_checksum_apply(checksum, delta);
+    if (to->proto == HS_UDP && checksum == 0)
+        checksum = 0xffff;
     memcpy(l4 + at, &checksum, 2);
 }
 
@@ -86,7 +88,9 @@ void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet
     uint32_t header = (p->inner->version_ihl & 15u) * 4;
     uint8_t *inner_l4 = (uint8_t *)p->inner + header;
 
-    if (!found.flow || hs_checksum_sum(p->l4, p->l4_length) != 0xffff) {
+    /* The quoted packet's sender is whom the error must be for: else somebody quotes what he did not receive. */
+    if (!found.flow || p->ip->dst_addr != p->tuple.src_addr ||
+        hs_checksum_sum(p->l4, p->l4_length) != 0xffff) {
         g->counters.drop_icmp_unrelated++;
         return;
     }
@@ -113,13 +117,11 @@ void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p
     uint32_t quoted = hs_packet_frame_length(p) - (uint32_t)sizeof(struct hs_ethernet);
     struct hs_icmp *icmp = (struct hs_icmp *)(p->ip + 1);
     /* The sender must find its own packet in the quotation: the untranslated one. */
-    struct hs_found found = hs_flow_table_find(g->table, &p->tuple);
     struct hs_tuple inverted = hs_tuple_invert(&p->tuple), sender;
+    struct hs_found found = hs_flow_table_find(g->table, &inverted);
     struct hs_ipv4 *ip = p->ip;
 
-    if (!found.flow)
-        found = hs_flow_table_find(g->table, &inverted);
-    if (!found.flow)
+    if (!found.flow || p->inner) /* RFC 1122 3.2.2: no error about an error */
         return;
     sender = found.flow->tuple[!found.direction];
     hs_packet_rewrite(p, &sender);

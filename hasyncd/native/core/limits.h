@@ -9,6 +9,7 @@ enum hs_limits {
     HS_VIPS_MAX = 64,
     HS_SERVICES_MAX = 256,
     HS_BACKENDS_MAX = 1024,         /* of one service, those that left included */
+    HS_VNODES_MAX = 16 << 20,       /* of one ring */
     HS_PREFIXES_MAX = 64,           /* sources, destinations or an allow list of one rule */
     HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */
     HS_NAT_RULES_MAX = 64,

@@ -98,6 +98,9 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct
     if (is_service ? !choose_backend(g, rule, &tuple[0], &tuple[1], &position)
                    : !choose_public(g, rule, &tuple[0], &tuple[1]))
         return NULL;
+    /* Before there is a flow: one whose packets cannot leave would only fill the table. */
+    if (!hs_gateway_route(g, side, tuple[HS_REPLY].src_addr))
+        return NULL;
     if (is_service)
         flags |= HS_FLOW_DNAT;
     flow = hs_flow_table_add(g->table, tuple, 1, flags, now_ns / 1000000); /* SYN_SENT or UNREPLIED */
@@ -116,6 +119,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct
         flow->flags |= HS_FLOW_UNCOMMITTED;
     g->counters.flows_created++;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
+    flow->add_sequence = (uint32_t)flow->risk_sequence;
     return flow;
 }
 

@@ -33,6 +33,8 @@ struct hs_neighbour *hs_next_hops_neighbour(struct hs_next_hops *hops, int side,
 {
     uint32_t at = ntohl(address) * 2654435761u >> 20; /* Knuth's multiplicative hash, 12 bits */
 
+    if (!address)
+        return NULL; /* it marks an empty slot */
     for (uint32_t i = 0; i < HS_NEIGHBOURS; i++, at++) {
         struct hs_neighbour *entry = &hops->neighbours[at & (HS_NEIGHBOURS - 1)];
 
@@ -51,7 +53,7 @@ struct hs_neighbour *hs_next_hops_neighbour(struct hs_next_hops *hops, int side,
 
 struct hs_neighbour *hs_next_hops_resolve(struct hs_next_hops *hops, int side, uint32_t address)
 {
-    struct hs_neighbour *entry = address ? hs_next_hops_neighbour(hops, side, address) : NULL;
+    struct hs_neighbour *entry = hs_next_hops_neighbour(hops, side, address);
 
     if (!entry)
         return NULL;

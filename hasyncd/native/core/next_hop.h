@@ -35,7 +35,7 @@ void hs_next_hops_set_routes(struct hs_next_hops *hops, const struct hs_route *r
 /* The route of a destination, or NULL. */
 const struct hs_route *hs_next_hops_route(const struct hs_next_hops *hops, uint32_t destination);
 
-/* The neighbour's entry, made where it is missing; NULL when the mirror is full. */
+/* The neighbour's entry, made where it is missing; NULL when the mirror is full, and for address 0. */
 struct hs_neighbour *hs_next_hops_neighbour(struct hs_next_hops *hops, int side, uint32_t address);
 
 /* The neighbour if its MAC is known; else it is marked wanted and NULL comes back. */

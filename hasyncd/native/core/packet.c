@@ -86,7 +86,7 @@ enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, u
         p->tcp_flags = p->l4[13];
         break;
     case HS_UDP:
-        if (p->l4_length < 8)
+        if (p->l4_length < 8 || ntohs(load16(p->l4 + 4)) < 8 || ntohs(load16(p->l4 + 4)) > p->l4_length)
             return HS_PACKET_MALFORMED;
         break;
     default:

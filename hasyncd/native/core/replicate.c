@@ -123,6 +123,14 @@ static void displace(struct hs_gateway *g, const struct hs_tuple *tuple, const s
     g->counters.flows_displaced++;
 }
 
+/* A peer may not keep a flow alive for longer than we would. */
+static uint64_t expiry_of(const struct hs_record *r, uint64_t now_ms)
+{
+    uint32_t timeout_s = r->timeout_s < HS_TCP_ESTABLISHED_S ? r->timeout_s : HS_TCP_ESTABLISHED_S;
+
+    return now_ms + timeout_s * 1000ull;
+}
+
 static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_record *r,
                                      uint64_t now_ms)
 {
@@ -130,16 +138,15 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
     struct hs_flow *flow = &t->flows[r->handle];
     int16_t newer = (int16_t)(r->version - flow->version); /* serial arithmetic, RFC 1982 */
     bool settled = flow->sync_round == t->sync_round;      /* written since this sync began */
-    uint32_t timeout_s = r->timeout_s < HS_TCP_ESTABLISHED_S ? r->timeout_s : HS_TCP_ESTABLISHED_S;
 
-    if (settled && flow->version && (newer < 0 || (newer == 0 && !flow->state)))
+    if (settled && flow->lived && (newer < 0 || (newer == 0 && !flow->state)))
         return HS_STALE_VERSION;
     if (flow->state)
         hs_gateway_forget(g, flow);
     displace(g, &r->tuple[HS_ORIGINAL], flow);
     displace(g, &r->tuple[HS_REPLY], flow);
     hs_flow_table_add_at(t, r->handle, r->version, r->tuple, r->state,
-                         (uint8_t)(r->flags | HS_FLOW_LIBERAL), now_ms + timeout_s * 1000ull);
+                         (uint8_t)(r->flags | HS_FLOW_LIBERAL), expiry_of(r, now_ms));
     hs_gateway_attribute(g, flow);
     warm_next_hops(g, flow);
     return HS_ACCEPTED;
@@ -162,7 +169,7 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
             return HS_BAD_STATE;
         hs_flow_set_state(g->table, flow, r->state,
                           (uint8_t)((flow->flags & ~HS_FLOW_ON_WIRE) | r->flags));
-        hs_flow_set_expiry(g->table, flow, now_ms + r->timeout_s * 1000ull);
+        hs_flow_set_expiry(g->table, flow, expiry_of(r, now_ms));
         break;
     case HS_COUNTERS:
         for (int direction = 0; direction < 2; direction++) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/limits.h"
 #include "core/siphash.h"
 
 /* Public on purpose: the ring must be the same on both nodes and after a restart. What a client can aim at
@@ -46,11 +47,12 @@ struct hs_ring *hs_ring_build(const struct hs_ring_server *servers, uint32_t cou
                               uint32_t generation, uint32_t vnodes)
 {
     struct hs_ring *ring;
-    uint32_t total = 0, at = 0;
+    uint64_t total = 0;
+    uint32_t at = 0;
 
     for (uint32_t i = 0; i < count; i++)
-        total += servers[i].weight * vnodes;
-    ring = allocate(total, generation);
+        total += (uint64_t)servers[i].weight * vnodes;
+    ring = total <= HS_VNODES_MAX ? allocate((uint32_t)total, generation) : NULL;
     if (!ring)
         return NULL;
     for (uint32_t i = 0; i < count; i++) {

@@ -27,7 +27,7 @@ struct hs_ring_server {
     uint16_t weight;
 };
 
-/* `vnodes` per unit of weight. NULL: no memory. An empty list makes an empty ring. */
+/* `vnodes` per unit of weight. NULL: no memory, or more than HS_VNODES_MAX in all. An empty list makes an empty ring. */
 struct hs_ring *hs_ring_build(const struct hs_ring_server *servers, uint32_t count,
                               uint32_t generation, uint32_t vnodes);
 

@@ -13,8 +13,9 @@
 #define sIG HS_TCP_IGNORE
 #define sIV HS_TCP_INVALID
 
-/* Linux's table but for two cells: an ACK without a flow is invalid here (loose pick-up is off), and a SYN
- * never arrives in TIME_WAIT or CLOSE as a transition: the gateway makes a new flow of it. */
+/* Linux's table but for two cells: an ACK without a flow is invalid here (loose pick-up is off), and so is the
+ * server's SYN in TIME_WAIT (Linux forgets the flow and asks its rules, which here never let one in). The client's
+ * SYN in TIME_WAIT or CLOSE does not come this far: the gateway makes a new flow of it. */
 static const uint8_t transitions[2][HS_TCP_CLASSES][HS_TCP_STATES] = {
     [HS_ORIGINAL] = {
         /*              sNO, sSS, sSR, sES, sFW, sCW, sLA, sTW, sCL, sS2 */
@@ -27,7 +28,7 @@ static const uint8_t transitions[2][HS_TCP_CLASSES][HS_TCP_STATES] = {
     },
     [HS_REPLY] = {
         /*              sNO, sSS, sSR, sES, sFW, sCW, sLA, sTW, sCL, sS2 */
-        /* syn    */ {sIV, sS2, sIV, sIV, sIV, sIV, sIV, sSS, sIV, sS2},
+        /* syn    */ {sIV, sS2, sIV, sIV, sIV, sIV, sIV, sIV, sIV, sS2},
         /* synack */ {sIV, sSR, sIG, sIG, sIG, sIG, sIG, sIG, sIG, sSR},
         /* fin    */ {sIV, sIV, sFW, sFW, sLA, sLA, sLA, sTW, sCL, sIV},
         /* ack    */ {sIV, sIG, sSR, sES, sCW, sCW, sTW, sTW, sCL, sIG},
@@ -38,13 +39,25 @@ static const uint8_t transitions[2][HS_TCP_CLASSES][HS_TCP_STATES] = {
 
 enum hs_tcp_class hs_tcp_classify(uint8_t flags)
 {
-    if (flags & HS_RST)
-        return HS_CLASS_RST;
-    if (flags & HS_SYN)
-        return flags & HS_ACK ? HS_CLASS_SYNACK : HS_CLASS_SYN;
-    if (flags & HS_FIN)
+    /* Linux's tcp_valid_flags: no other combination leaves a TCP. */
+    switch (flags & (HS_FIN | HS_SYN | HS_RST | HS_ACK | HS_URG)) {
+    case HS_SYN:
+    case HS_SYN | HS_URG:
+        return HS_CLASS_SYN;
+    case HS_SYN | HS_ACK:
+        return HS_CLASS_SYNACK;
+    case HS_FIN | HS_ACK:
+    case HS_FIN | HS_ACK | HS_URG:
         return HS_CLASS_FIN;
-    return flags & HS_ACK ? HS_CLASS_ACK : HS_CLASS_NONE;
+    case HS_ACK:
+    case HS_ACK | HS_URG:
+        return HS_CLASS_ACK;
+    case HS_RST:
+    case HS_RST | HS_ACK:
+        return HS_CLASS_RST;
+    default:
+        return HS_CLASS_NONE;
+    }
 }
 
 enum hs_tcp_state hs_tcp_next(enum hs_direction direction, enum hs_tcp_class class,
@@ -64,5 +77,5 @@ enum hs_tcp_state hs_tcp_next_liberal(enum hs_direction direction, enum hs_tcp_c
         return sES;
     if (half_open && class == HS_CLASS_FIN)
         return sFW;
-    return next == sIV ? sIG : next;
+    return next == sIV && class != HS_CLASS_NONE ? sIG : next;
 }

@@ -33,7 +33,7 @@ enum hs_tcp_class {
     HS_TCP_CLASSES,
 };
 
-enum hs_tcp_flags { HS_FIN = 0x01, HS_SYN = 0x02, HS_RST = 0x04, HS_ACK = 0x10 };
+enum hs_tcp_flags { HS_FIN = 0x01, HS_SYN = 0x02, HS_RST = 0x04, HS_ACK = 0x10, HS_URG = 0x20 };
 
 enum hs_tcp_class hs_tcp_classify(uint8_t flags);
 
@@ -42,7 +42,7 @@ enum hs_tcp_state hs_tcp_next(enum hs_direction direction, enum hs_tcp_class cla
                               enum hs_tcp_state state);
 
 /* The same for a flow whose peer node may have seen packets that were never told to us: a segment
- * that proves progress moves the state forward, nothing is invalid (proto/pair.md §4 step 4). */
+ * that proves progress moves the state forward, nothing that a TCP sends is invalid (proto/pair.md §4 step 4). */
 enum hs_tcp_state hs_tcp_next_liberal(enum hs_direction direction, enum hs_tcp_class class,
                                       enum hs_tcp_state state);
 

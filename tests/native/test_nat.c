@@ -1,0 +1,191 @@
+/* Source NAT: the worked example, exhaustion, ranges, service ports. */
+#include "core/nat.h"
+
+#include "check.h"
+
+static struct hs_flow_table *table;
+static struct hs_rules *rules;
+
+static struct hs_tuple tuple(const char *src, uint16_t sport, const char *dst, uint16_t dport,
+                             uint8_t proto)
+{
+    return (struct hs_tuple){.src_addr = hs_ip(src), .dst_addr = hs_ip(dst), .src_port = htons(sport),
+                             .dst_port = htons(dport), .proto = proto};
+}
+
+static struct hs_nat_rule rule_for(const char *public, uint16_t first, uint16_t last)
+{
+    return (struct hs_nat_rule){
+        .publics = {hs_ip(public)}, .public_count = 1, .port_first = first, .port_last = last};
+}
+
+static uint32_t add(struct hs_tuple original, struct hs_tuple reply)
+{
+    struct hs_tuple both[2] = {original, reply};
+    uint8_t flags = original.proto == HS_UDP ? HS_FLOW_UDP : original.proto == HS_ICMP ? HS_FLOW_ICMP : 0;
+
+    return hs_flow_slot(table, hs_flow_table_add(table, both, 1, flags, 1000));
+}
+
+static void set_up(struct hs_seed seed)
+{
+    table = hs_flow_table_create(70000, seed);
+    rules = calloc(1, sizeof *rules);
+}
+
+static void tear_down(void)
+{
+    hs_flow_table_destroy(table);
+    hs_rules_free(rules);
+    free(rules);
+}
+
+/* A seed under which the example's hash chooses the wanted port. */
+static struct hs_seed seed_that_prefers(const struct hs_tuple *t, const struct hs_nat_rule *rule,
+                                        uint16_t port)
+{
+    struct hs_seed seed = {1, 2};
+
+    for (;; seed.k0++) {
+        uint64_t hash = hs_siphash(seed, t, sizeof *t);
+
+        if (hs_nat_preferred_port((uint32_t)(hash >> 32), rule->port_first, rule->port_last) == port)
+            return seed;
+    }
+}
+
+static void check_worked_example(void)
+{
+    struct hs_tuple original = tuple("10.0.1.7", 51515, "8.8.8.8", 53, HS_UDP), reply;
+    struct hs_nat_rule rule = rule_for("203.0.113.5", 40000, 40999);
+    uint32_t probes;
+
+    set_up(seed_that_prefers(&original, &rule, 40002));
+    CHECK(1, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), true);
+    CHECK(2, ntohs(reply.dst_port), 40002);
+    for (uint16_t port = 40002; port <= 40003; port++)
+        add(tuple("10.0.1.8", port, "8.8.8.8", 53, HS_UDP),
+            tuple("8.8.8.8", 53, "203.0.113.5", port, HS_UDP));
+    CHECK(3, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), true);
+    CHECK(4, ntohs(reply.dst_port), 40004);
+    CHECK(5, reply.dst_addr, hs_ip("203.0.113.5"));
+    CHECK(6, reply.src_addr, hs_ip("8.8.8.8"));
+    CHECK(7, ntohs(reply.src_port), 53);
+    CHECK(8, probes, 3);
+    add(original, reply);
+    CHECK(9, hs_flow_table_find(table, &original).direction, HS_ORIGINAL);
+    CHECK(10, hs_flow_table_find(table, &reply).direction, HS_REPLY);
+    CHECK(11, hs_flow_table_find(table, &reply).flow == hs_flow_table_find(table, &original).flow, true);
+    /* Another destination may use a port that is taken: the reply tuple is what must be unique. */
+    original = tuple("10.0.1.7", 51515, "8.8.4.4", 53, HS_UDP);
+    CHECK(12, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), true);
+    CHECK(13, probes, 1);
+    tear_down();
+}
+
+/* Flows to one server until no port is left: all different, all in the range, then a refusal, then a freed one. */
+static void check_exhaustion(uint8_t proto, uint16_t first, uint16_t last, uint32_t publics)
+{
+    struct hs_nat_rule rule = rule_for("203.0.113.5", first, last);
+    uint32_t size = (uint32_t)(last - first + 1) * publics, probes, freed = 0;
+    struct hs_tuple original, reply;
+    uint8_t *seen = calloc(65536 * 4, 1);
+
+    set_up((struct hs_seed){11, 12});
+    for (uint32_t i = 0; i < publics; i++)
+        rule.publics[i] = htonl(ntohl(hs_ip("203.0.113.5")) + i);
+    rule.public_count = publics;
+    for (uint32_t i = 0; i < size; i++) {
+        uint16_t port;
+        uint32_t public;
+
+        original = tuple("10.0.1.7", (uint16_t)(i % 60000 + 1), "8.8.8.8",
+                         proto == HS_ICMP ? 0 : (uint16_t)53, proto);
+        CHECK(i, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), true);
+        port = ntohs(proto == HS_ICMP ? reply.src_port : reply.dst_port);
+        public = ntohl(reply.dst_addr) - ntohl(hs_ip("203.0.113.5"));
+        CHECK(i, port >= first && port <= last && public < publics, true);
+        CHECK(i, seen[public * 65536 + port]++, 0);
+        freed = add(original, reply);
+    }
+    original = tuple("10.0.1.9", 9, "8.8.8.8", proto == HS_ICMP ? 0 : 53, proto);
+    CHECK(1, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), false);
+    CHECK(2, probes, size);
+    hs_flow_table_remove(table, &table->flows[freed]);
+    CHECK(3, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), true);
+    CHECK(4, hs_flow_table_find(table, &reply).flow == NULL, true);
+    free(seen);
+    tear_down();
+}
+
+static void check_service_ports(void)
+{
+    struct hs_nat_rule rule = rule_for("203.0.113.5", 80, 81);
+    struct hs_tuple original = tuple("10.0.1.7", 5, "8.8.8.8", 53, HS_TCP), reply;
+    uint32_t probes;
+
+    set_up((struct hs_seed){3, 4});
+    rules->service_count = 1;
+    rules->services[0] =
+        (struct hs_service){.vip = hs_ip("203.0.113.5"), .port = htons(80), .proto = HS_TCP};
+    for (uint16_t sport = 1; sport < 50; sport++) {
+        original.src_port = htons(sport);
+        CHECK(sport, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), true);
+        CHECK(sport, ntohs(reply.dst_port), 81); /* 80 is where web listens */
+    }
+    original.proto = HS_UDP; /* web is TCP only: 80/udp may be given out */
+    rule.port_last = 80;
+    CHECK(1, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), true);
+    original.proto = HS_TCP;
+    CHECK(2, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), false);
+    CHECK(3, probes, 0);
+    tear_down();
+}
+
+static void check_preferred_ports(void)
+{
+    CHECK(1, hs_nat_preferred_port(0, 1024, 65535), 1024);
+    CHECK(2, hs_nat_preferred_port(UINT32_MAX, 1024, 65535), 65535); /* the last is reachable */
+    CHECK(3, hs_nat_preferred_port(UINT32_MAX, 7, 7), 7);
+    CHECK(4, hs_nat_preferred_port(0, 7, 7), 7);
+    CHECK(5, hs_nat_preferred_port(UINT32_MAX, 1, 65535), 65535);
+    CHECK(6, hs_nat_preferred_port(UINT32_MAX / 2 + 1, 10, 11), 11);
+    CHECK(7, hs_nat_preferred_port(UINT32_MAX / 2, 10, 11), 10);
+}
+
+/* A host keeps its public address while that has ports (RFC 4787 REQ-2). */
+static void check_pooling(void)
+{
+    struct hs_nat_rule rule = rule_for("203.0.113.5", 1024, 65535);
+    struct hs_tuple original, reply;
+    uint32_t probes, address = 0, others = 0;
+
+    set_up((struct hs_seed){5, 6});
+    for (uint32_t i = 0; i < 4; i++)
+        rule.publics[i] = htonl(ntohl(hs_ip("203.0.113.5")) + i);
+    rule.public_count = 4;
+    for (uint16_t i = 1; i <= 100; i++) {
+        original = tuple("10.0.1.7", i, "8.8.8.8", (uint16_t)(i % 7 + 1), HS_TCP);
+        hs_nat_allocate(table, rules, &rule, &original, &reply, &probes);
+        CHECK(i, address == 0 || address == reply.dst_addr, true);
+        address = reply.dst_addr;
+        original.src_addr = htonl(ntohl(hs_ip("10.0.2.0")) + i);
+        hs_nat_allocate(table, rules, &rule, &original, &reply, &probes);
+        others += reply.dst_addr != address;
+    }
+    CHECK(1, others > 50 && others < 95, true); /* hosts spread over all four */
+    tear_down();
+}
+
+int main(void)
+{
+    check_worked_example();
+    check_exhaustion(HS_UDP, 40000, 40099, 1);
+    check_exhaustion(HS_TCP, 65000, 65535, 2);
+    check_exhaustion(HS_TCP, 1, 50, 4);
+    check_exhaustion(HS_ICMP, 1024, 1123, 1);
+    check_service_ports();
+    check_preferred_ports();
+    check_pooling();
+    return hs_check_result();
+}
