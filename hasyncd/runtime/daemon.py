@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -39,6 +40,7 @@ from hasyncd.runtime.verbs import make_handlers
 TICK_S: Final = 0.01
 REFRESH_NEIGHBOURS_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 3.0
+_AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 _log = structlog.get_logger("hasyncd")
 
@@ -79,8 +81,12 @@ def _raise_priority(nice: int) -> None:
     """A heartbeat that leaves late looks like a death."""
     try:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
-    except PermissionError:
-        _log.info("priority_kept", detail="no CAP_SYS_NICE: node.nice is not applied")
+        # With autogrouping (sched(7)) a nice value counts within the session only; the session's own counts
+        # against the others. Somebody else's session is not ours to change.
+        if os.getsid(0) == os.getpid() and _AUTOGROUP.exists():
+            _AUTOGROUP.write_text(str(nice))
+    except OSError as error:
+        _log.info("priority_kept", detail=f"node.nice is not applied: {error.strerror}")
 
 
 @contextlib.contextmanager
