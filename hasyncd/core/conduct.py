@@ -85,7 +85,7 @@ class Conduct:
                 if self._timers.leave_at_ns is None:
                     self._timers.leave_at_ns = now_ns + self._settings.dead_after_ns
                 return []
-            return self._promote(Event.PEER_LEFT, "the peer has left", now_ns)
+            return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
         self._timers.leave_at_ns = None
         if beat.role is Role.INIT:
             # Its process was replaced, or cleared a fault: whoever was primary there is no more.
@@ -220,7 +220,7 @@ class Conduct:
 
     def _time_in_backup(self, now_ns: int) -> list[Effect]:
         if self._timers.leave_at_ns is not None and now_ns >= self._timers.leave_at_ns:
-            return self._promote(Event.PEER_LEFT, "the peer has left", now_ns)
+            return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
         silent_at = self._silence_deadline_ns()
         if silent_at is not None and now_ns >= silent_at:
             if self._settings.acts_alone:

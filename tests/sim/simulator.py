@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hasyncd.core import effects as fx
 from hasyncd.core.node import Node
 from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role
-from tests.sim.checkers import Broken, GenerationGrows, NothingAcknowledgedIsLost, NoStorm, OneArmed
+from tests.sim.checkers import Broken, GenerationGrows, NoStorm, NothingAcknowledgedIsLost, OneArmed
 from tests.sim.network import Network, Stream
 from tests.sim.table import Table
 

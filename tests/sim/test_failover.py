@@ -1,0 +1,474 @@
+"""What happens to the pair, told one failure at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from hasyncd.core.effects import ReportEvent, ReportRole
+from hasyncd.core.types import Role, SyncState
+from tests.sim.checkers import check_converged
+from tests.sim.simulator import Options, Shell, World
+
+A, B = 0, 1
+DEAD_AFTER_MS = 150
+
+
+def a_ready_pair(seed: int = 1, **options: object) -> World:
+    """gw-a is primary (it has the priority), gw-b its ready backup, and traffic flows."""
+    world = World(seed, Options(**options))  # type: ignore[arg-type]
+    world.boot(A)
+    world.boot(B)
+    world.run_until(lambda: ready(world), 3000, "the pair is ready")
+    world.run_ms(300)
+    assert world.shells[A].role is Role.PRIMARY
+    return world
+
+
+def ready(world: World) -> bool:
+    roles = {shell.role for shell in world.shells if shell.running}
+    primaries = [shell for shell in world.shells if shell.running and shell.role is Role.PRIMARY]
+    return roles == {Role.PRIMARY, Role.BACKUP} and state(primaries[0]) is SyncState.READY
+
+
+def state(shell: Shell) -> SyncState:
+    return shell.node.view(shell.now()).sync.state
+
+
+def becomes_primary(world: World, index: int, within_ms: float) -> tuple[float, ReportRole]:
+    """Milliseconds until the node is armed as primary, and its report."""
+    shell = world.shells[index]
+    took = world.run_until(
+        lambda: shell.role is Role.PRIMARY and shell.armed, within_ms, f"{shell.name} is primary"
+    )
+    return took, shell.reports[-1]
+
+
+def full_syncs(world: World) -> int:
+    return sum(shell.node.view(shell.now()).sync.full_syncs for shell in world.shells) // 2
+
+
+def events(shell: Shell, name: str) -> list[ReportEvent]:
+    return [event for event in shell.events if event.name == name]
+
+
+# --- coming up ---------------------------------------------------------------------------------------
+
+
+def test_of_two_that_boot_together_the_higher_priority_becomes_primary() -> None:
+    world = a_ready_pair()
+    assert world.shells[A].reports[0].reason == "listen ended, peer in `init` of lower rank"
+    assert [shell.node.generation for shell in world.shells] == [1, 1]
+    assert world.shells[A].announced >= 2, "the announcement and the first cars of its train"
+
+
+def test_of_two_that_boot_together_the_longer_history_beats_the_priority() -> None:
+    world = World(1, Options(generations=(3, 8)))
+    world.boot(A)
+    world.boot(B)
+    took, report = becomes_primary(world, B, 1000)
+    assert report.generation == 9
+    assert took < 400
+
+
+def test_equal_rank_is_decided_by_name() -> None:
+    world = World(1, Options(priorities=(100, 100)))
+    world.boot(A)
+    world.boot(B)
+    becomes_primary(world, B, 1000)
+
+
+def test_a_node_alone_acts_alone_after_listening() -> None:
+    world = World(1)
+    world.boot(B)
+    took, report = becomes_primary(world, B, 1000)
+    # dead_after + (255 - 100) / 255 x dead_after
+    assert 241 <= took <= 242
+    assert report.certificate is None, "nothing was taken over"
+    assert world.shells[B].node.view(world.shells[B].now()).solo
+
+
+def test_with_prefer_safety_a_node_alone_waits_for_an_operator() -> None:
+    world = World(1, Options(prefer="safety"))
+    world.boot(A)
+    world.run_ms(3000)
+    assert world.shells[A].role is Role.INIT
+    world.forced = True
+    accepted, _, effects = world.shells[A].node.command_switchover(True, world.shells[A].now())
+    world.shells[A].perform(effects)
+    assert accepted
+    assert world.shells[A].armed
+
+
+# --- the primary goes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_killed_primary_is_replaced_in_a_few_ms_by_the_evidence_of_its_death(seed: int) -> None:
+    world = a_ready_pair(seed)
+    world.kill(A)
+    took, report = becomes_primary(world, B, 100)
+    assert took < 12, "a round trip or two and a few attempts at the port"
+    assert report.reason == "the primary's process is dead"
+    certificate = report.certificate
+    assert certificate is not None
+    assert certificate.digest == "match"
+    assert (certificate.generation, report.generation) == (1, 2)
+
+
+def test_a_primary_that_loses_power_is_replaced_after_dead_after() -> None:
+    world = a_ready_pair()
+    world.kill(A, power=True)
+    took, report = becomes_primary(world, B, 1000)
+    assert DEAD_AFTER_MS - 51 < took <= DEAD_AFTER_MS + 2
+    assert report.reason.startswith("the primary is silent")
+
+
+def test_a_primary_killed_in_the_middle_of_a_full_sync_is_replaced_loudly() -> None:
+    world = World(3, Options(capacity=400, flow_interval_ns=200_000))
+    world.boot(A)
+    world.run_ms(600)
+    world.boot(B)
+    world.run_until(lambda: state(world.shells[B]) is SyncState.SYNCING, 1000, "the full sync runs")
+    world.kill(A)
+    _, report = becomes_primary(world, B, 1000)
+    assert report.certificate is not None
+    assert not report.certificate.complete
+    assert report.certificate.flows_missing is None
+
+
+def test_the_killed_node_returns_as_backup_and_the_second_kill_loses_nothing_either() -> None:
+    world = a_ready_pair()
+    world.kill(A)
+    becomes_primary(world, B, 100)
+    world.run_ms(500)
+    world.boot(A)
+    world.run_until(lambda: ready(world), 3000, "the returned node is a ready backup")
+    assert world.shells[A].role is Role.BACKUP, "no preemption, whatever the priority"
+    world.run_ms(500)
+    world.kill(B)
+    took, report = becomes_primary(world, A, 100)
+    assert took < 12
+    assert report.generation == 3
+    assert report.certificate is not None
+    assert report.certificate.complete
+    world.boot(B)
+    world.run_until(lambda: ready(world), 3000, "whole again")
+
+
+def test_a_primary_that_restarts_before_it_is_missed_comes_back_as_backup() -> None:
+    """Its stream cannot tell (the wire is cut for a moment); its heartbeat as `init` does."""
+    world = a_ready_pair()
+    world.cut()
+    world.kill(A)
+    world.boot(A)
+    world.run_ms(60)
+    world.heal()
+    _, report = becomes_primary(world, B, 100)
+    assert report.reason in ("the peer has started anew", "the primary's process is dead")
+    world.run_until(lambda: ready(world), 3000, "whole again")
+    assert world.shells[A].role is Role.BACKUP
+
+
+def test_without_sync_the_roles_still_move() -> None:
+    world = World(1, Options(sync=False))
+    world.boot(A)
+    world.boot(B)
+    world.run_ms(500)
+    assert state(world.shells[A]) is SyncState.NONE
+    world.kill(A)
+    took, _ = becomes_primary(world, B, 1000)
+    assert took > 12, "no stream, no evidence: the timer decides"
+
+
+# --- the backup goes ---------------------------------------------------------------------------------
+
+
+def test_a_killed_backup_leaves_the_primary_armed_without_a_gap() -> None:
+    world = a_ready_pair()
+    world.kill(B)
+    for _ in range(400):
+        world.run_ms(1)
+        assert world.shells[A].armed
+    view = world.shells[A].node.view(world.shells[A].now())
+    assert view.solo
+    assert not view.commit_held
+
+
+def test_a_backup_that_comes_back_is_paired_again_with_its_first_echo() -> None:
+    world = a_ready_pair()
+    world.kill(B, power=True)
+    world.run_ms(1000)
+    world.boot(B)
+    world.run_until(lambda: ready(world), 3000, "paired")
+    assert not world.shells[A].node.view(world.shells[A].now()).solo
+
+
+# --- generations, resuming and drift --------------------------------------------------------------------
+
+
+def test_a_backup_with_another_generation_gets_a_full_sync_never_deltas() -> None:
+    world = a_ready_pair()
+    shell = world.shells[A]
+    before = full_syncs(world)
+    accepted, _, effects = shell.node.command_switchover(False, shell.now())
+    assert accepted
+    shell.perform(effects)
+    world.run_until(lambda: ready(world) and world.shells[B].role is Role.PRIMARY, 3000, "handed over")
+    assert full_syncs(world) == before + 1, "the old primary holds every flow, but of generation 1"
+
+
+def test_a_broken_stream_is_resumed_without_a_full_sync() -> None:
+    world = a_ready_pair()
+    before = full_syncs(world)
+    for _ in range(3):
+        world.break_stream()
+        world.run_until(lambda: not ready(world), 100, "it is missed")
+        world.run_until(lambda: ready(world), 3000, "and resumed")
+        world.run_ms(1500)
+    assert full_syncs(world) == before
+    world.traffic = False
+    world.run_ms(200)
+    assert check_converged(world) is None
+
+
+def test_a_stream_that_was_away_longer_than_the_log_reaches_gets_a_full_sync() -> None:
+    world = a_ready_pair(log_records=64, flow_interval_ns=200_000)
+    before = full_syncs(world)
+    world.break_stream()
+    world.shells[A].connecting += 1000
+    world.run_ms(60)
+    world.run_until(lambda: ready(world), 5000, "whole again")
+    assert full_syncs(world) > before
+
+
+def test_a_table_that_drifts_is_noticed_and_repaired() -> None:
+    world = a_ready_pair()
+    world.traffic = False
+    world.run_ms(100)
+    backup = world.shells[B]
+    backup.table.close_flow(next(iter(backup.table.flows)))
+    world.run_until(lambda: bool(events(backup, "drift")), 1000, "two digests in a row differ")
+    world.run_until(lambda: check_converged(world) is None, 3000, "repaired")
+
+
+def test_a_returned_node_with_a_higher_generation_lifts_its_primary_to_it() -> None:
+    """A wiped node served alone; the peer with the longer history comes back and is not refused for ever."""
+    world = World(1, Options(generations=(0, 9)))
+    world.boot(A)
+    becomes_primary(world, A, 1000)
+    world.boot(B)
+    world.run_until(lambda: ready(world), 3000, "paired")
+    assert [shell.durable_generation for shell in world.shells] == [9, 9]
+    world.kill(A)
+    _, report = becomes_primary(world, B, 100)
+    assert report.generation == 10
+
+
+# --- operators ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_switchover_loses_no_flow_and_the_old_primary_does_not_come_back_by_itself(seed: int) -> None:
+    world = a_ready_pair(seed)
+    shell = world.shells[A]
+    accepted, _, effects = shell.node.command_switchover(False, shell.now())
+    shell.perform(effects)
+    assert accepted
+    took, report = becomes_primary(world, B, 100)
+    assert took < 20
+    assert report.reason == "the primary handed over"
+    assert report.certificate is not None
+    assert report.certificate.complete
+    world.run_ms(3000)
+    assert [s.role for s in world.shells] == [Role.BACKUP, Role.PRIMARY]
+    assert not shell.node.view(shell.now()).leaving
+
+
+def test_a_switchover_works_when_the_leaving_frame_is_lost() -> None:
+    world = a_ready_pair()
+    shell = world.shells[A]
+    _, _, effects = shell.node.command_switchover(False, shell.now())
+    shell.perform(effects)
+    for stream in world.network.streams:
+        stream.in_flight[A].clear()
+    took, report = becomes_primary(world, B, 1000)
+    assert took < 60, "the heartbeat's flag says the same"
+    assert report.reason == "the primary has left"
+
+
+def test_a_switchover_is_refused_while_the_peer_is_not_ready() -> None:
+    world = World(1)
+    world.boot(A)
+    becomes_primary(world, A, 1000)
+    shell = world.shells[A]
+    accepted, message, effects = shell.node.command_switchover(False, shell.now())
+    assert not accepted
+    assert "not ready" in message
+    shell.perform(effects)
+    assert shell.armed
+
+
+def test_a_switchover_whose_stream_breaks_is_taken_back() -> None:
+    world = a_ready_pair()
+    shell = world.shells[A]
+    node = shell.node
+    _, _, effects = node.command_switchover(False, shell.now())
+    shell.perform(effects[:1])  # disarmed; the log was not flushed yet
+    assert not shell.armed
+    world.break_stream()
+    world.run_until(lambda: shell.armed, 1000, "armed again")
+    assert events(shell, "switchover_aborted")
+    world.run_until(lambda: ready(world), 3000, "and its peer is ready again")
+    assert shell.role is Role.PRIMARY
+
+
+def test_sigterm_hands_over_and_then_stops() -> None:
+    world = a_ready_pair()
+    world.shells[A].perform(world.shells[A].node.command_stop(world.shells[A].now()))
+    _, report = becomes_primary(world, B, 100)
+    assert report.certificate is not None
+    assert report.certificate.complete
+    world.run_until(lambda: not world.shells[A].running, 1000, "the old primary stops")
+    world.run_ms(1000)
+    assert world.shells[B].armed
+
+
+def test_sigterm_of_a_backup_makes_the_primary_solo_at_once() -> None:
+    world = a_ready_pair()
+    world.shells[B].perform(world.shells[B].node.command_stop(world.shells[B].now()))
+    view = world.shells[A].node.view
+    world.run_until(lambda: view(world.shells[A].now()).solo, 5, "solo")
+
+
+def test_force_on_the_backup_takes_over_from_a_living_primary() -> None:
+    world = a_ready_pair()
+    world.forced = True
+    backup = world.shells[B]
+    assert not backup.node.command_switchover(False, backup.now())[0]
+    accepted, _, effects = backup.node.command_switchover(True, backup.now())
+    assert accepted
+    # Two are armed until the other hears it: that is what an operator forces.
+    world.network.links[A].last_row_ns = world.now_ns
+    backup.perform(effects)
+    world.run_until(lambda: world.shells[A].role is Role.BACKUP, 10, "it steps down")
+    world.run_until(lambda: ready(world), 3000, "and follows")
+
+
+# --- sleep -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asleep_ms", [90, 160, 300, 5000])
+def test_a_backup_that_slept_does_not_judge_its_peer(asleep_ms: float) -> None:
+    world = a_ready_pair()
+    world.pause(B)
+    world.run_ms(asleep_ms)
+    world.resume(B)
+    world.run_ms(1000)
+    assert [shell.role for shell in world.shells] == [Role.PRIMARY, Role.BACKUP]
+    assert world.shells[A].node.generation == 1
+
+
+def test_a_primary_that_slept_too_long_wakes_up_disarmed_and_steps_down() -> None:
+    world = a_ready_pair()
+    world.pause(A)
+    took, _ = becomes_primary(world, B, 1000)
+    assert took <= DEAD_AFTER_MS + 2
+    world.run_ms(2000)
+    assert not world.shells[A].armed, "its lease has run out in its sleep"
+    world.resume(A)
+    world.run_ms(5)
+    assert world.shells[A].role is Role.BACKUP
+    world.run_until(lambda: ready(world), 3000, "it follows")
+
+
+def test_a_solo_primary_that_slept_listens_before_it_arms_again() -> None:
+    world = World(1)
+    world.boot(A)
+    becomes_primary(world, A, 1000)
+    world.run_ms(500)
+    world.pause(A)
+    world.run_ms(2000)
+    world.resume(A)
+    assert not world.shells[A].armed
+    took, _ = becomes_primary(world, A, 1000)
+    assert DEAD_AFTER_MS <= took <= DEAD_AFTER_MS + 2
+    assert world.shells[A].node.generation == 1
+
+
+# --- cut wires ---------------------------------------------------------------------------------------
+
+
+def test_a_cut_of_every_path_makes_two_primaries_and_healing_leaves_the_newer() -> None:
+    world = a_ready_pair()
+    world.cut()
+    becomes_primary(world, B, 1000)
+    world.run_ms(2000)
+    assert all(shell.armed for shell in world.shells), "prefer = availability (proto/pair.md §7)"
+    world.heal()
+    world.run_until(lambda: world.shells[A].role is Role.BACKUP, 60, "the lower rank disarms")
+    assert not world.shells[A].armed
+    world.run_until(lambda: ready(world), 3000, "and is synchronised anew")
+    world.traffic = False
+    world.run_ms(300)
+    assert check_converged(world) is None
+
+
+def test_with_prefer_safety_a_cut_never_makes_two_primaries() -> None:
+    world = a_ready_pair(prefer="safety")
+    world.cut()
+    world.run_ms(3000)
+    assert not any(shell.armed for shell in world.shells), "safety: the lease ends, nobody is sure"
+    assert events(world.shells[B], "peer_silent")
+    world.heal()
+    world.run_until(lambda: world.shells[A].armed, 1000, "the primary hears its echo again")
+    world.run_until(lambda: ready(world), 5000, "whole again")
+
+
+def test_a_primary_nobody_hears_disarms_before_its_backup_promotes() -> None:
+    """One-way loss: the primary hears its backup, the backup does not hear the primary."""
+    world = a_ready_pair()
+    world.cut(A)
+    gap_began = None
+    while world.shells[B].role is not Role.PRIMARY:
+        world.run_ms(1)
+        if gap_began is None and not world.shells[A].armed:
+            gap_began = world.now_ns
+        assert world.shells[A].armed or not world.shells[B].armed or gap_began is not None
+    assert gap_began is not None, "P3: the lease had ended before"
+    world.run_ms(5)
+    assert world.shells[A].role is Role.BACKUP, "it hears the higher generation"
+
+
+def test_a_backup_nobody_hears_stays_backup() -> None:
+    world = a_ready_pair()
+    world.cut(B)
+    world.run_ms(2000)
+    assert [shell.role for shell in world.shells] == [Role.PRIMARY, Role.BACKUP]
+    assert world.shells[A].armed
+    assert world.shells[A].node.view(world.shells[A].now()).solo
+
+
+# --- faults ------------------------------------------------------------------------------------------
+
+
+def test_a_primary_in_fault_disarms_and_says_so_and_its_peer_takes_over() -> None:
+    world = a_ready_pair()
+    shell = world.shells[A]
+    shell.perform(shell.node.receive_fault("inside: link down", shell.now()))
+    assert not shell.armed
+    took, _ = becomes_primary(world, B, 100)
+    assert took < 5
+    world.run_ms(1000)
+    shell.perform(shell.node.clear_fault(shell.now()))
+    world.run_until(lambda: ready(world), 3000, "it is fit again and follows")
+
+
+def test_a_generation_that_cannot_be_written_ends_the_promotion() -> None:
+    world = a_ready_pair()
+    backup = world.shells[B]
+    backup.write_fails = True
+    world.kill(A)
+    world.run_ms(1000)
+    assert backup.role is Role.FAULT
+    assert not any(shell.armed for shell in world.shells)
+    assert not [report for report in backup.reports if report.role is Role.PRIMARY]
