@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 
 INTERVAL_S = 0.1
 """From a reply to the next request."""
-LOST_AFTER_S = 0.3
+LOST_AFTER_S = 0.2
 """A datagram that was not answered by then is given up, and the next one is sent."""
 STALLED_AFTER_S = 5.0
 
@@ -124,6 +124,12 @@ async def keep_datagrams(flow: Flow, host: str, port: int) -> None:
         await asyncio.sleep(INTERVAL_S)
 
 
+async def keep(flow: Flow, host: str, port: int, delay_s: float) -> None:
+    """Runs one flow until it breaks. The delays spread the flows, so that some have a request under way at any time."""
+    await asyncio.sleep(delay_s)
+    await (keep_connection if flow.protocol == "tcp" else keep_datagrams)(flow, host, port)
+
+
 def sentence(flows: list[Flow]) -> str:
     verdicts = Counter(flow.verdict().split(":")[0] for flow in flows)
     silence = max((flow.longest_silence_ms for flow in flows), default=0)
@@ -182,8 +188,10 @@ async def run(options: argparse.Namespace) -> int:
     host, _, port = options.target.rpartition(":")
     flows = [Flow("tcp", number) for number in range(options.tcp)]
     flows += [Flow("udp", number) for number in range(options.udp)]
-    keep = {"tcp": keep_connection, "udp": keep_datagrams}
-    tasks = [asyncio.create_task(keep[flow.protocol](flow, host, int(port))) for flow in flows]
+    tasks = [
+        asyncio.create_task(keep(flow, host, int(port), INTERVAL_S * index / len(flows)))
+        for index, flow in enumerate(flows)
+    ]
     tasks.append(asyncio.create_task(report(flows, options.json)))
     await wait_for_end(options.seconds, options.json)
     (print_object if options.json else print_table)(flows)
