@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,25 +107,27 @@ async def run_drill(
 ) -> Result:
     """Builds the lab, plays the scenario, judges, and removes the lab, whatever happens.
 
-    What goes wrong on the way is a failed result; only a lab that cannot be built at all raises LabError.
+    What goes wrong on the way, with the lab itself too, is a failed result: whoever waits for one gets one.
     """
     maker = make_pair or (lambda topology: Nodes(topology, NodeOptions(options.engine, options.sync_enabled)))
+    result = Result(scenario, options, options.engine, Nodes.system, Judgement(), [], [], [])
     progress.step("building the lab")
-    with Topology() as topology:
-        pair = maker(topology)
-        result = Result(scenario, options, pair.engine, pair.system, Judgement(), [], [], [])
-        try:
-            async with _on_stage(topology, pair, options, progress) as stage:
-                result.faults, result.failures, result.notes = stage.faults, stage.failures, stage.notes
-                try:
+    try:
+        with Topology() as topology:
+            pair = maker(topology)
+            result.engine, result.system = pair.engine, pair.system
+            try:
+                async with _on_stage(topology, pair, options, progress) as stage:
+                    result.faults, result.failures, result.notes = stage.faults, stage.failures, stage.notes
                     await _play(scenario, stage, result)
-                except LabError as error:
-                    result.failures.append(str(error))
-        except LabError as error:
-            result.failures.append(str(error))
-        finally:
-            if options.logs is not None:
-                shutil.copytree(topology.directory, options.logs, dirs_exist_ok=True)
+            finally:
+                if options.logs is not None:
+                    shutil.copytree(topology.directory, options.logs, dirs_exist_ok=True)
+    except LabError as error:
+        result.failures.append(str(error))
+    except Exception as error:
+        traceback.print_exc()
+        result.failures.append(f"the lab itself broke: {error!r}")
     return result
 
 

@@ -46,7 +46,9 @@ class LabLock:
     """Held by the process that builds or uses a lab; the kernel frees it however that process ends."""
 
     def __enter__(self) -> LabLock:
-        """Raises LabError when another process holds it."""
+        """Raises LabError when another process holds it, or without root."""
+        if os.geteuid() != 0:
+            raise LabError("the lab needs root: it makes network namespaces")
         LOCK_FILE.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

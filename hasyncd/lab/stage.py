@@ -18,6 +18,8 @@ from hasyncd.lab.traffic.process import now_ns
 _WATCH_S = 0.004
 _TURN_S = 0.1
 _SAMPLE_S = 0.2
+_BURST = 10
+_BURST_LEAD_S = 0.008
 _CHURN_AFTER_FAULT_S = 2.0
 _PROOF_SLACK_S = 1.0
 _MS = 1_000_000
@@ -98,12 +100,20 @@ class Stage:
     async def kill_primary(self) -> Fault:
         """Kills the primary and watches its peer promote."""
         node = await self.pair.primary()
+        await self._burst()
         return await self._watch(self.mark_fault(node, self.pair.kill(node)))
 
     async def switch_over(self) -> Fault:
         """Asks for the planned change of roles and watches it."""
         node = await self.pair.primary()
+        await self._burst()
         return await self._watch(self.mark_fault(node, await self.pair.switch_over()))
+
+    async def _burst(self) -> None:
+        """Opens connections a moment before the fault, so that it meets handshakes and first packets half done."""
+        if self.load.open_rate > 0:
+            self.crew.order(do="burst", count=_BURST)
+        await asyncio.sleep(self.chance.uniform(0, _BURST_LEAD_S))
 
     def mark_fault(self, node: str, at_ns: int | None = None) -> Fault:
         """Tells everyone that the fault happened at this moment (now)."""

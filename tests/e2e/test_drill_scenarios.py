@@ -40,3 +40,10 @@ def test_planned_change_loses_no_flow(tmp_path: Path) -> None:
     for row in result["flows"].values():
         assert row["opened"] == row["survived"] > 0, result["said"]
     assert result["promoted_ms"] is not None
+
+
+def test_flows_survive_beside_many_idle_ones(tmp_path: Path) -> None:
+    result = drill(tmp_path, "kill-primary", *SMALL, "--background-flows", "5000")
+    assert result["passed"], result["said"]
+    assert "5,000 idle flows in the background" in result["notes"]
+    assert result["certificate"]["flows_held"] > 5000

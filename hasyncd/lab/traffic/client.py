@@ -4,9 +4,15 @@ Task: {"seed", "path": "lb"|"nat", "sources": [address…], "targets": {"tcp": [
 "tcp": n, "udp": n, "probes": n, "first_flow": n, "pace_ms", "open_rate": new connections a second and protocol,
 "open_life_ms", "records": path}. `probes` of the UDP flows ask every 5 ms: they see the outage sharply.
 
-Orders: {"do": "open"}, {"do": "churn"} (the opener starts), {"do": "calm"} (it stops), {"do": "fault", "at_ns": n}
-(from now on nothing is closed, and flows are counted as proven when a request sent after it was answered),
-{"do": "finish"} (writes the records and ends). Reports: its counts, five times a second.
+Orders, each {"do": …}:
+    open            opens the first flows
+    churn, calm     the opener starts, stops
+    burst           "count" more of each protocol at once
+    fault           "at_ns": from now on nothing is closed, and a flow counts as proven when a request that was
+                    sent after this moment has been answered; 0 takes it back
+    finish          writes the records and ends
+
+Reports: its counts, five times a second.
 """
 
 from __future__ import annotations
@@ -105,6 +111,10 @@ class Client:
                 self._to_open = self._openings()
             case "churn":
                 self._churning = True
+            case "burst":
+                for _ in range(order["count"]):
+                    self._open("tcp", "opened")
+                    self._open("udp", "opened")
             case "calm":
                 self._churning = False
             case "fault":
