@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 _READ_BYTES: Final = 262_144
+_READS_PER_TURN: Final = 4
 _FLUSH_TIMEOUT_S: Final = 1.0
 
 
@@ -88,17 +89,23 @@ class DeltaStream:
             self._on_drained()
 
     def _read(self) -> None:
-        try:
-            data = self._socket.recv(_READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data = b""
-        if data:
+        """Reads until nothing is left: uvloop gives up a descriptor that reported an error (a reset), and calls
+        only this once for everything that had still arrived, and for the end behind it."""
+        for _ in range(_READS_PER_TURN):
+            if not self._open or self._closing:
+                return
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._shut()
+                self._on_end(self)
+                return
             self._on_data(self, data)
-            return
-        self._shut()
-        self._on_end(self)
+        self._loop.call_soon(self._read)
 
     def _shut(self) -> None:
         if not self._open:
