@@ -19,13 +19,20 @@ _FOLLOWER_BACKLOG: Final = 1024
 _log = structlog.get_logger("hasyncd")
 
 
+class _Follower:
+    """One reader of the events: what waits for it, and how much did not fit."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_FOLLOWER_BACKLOG)
+        self.lost = 0
+
+
 class Journal:
     """Events of one daemon. Followers that read too slowly lose events and are told how many."""
 
     def __init__(self) -> None:
         self.recent: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        self._followers: set[asyncio.Queue[dict[str, Any]]] = set()
-        self.lost = 0
+        self._followers: set[_Follower] = set()
 
     def report_role(self, effect: ReportRole) -> None:
         """One line for each role change that says why."""
@@ -44,21 +51,28 @@ class Journal:
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
         """Every event from now on."""
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_FOLLOWER_BACKLOG)
-        self._followers.add(queue)
+        follower = _Follower()
+        self._followers.add(follower)
         try:
             while True:
-                yield await queue.get()
+                yield await follower.queue.get()
+                if follower.lost and follower.queue.empty():
+                    lost, follower.lost = follower.lost, 0
+                    yield _event("events_lost", count=lost)
         finally:
-            self._followers.discard(queue)
+            self._followers.discard(follower)
 
     def _say(self, name: str, **fields: Any) -> None:
         _log.info(name, **fields)
-        # Wall-clock time is for readers only; no decision ever sees it.
-        event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **fields}
+        event = _event(name, **fields)
         self.recent.append(event)
-        for queue in self._followers:
+        for follower in self._followers:
             try:
-                queue.put_nowait(event)
+                follower.queue.put_nowait(event)
             except asyncio.QueueFull:
-                self.lost += 1
+                follower.lost += 1
+
+
+def _event(name: str, **fields: Any) -> dict[str, Any]:
+    # Wall-clock time is for readers only; no decision ever sees it.
+    return {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **fields}
