@@ -143,7 +143,7 @@ class ControlServer:
 
 def _bind(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _clear(path)
+    clear_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # born 0600: there is no moment at which others could open it
     try:
@@ -157,8 +157,8 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
-def _clear(path: Path) -> None:
-    """Removes the socket of a dead daemon, and nothing else."""
+def clear_socket(path: Path) -> None:
+    """Removes the socket of a dead daemon, and nothing else. Raises SocketTaken, OSError."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

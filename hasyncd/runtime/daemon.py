@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,9 +28,9 @@ from hasyncd.datapath.packet import Engine, build_engine, open_sides, owned_netw
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
-from hasyncd.runtime.control_server import ControlServer, SocketTaken
+from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
-from hasyncd.runtime.peer_port import PeerPort
+from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.state_dir import StateDir, StateDirError
@@ -50,10 +50,14 @@ def main(settings: Settings) -> int:
     logs.configure()
     try:
         uvloop.run(_run(settings))
-    except (InterfaceError, kernel_drop.KernelDropError, StateDirError, SocketTaken) as error:
+    except (
+        InterfaceError, kernel_drop.KernelDropError, PeerPortError, StateDirError, SocketTaken
+    ) as error:  # fmt: skip
         return _refuse(str(error))
     except OSError as error:
-        return _refuse(f"{error.filename or 'the machine'}: {error.strerror or error}")
+        return _refuse(
+            f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        )
     return 0
 
 
@@ -68,6 +72,8 @@ async def _run(settings: Settings) -> None:
         inside = find_interface(settings.interfaces.inside)
         outside = find_interface(settings.interfaces.outside)
         _check_sides(inside, outside)
+        # Before anything is touched that another daemon at this socket may live by.
+        clear_socket(settings.control.socket)
         with _kernel_kept_out(settings, (inside, outside)):
             await Daemon(settings, state, inside, outside).run()
 
@@ -156,38 +162,36 @@ class Daemon:
             on_neighbours=self._engine.set_neighbours,
             on_link=self._link_changed,
         )
-        self._links: dict[int, LinkState] = {}
+        self._links = {0: LinkState.UP, 1: LinkState.UP}
+        self._started = self._stop_asked = False
         self._descriptors: tuple[int, ...] = ()
         self._notifier = ServiceNotifier()
 
     async def run(self) -> None:
         """Starts everything, waits for the order to stop, ends everything."""
-        self._stop_asked = False
         tickers: list[asyncio.Task[None]] = []
         try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._stop)
+            self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
             await self._netlink.start()
             self._netlink.resolve(self._known_neighbours())
             self._descriptors = open_sides(self._engine, *self._interfaces)
             self._read_packets()
             await self._control.start()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._stop)
-            self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
             self._health.start()
             # What was made so far lives until the end: the collector need not look at it again.
             gc.freeze()
             self._shell.start()
-            tickers = [
-                asyncio.create_task(self._every(TICK_S, self._tick)),
-                asyncio.create_task(self._every(1.0, self._look_around)),
-                asyncio.create_task(self._every(REFRESH_NEIGHBOURS_S, self._refresh_neighbours)),
-            ]
-            if self._notifier.watchdog_interval_s is not None:
-                interval_s = self._notifier.watchdog_interval_s
-                tickers.append(asyncio.create_task(self._every(interval_s, self._watchdog)))
+            self._started = True
+            self._report_unusable_link()
+            tickers = self._start_tickers()
             self._notifier.ready()
             _log.info("started", node=self._settings.node.name, generation=self._node.generation)
             await self._stopped.wait()
+            for ticker in tickers:
+                if ticker.done():
+                    ticker.result()  # raises what ended it
         finally:
             self._notifier.stopping()
             for ticker in tickers:
@@ -203,7 +207,7 @@ class Daemon:
 
     def _stop(self) -> None:
         """SIGTERM hands over; a second one, or three seconds without an end, ends at once."""
-        if self._stop_asked:
+        if self._stop_asked or not self._started:
             self._stopped.set()
             return
         self._stop_asked = True
@@ -213,8 +217,21 @@ class Daemon:
     def _refuse_reload(self) -> None:
         _log.warning("reload_not_available", detail="SIGHUP: restart the node to change its configuration")
 
-    async def _every(self, interval_s: float, action: object) -> None:
-        assert callable(action), "a bound method"
+    def _start_tickers(self) -> list[asyncio.Task[None]]:
+        actions: list[tuple[float, Callable[[], None]]] = [
+            (TICK_S, self._tick),
+            (1.0, self._look_around),
+            (REFRESH_NEIGHBOURS_S, self._refresh_neighbours),
+        ]
+        if self._notifier.watchdog_interval_s is not None:
+            actions.append((self._notifier.watchdog_interval_s, self._watchdog))
+        tickers = [asyncio.create_task(self._every(interval_s, action)) for interval_s, action in actions]
+        for ticker in tickers:
+            # They never end by themselves. Without one of them the node would live on half dead: it ends.
+            ticker.add_done_callback(lambda _: self._stopped.set())
+        return tickers
+
+    async def _every(self, interval_s: float, action: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(interval_s)
             action()
@@ -262,10 +279,19 @@ class Daemon:
         self._shell.journal.report_event("backend_up" if up else "backend_down", f"{name}: {reason}")
 
     def _link_changed(self, side: int, state: LinkState) -> None:
-        before = all(each is LinkState.UP for each in self._links.values())
+        usable_before = self._unusable_side() is None
         self._links[side] = state
         if state is LinkState.UP:
             self._read_packets()
-        after = all(each is LinkState.UP for each in self._links.values())
-        if before != after:
-            self._shell.report_link(self._interfaces[side].name, after)
+        usable = self._unusable_side() is None
+        if self._started and usable != usable_before:
+            self._shell.report_link(self._interfaces[side].name, usable)
+
+    def _report_unusable_link(self) -> None:
+        """At the start: the core hears of it once it runs."""
+        side = self._unusable_side()
+        if side is not None:
+            self._shell.report_link(self._interfaces[side].name, False)
+
+    def _unusable_side(self) -> int | None:
+        return next((side for side, state in self._links.items() if state is not LinkState.UP), None)
