@@ -81,6 +81,7 @@ class Pump:
     def stop(self) -> None:
         """Nothing more is put on the stream."""
         self._stream = None
+        self._emitted = 0  # what a lost stream had queued was never accepted
         self._snapshotting = self._flushing = False
 
     def flush(self) -> None:

@@ -52,7 +52,7 @@ class Shell:
         self._state = state
         self._on_stop = on_stop
         self._stream: DeltaStream | None = None
-        self._connecting = False
+        self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._lists: deque[list[fx.Effect]] = deque()
@@ -62,13 +62,13 @@ class Shell:
             node.encode_deltas,
             on_flushed=self._log_flushed,
             on_snapshot_done=self._snapshot_done,
-            on_overrun=lambda: self._feed(node.receive_log_overrun(now_ns())),
+            on_overrun=self._log_overrun,
         )
 
     # --- inputs ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Opens the peer's sockets and lets the core begin. Raises OSError."""
+        """Opens the peer's sockets and lets the core begin. Raises PeerPortError."""
         self._port.open(on_connection=self._accept, on_datagram=self._receive_datagram)
         self._feed(self.node.start(now_ns()))
 
@@ -81,6 +81,11 @@ class Shell:
             self._stream.close()
             self._stream = None
         self._port.close()
+
+    @property
+    def port_counters(self) -> dict[str, int]:
+        """What the peer's sockets refused or could not send."""
+        return dict(self._port.counters)
 
     def command_stop(self) -> None:
         """SIGTERM."""
@@ -101,6 +106,7 @@ class Shell:
 
     def report_link(self, name: str, usable: bool) -> None:
         """An interface of the data path is gone, or back."""
+        self._tell_log_state()
         if usable:
             self._feed(self.node.clear_fault(now_ns()))
         else:
@@ -137,7 +143,7 @@ class Shell:
         self._feed(self.node.receive_stream_accepted(now_ns()))
 
     def _connected(self, connection: socket.socket | None) -> None:
-        self._connecting = False
+        self._give_up_connect = None
         self._tell_log_state()
         if connection is None:
             self._feed(self.node.receive_stream_closed(now_ns()))
@@ -150,7 +156,17 @@ class Shell:
         self._tell_log_state()
         self._feed(self.node.receive_log_flushed(self.engine.log_state()[2] - 1, now_ns()))
 
+    def _log_overrun(self) -> None:
+        # SYNC_BEGIN names the sequence to come: an older word on the log would tear a gap.
+        self._tell_log_state()
+        self._feed(self.node.receive_log_overrun(now_ns()))
+
+    def _port_refused(self) -> None:
+        self._tell_log_state()
+        self._feed(self.node.receive_port_refused(now_ns()))
+
     def _snapshot_done(self) -> None:
+        self._tell_log_state()
         flow_count, digest = self.engine.digest()
         sequence = self.engine.log_state()[2] - 1
         self._feed(self.node.receive_snapshot_finished(sequence, flow_count, digest, now_ns()))
@@ -242,19 +258,19 @@ class Shell:
         stream = self._stream
         match effect:
             case fx.ConnectStream():
-                if not self._connecting:
-                    self._connecting = True
-                    self._port.connect(self._connected)
+                self._drop_connect()
+                self._give_up_connect = self._port.connect(self._connected)
             case fx.WriteStream():
                 if stream is not None:
                     stream.write(effect.frame)
             case fx.CloseStream():
+                self._drop_connect()
                 self._drop_stream(flush=effect.flush)
             case fx.ProbePeerPort():
-                self._port.probe(lambda: self._feed(self.node.receive_port_refused(now_ns())))
+                self._port.probe(self._port_refused)
             case fx.SendFrom():
                 if stream is not None and not self.pump.send_from(stream, effect.sequence):
-                    self._feed(self.node.receive_log_overrun(now_ns()))
+                    self._log_overrun()
             case fx.StartSnapshot():
                 if stream is not None:
                     self.pump.start_snapshot(stream)
@@ -314,6 +330,12 @@ class Shell:
 
     def _make_stream(self, connection: socket.socket) -> DeltaStream:
         return DeltaStream(connection, self._receive_data, self._receive_end, self.pump.drained)
+
+    def _drop_connect(self) -> None:
+        """The end of an attempt that nobody waits for any more must not be taken for a stream's."""
+        if self._give_up_connect is not None:
+            self._give_up_connect()
+            self._give_up_connect = None
 
     def _drop_stream(self, *, flush: bool) -> None:
         if self._stream is None:

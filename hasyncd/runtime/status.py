@@ -40,8 +40,9 @@ class StatusReport:
             }
         self._previous = moment, counters
 
-    def build(self, armed_counters: dict[str, int]) -> dict[str, Any]:
-        """One status; `armed_counters` are the engine's counters when it was last armed."""
+    def build(self, armed_counters: dict[str, int], port_counters: dict[str, int]) -> dict[str, Any]:
+        """One status; `armed_counters` are the engine's counters when it was last armed, `port_counters`
+        those of the peer's sockets."""
         moment = now_ns()
         view = self._node.view(moment)
         counters = self._engine.counters()
@@ -72,7 +73,11 @@ class StatusReport:
             "services": self._service_views(),
             "rates": self._rates,
             "insecure": self._settings.peer.insecure,
-            "counters": {**counters, **{f"rejected_{k}": v for k, v in view.rejections.items()}},
+            "counters": {
+                **counters,
+                **{f"rejected_{name}": count for name, count in view.rejections.items()},
+                **{f"peer_{name}": count for name, count in port_counters.items()},
+            },
         }
 
     def _peer(self, view: NodeView, moment: int) -> dict[str, Any]:
