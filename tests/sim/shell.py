@@ -233,9 +233,10 @@ class Shell:
             case fx.StopDeltas():
                 table.stop()
             case fx.FlushLog():
+                # The peer's socket takes its time; records drained meanwhile are part of the flush.
                 world.losses.note_hand_over(self)
-                self._drain(everything=True)
-                self._answers.append(lambda: node.receive_log_flushed(table.head, self.now()))
+                boot = self.boot_id
+                world.at(world.rng.randint(0, 20_000_000), lambda: self._flush(boot))
             case fx.Acknowledge(sequence):
                 table.acknowledge(sequence)
             case fx.SetCommit(hold):
@@ -300,6 +301,11 @@ class Shell:
         if finished:
             numbers = (table.head, len(table.flows), table.digest())
             self.perform(self.node.receive_snapshot_finished(*numbers, self.now()))
+
+    def _flush(self, boot: int) -> None:
+        if boot == self.boot_id and self.table.sending:
+            self._drain(everything=True)
+            self.input(lambda now: self.node.receive_log_flushed(self.table.head, now))
 
     def _go_on(self) -> None:
         self._cursor_waits = False
