@@ -8,7 +8,8 @@ import pytest
 
 from hasyncd.core.types import MILLISECOND_NS, Role
 from tests.sim.checkers import Broken, check_converged
-from tests.sim.simulator import Options, World
+from tests.sim.options import Options
+from tests.sim.simulator import World
 
 TRANSCRIPT_LINES = 120
 CONVERGE_MS = 20_000
