@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -162,7 +163,10 @@ def test_thread_and_shell_race_for_nothing(tmp_path: Path) -> None:
             "outside",
             *macs,
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"TSAN_OPTIONS": "halt_on_error=1"},
+        )  # fmt: skip
         with private.entered():
             clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(50)]
         while process.poll() is None:
