@@ -28,10 +28,8 @@ from hasyncd.config_values import (
     read_address,
     read_endpoint,
     read_engine,
-    read_insecure,
     read_interface,
     read_interface_choice,
-    read_keys,
     read_name,
     read_network,
     read_path_name,
@@ -96,8 +94,9 @@ class Vip(_Section):
 class Peer(_Section):
     listen: Socket
     address: Socket
-    insecure: Annotated[bool, BeforeValidator(read_insecure), Field(validate_default=True)] = False
-    keys: Annotated[Path | None, BeforeValidator(read_keys)] = None
+    keys: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """What `hasyncd keygen` made for this node; the only other way is `insecure`."""
+    insecure: bool = False
     heartbeat_ms: int = Field(50, ge=1, le=60_000)
     dead_after_ms: int = Field(150, ge=3, le=600_000)
     paths: Some[Annotated[Literal["sync"], BeforeValidator(read_path_name)]] = ("sync",)

@@ -42,6 +42,13 @@ class Parts:
             return
         if self.peer.listen.address == self.peer.address.address:
             yield "peer.address", f"{self.peer.address.address} is this node's own address (peer.listen)"
+        if self.peer.keys is None and not self.peer.insecure:
+            yield (
+                "peer.keys",
+                "is missing: `hasyncd keygen` makes the keys of a pair; insecure = true is the only way without",
+            )
+        if self.peer.keys is not None and self.peer.insecure:
+            yield "peer.insecure", "contradicts peer.keys: take one of them away"
         least = 3 * self.peer.heartbeat_ms
         if self.peer.dead_after_ms < least:
             yield (

@@ -154,19 +154,6 @@ def read_engine(value: object) -> str:
     return text
 
 
-def read_insecure(value: object) -> bool:
-    if value is not True:
-        raise ValueError(
-            "must be true: this version neither authenticates nor encrypts the peer channel, "
-            "so keep it on a link of its own"
-        )
-    return True
-
-
-def read_keys(value: object) -> None:
-    raise ValueError(f"{_UNAVAILABLE}: only insecure = true is")
-
-
 def refuse(value: object) -> None:
     raise ValueError(_UNAVAILABLE)
 

@@ -22,6 +22,7 @@ from hasyncd.cli.client import BadTarget, NoDaemon
 VERBS: Final = {
     "run": "the daemon, in the foreground",
     "check": "judge a configuration file: every error with its key",
+    "keygen": "make the keys of a pair",
     "status": "role, peer, what would be lost now, VIPs, services",
     "flows": "list the flows, as conntrack -L users expect",
     "events": "follow role changes and what happens to the pair",

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-GOOD, WARN, QUIET = "bold bright_blue", "bold yellow", "dim"
+GOOD, WARN, ALARM, QUIET = "bold bright_blue", "bold yellow", "bold red", "dim"
 
 
 def screen(status: dict[str, Any]) -> RenderableType:
@@ -85,6 +85,7 @@ def _facts(status: dict[str, Any]) -> Table:
             _judged(state == "connected", _word(state)),
             f"  heard {number(heard)} ms ago" if heard is not None else "",
             f"  {paths}" if paths else "",
+            ("  ! INSECURE: neither authenticated nor encrypted", ALARM) if status.get("insecure") else "",
         ),
     )
     sync_state = sync.get("state")

@@ -402,8 +402,9 @@ class Conduct:
     def _says_leaving(self) -> bool:
         return self._handover.leaving or self._election.role is Role.FAULT
 
-    def _beat(self, now_ns: int, *, on_schedule: bool = False) -> list[Effect]:
-        """One heartbeat; `on_schedule` moves the next one a whole interval away."""
+    def _beat(self, now_ns: int, *, on_schedule: bool = False, echo: Heartbeat | None = None) -> list[Effect]:
+        """One heartbeat; `on_schedule` moves the next one a whole interval away. It echoes the newest one
+        heard, or `echo`, which has to prove itself."""
         if on_schedule:
             self._timers.heartbeat_ns = now_ns + self._settings.heartbeat_ns
         role, held = self._election.role, self._receiver.history
@@ -419,6 +420,7 @@ class Conduct:
                 leaving=self._says_leaving(),
                 ready=ready,
                 solo=solo,
+                echo=echo,
             )
         ]
 

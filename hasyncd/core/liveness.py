@@ -20,6 +20,10 @@ PROBE_INTERVAL_NS = 5 * MILLISECOND_NS
 _FORMER_BOOTS_MAX = 16
 
 
+class Unproven(Exception):
+    """A process that was not heard before does not show that it lives now: answer it, and it can."""
+
+
 class Liveness:
     """What the peer's heartbeats say about the peer and the link."""
 
@@ -36,7 +40,7 @@ class Liveness:
         """When we sent the newest of our heartbeats that the peer says it has heard."""
 
     def accept(self, beat: Heartbeat, now_ns: int) -> bool:
-        """Takes a heartbeat; True when its process was not heard before. Raises `Rejected`."""
+        """Takes a heartbeat; True when its process was not heard before. Raises `Rejected`, `Unproven`."""
         if beat.node == self._settings.node:
             raise Rejected("own_node")
         known = self.beat
@@ -45,6 +49,8 @@ class Liveness:
             # A late datagram of a process that was replaced must not bring it back to life.
             if beat.boot_id in self._former_boots or beat.boot_id == self._boot_id:
                 raise Rejected("replayed")
+            if self._settings.authenticated and not self._proves_itself(beat, now_ns):
+                raise Unproven
             if known is not None:
                 self._former_boots.append(known.boot_id)
         elif known is not None and beat.counter <= known.counter:
@@ -55,6 +61,11 @@ class Liveness:
         if beat.echo_boot_id == self._boot_id and beat.echo_sent_ns <= now_ns:
             self.echo_sent_ns = max(self.echo_sent_ns or 0, beat.echo_sent_ns)
         return fresh_boot
+
+    def _proves_itself(self, beat: Heartbeat, now_ns: int) -> bool:
+        """proto/pair.md §8, P6: whoever echoes a young heartbeat of ours was alive when we sent it."""
+        young = 0 <= now_ns - beat.echo_sent_ns < self._settings.dead_after_ns
+        return beat.echo_boot_id == self._boot_id and young
 
     def listen_from(self, now_ns: int) -> None:
         """Silence counts from here: a new role, or we have slept."""

@@ -24,6 +24,7 @@ from hasyncd.core.effects import (
     WriteStream,
 )
 from hasyncd.core.election import Event
+from hasyncd.core.liveness import Unproven
 from hasyncd.core.messages import Refuse
 from hasyncd.core.replication import Phase, StreamRefused
 from hasyncd.core.types import LogState, NodeView, PeerView, Role, SyncState, SyncView
@@ -137,6 +138,9 @@ class Node(Conduct):
         except Rejected as rejected:
             self._rejections[rejected.name] += 1
             return effects
+        except Unproven:
+            # It is told what to echo, and nothing else follows from it.
+            return effects + self._beat(now_ns, echo=beat)
         self._election.hear(beat.generation)
         self._deaths.hear(now_ns)
         effects += self._tell_about_peer(beat)

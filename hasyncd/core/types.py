@@ -50,6 +50,8 @@ class PairSettings:
     """Flows the table holds."""
     config_hash: bytes
     """8 bytes over the parts both nodes must share."""
+    authenticated: bool = False
+    """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
 
     @property
     def lease_ns(self) -> int:

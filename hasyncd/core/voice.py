@@ -32,11 +32,12 @@ class Voice:
         leaving: bool,
         ready: bool,
         solo: bool,
+        echo: Heartbeat | None = None,
     ) -> SendDatagram:
         self._counter += 1
         primary = election.role is Role.PRIMARY
         mirrors = election.role is Role.BACKUP and held.boot_id != 0
-        peer = liveness.beat
+        peer = echo or liveness.beat
         beat = Heartbeat(
             protocol=PROTOCOL,
             node=self._settings.node,
@@ -51,7 +52,7 @@ class Voice:
             sent_ns=now_ns,
             echo_boot_id=peer.boot_id if peer else 0,
             echo_sent_ns=peer.sent_ns if peer else 0,
-            heard_ms=liveness.heard_ms(now_ns),
+            heard_ms=0 if echo else liveness.heard_ms(now_ns),
             ack_boot_id=held.boot_id if mirrors else 0,
             ack_sequence=held.installed if mirrors else 0,
             head_sequence=log.head_sequence,

@@ -32,6 +32,7 @@ class DrillOptions:
     load: Load = field(default_factory=Load)
     engine: str = "packet"
     sync_enabled: bool = True
+    insecure: bool = False
     bulk_bytes: int = 1 << 30
     logs: Path | None = None
     """Where the lab's files are copied at the end, for whoever looks for a cause."""
@@ -109,7 +110,8 @@ async def run_drill(
 
     What goes wrong on the way, with the lab itself too, is a failed result: whoever waits for one gets one.
     """
-    maker = make_pair or (lambda topology: Nodes(topology, NodeOptions(options.engine, options.sync_enabled)))
+    nodes = NodeOptions(options.engine, options.sync_enabled, options.insecure)
+    maker = make_pair or (lambda topology: Nodes(topology, nodes))
     result = Result(scenario, options, options.engine, Nodes.system, Judgement(), [], [], [])
     progress.step("building the lab")
     try:

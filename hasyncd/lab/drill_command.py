@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without-sync", action="store_true", help="switch the sync off: the drill has to fail"
     )
     parser.add_argument(
+        "--insecure", action="store_true", help="the peer channel in the plain (keys are made for each lab)"
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results, also when the drill fails"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="not available in this version")
@@ -162,6 +165,7 @@ def _run_one(name: str, args: argparse.Namespace) -> Result:
             background=args.background_flows,
         ),
         sync_enabled=not args.without_sync,
+        insecure=args.insecure,
         bulk_bytes=args.bulk_bytes,
         logs=args.logs / name if args.logs else None,
     )

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="up|down|shell")
     up = actions.add_parser("up", help="build the lab and start both nodes in the background")
     up.add_argument("--without-sync", action="store_true", help="both nodes with their sync switched off")
+    up.add_argument("--insecure", action="store_true", help="the peer channel in the plain, to be read")
     actions.add_parser("down", help="remove the lab, and what a killed drill left behind")
     shell = actions.add_parser("shell", help="a shell, or a command, inside one of the lab's hosts")
     shell.add_argument("host", choices=plan.NAMES, metavar="HOST", help=", ".join(plan.NAMES))
@@ -59,7 +60,9 @@ def _up(args: argparse.Namespace) -> int:
         topology = Topology()
         try:
             topology.up()
-            run_interruptible(_start(topology, NodeOptions(sync_enabled=not args.without_sync)))
+            run_interruptible(
+                _start(topology, NodeOptions(sync_enabled=not args.without_sync, insecure=args.insecure))
+            )
         except BaseException:
             topology.down()
             remove_sockets()

@@ -31,6 +31,8 @@ class NodeOptions:
 
     engine: str = "packet"
     sync_enabled: bool = True
+    insecure: bool = False
+    """The peer channel in the plain, as it is read on a wire."""
 
 
 class Nodes:
@@ -52,16 +54,27 @@ class Nodes:
                 raise LabError(
                     f"a daemon called {gateway.name} runs on this machine; the lab needs that name"
                 )
+        if not self._options.insecure:
+            await asyncio.to_thread(self._make_keys)
         for gateway in plan.GATEWAYS:
             self._start_node(gateway)
         await self.wait_ready()
+
+    def _make_keys(self) -> None:
+        """The keys of this lab's pair, as an operator makes them."""
+        names = [word for gateway in plan.GATEWAYS for word in ("--node", gateway.name)]
+        command = [sys.executable, "-m", "hasyncd", "keygen", str(self._topology.directory / "keys"), *names]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            raise LabError(f"no keys could be made: {made.stderr.strip()}")
 
     def _start_node(self, gateway: plan.Gateway) -> None:
         configuration = self.configuration_file(gateway.name)
         if not configuration.exists():
             state_dir = self._topology.directory / f"state-{gateway.name}"
             state_dir.mkdir()
-            configuration.write_text(node_configuration(gateway, state_dir, self._options))
+            keys = self._topology.directory / "keys" / gateway.name
+            configuration.write_text(node_configuration(gateway, state_dir, keys, self._options))
         command = [sys.executable, "-m", "hasyncd", "run", "-c", str(configuration)]
         self.processes[gateway.name] = spawn(
             self._topology.namespace(gateway.name),
@@ -153,8 +166,9 @@ class Nodes:
         return "\n".join(last) or "(neither node left a message)"
 
 
-def node_configuration(gateway: plan.Gateway, state_dir: Path, options: NodeOptions) -> str:
+def node_configuration(gateway: plan.Gateway, state_dir: Path, keys: Path, options: NodeOptions) -> str:
     """One node's TOML (DESIGN §8)."""
+    trust = "insecure = true" if options.insecure else f'keys = "{keys}"'
     peer = plan.gateway_named(other(gateway.name))
     text = f"""\
 [node]
@@ -177,7 +191,7 @@ interface = "outside"
 [peer]
 listen = "{gateway.sync}:{_PEER_PORT}"
 address = "{peer.sync}:{_PEER_PORT}"
-insecure = true
+{trust}
 
 [sync]
 enabled = {"true" if options.sync_enabled else "false"}

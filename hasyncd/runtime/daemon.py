@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import gc
 import os
 import secrets
@@ -30,6 +31,7 @@ from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
 from hasyncd.runtime.shell import Shell
@@ -40,6 +42,7 @@ from hasyncd.runtime.verbs import make_handlers
 TICK_S: Final = 0.01
 REFRESH_NEIGHBOURS_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 3.0
+_EXPIRES_SOON_DAYS: Final = 30
 _AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 _log = structlog.get_logger("hasyncd")
@@ -51,7 +54,7 @@ def main(settings: Settings) -> int:
     try:
         uvloop.run(_run(settings))
     except (
-        InterfaceError, kernel_drop.KernelDropError, PeerPortError, StateDirError, SocketTaken
+        InterfaceError, kernel_drop.KernelDropError, PairKeysError, PeerPortError, StateDirError, SocketTaken
     ) as error:  # fmt: skip
         return _refuse(str(error))
     except OSError as error:
@@ -67,6 +70,7 @@ def _refuse(reason: str) -> int:
 
 
 async def _run(settings: Settings) -> None:
+    keys = _load_keys(settings)
     _raise_priority(settings.node.nice)
     with StateDir(settings.node.state_dir) as state:
         inside = find_interface(settings.interfaces.inside)
@@ -75,7 +79,19 @@ async def _run(settings: Settings) -> None:
         # Before anything is touched that another daemon at this socket may live by.
         clear_socket(settings.control.socket)
         with _kernel_kept_out(settings, (inside, outside)):
-            await Daemon(settings, state, inside, outside).run()
+            await Daemon(settings, state, keys, inside, outside).run()
+
+
+def _load_keys(settings: Settings) -> PairKeys | None:
+    """None: `insecure = true`. Raises PairKeysError."""
+    if settings.peer.keys is None:
+        _log.warning("insecure", detail="the peer channel is neither authenticated nor encrypted")
+        return None
+    keys = load_pair_keys(settings.peer.keys, settings.node.name)
+    days = (keys.expires - datetime.datetime.now(datetime.UTC)).days
+    if days < _EXPIRES_SOON_DAYS:
+        _log.warning("keys_expire", detail=f"on {keys.expires:%Y-%m-%d}, in {days} days: hasyncd keygen")
+    return keys
 
 
 def _check_sides(inside: Interface, outside: Interface) -> None:
@@ -123,6 +139,7 @@ def pair_settings(settings: Settings) -> PairSettings:
         sync_enabled=settings.sync.enabled,
         capacity=settings.node.capacity,
         config_hash=settings.config_hash(),
+        authenticated=settings.peer.keys is not None,
     )
 
 
@@ -136,7 +153,14 @@ def wants_packet_thread(settings: Settings) -> bool:
 class Daemon:
     """The parts of a running node and the timers between them."""
 
-    def __init__(self, settings: Settings, state: StateDir, inside: Interface, outside: Interface) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: StateDir,
+        keys: PairKeys | None,
+        inside: Interface,
+        outside: Interface,
+    ) -> None:
         self._settings = settings
         self._interfaces = (inside, outside)
         self._loop = asyncio.get_running_loop()
@@ -153,7 +177,7 @@ class Daemon:
         node.set_ring_generations(self._services.ring_generations())
         self._node = node
         self._shell = Shell(
-            settings, node, self._engine, PeerPort(settings.peer.listen, settings.peer.address),
+            settings, node, self._engine, PeerPort(settings.peer.listen, settings.peer.address, keys),
             state, Journal(), self._stopped.set,
         )  # fmt: skip
         self._report = StatusReport(settings, node, self._engine, self._services)

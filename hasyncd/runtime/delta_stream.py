@@ -1,7 +1,7 @@
-"""One TCP connection between the nodes, as bytes.
+"""One TCP connection between the nodes, as bytes; encrypted where the pair has keys (proto/sync.md §11).
 
 A plain non-blocking socket instead of a transport: commit = "emit" is a statement about what write(2) has
-accepted, and a transport would not tell (proto/sync.md §6).
+accepted, and a transport would not tell (proto/sync.md §6). Under TLS that is the whole record.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 from typing import Final
+
+from hasyncd.runtime.tls import TlsSession
 
 _READ_BYTES: Final = 262_144
 _READS_PER_TURN: Final = 4
@@ -29,7 +31,9 @@ class DeltaStream:
         on_data: Callable[[DeltaStream, bytes], None],
         on_end: Callable[[DeltaStream], None],
         on_drained: Callable[[], None],
+        tls: TlsSession | None = None,
     ) -> None:
+        """`tls`: the session of a finished handshake; what came with its end is handed on from the loop."""
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
@@ -39,6 +43,9 @@ class DeltaStream:
         self._open = True
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(connection.fileno(), self._read)
+        self.tls = tls
+        if tls is not None:
+            self._loop.call_soon(self._take, b"")
 
     @property
     def backlog(self) -> int:
@@ -49,6 +56,8 @@ class DeltaStream:
         """Writes as much as the kernel takes now and the rest when it can. Nothing after `close`."""
         if not self._open or self._closing:
             return
+        if self.tls is not None:
+            data = self.tls.encrypt(data)
         if self._queue:
             self._queue += data
             return
@@ -101,11 +110,28 @@ class DeltaStream:
             except OSError:
                 data = b""
             if not data:
-                self._shut()
-                self._on_end(self)
+                self._end()
                 return
-            self._on_data(self, data)
+            self._take(data)
         self._loop.call_soon(self._read)
+
+    def _take(self, data: bytes) -> None:
+        """Hands on what arrived, decrypted. What is not genuine ends the connection."""
+        if not self._open or self._closing:
+            return
+        if self.tls is None:
+            self._on_data(self, data)
+            return
+        plain = self.tls.decrypt(data)
+        if plain:
+            self._on_data(self, plain)
+        if self.tls.ended:
+            self._end()
+
+    def _end(self) -> None:
+        if self._open and not self._closing:
+            self._shut()
+            self._on_end(self)
 
     def _shut(self) -> None:
         if not self._open:

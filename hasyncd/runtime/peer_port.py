@@ -1,4 +1,7 @@
-"""The peer port: TCP connections in and out, heartbeat datagrams, and the probe for a dead process."""
+"""The peer port: TCP connections in and out, heartbeat datagrams, and the probe for a dead process.
+
+Where the pair has keys, what leaves this file has been authenticated (proto/sync.md §11, proto/pair.md §8).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,21 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Final
+from typing import Final, NamedTuple
 
 from hasyncd.config_values import Endpoint
+from hasyncd.core.seal import TAG_BYTES, seal, unseal
+from hasyncd.core.wire import Rejected
+from hasyncd.runtime.pair_keys import PairKeys
+from hasyncd.runtime.tls import PeerRefused, TlsSession, Untrusted
 
 _CONNECT_TIMEOUT_S: Final = 1.0
+_HANDSHAKE_TIMEOUT_S: Final = 1.0
+_HANDSHAKES_MAX: Final = 8
+_HANDSHAKE_READ_BYTES: Final = 65_536
 _BACKLOG: Final = 16
 _HEARTBEAT_BYTES_MAX: Final = 512
+_DATAGRAM_BYTES_MAX: Final = _HEARTBEAT_BYTES_MAX + TAG_BYTES
 _DATAGRAMS_PER_TURN: Final = 64
 _SILENT_CONNECTIONS_MAX: Final = 8
 
@@ -22,14 +33,23 @@ class PeerPortError(Exception):
     """`peer.listen` cannot be used; says why."""
 
 
+class Connection(NamedTuple):
+    """A connected socket and, where the pair has keys, its finished handshake."""
+
+    socket: socket.socket
+    tls: TlsSession | None
+
+
 class PeerPort:
     """Sockets of `peer.listen`, spoken to by `peer.address` alone.
 
-    What arrives is handed on unparsed. A connection becomes a stream with its first byte: a probe that
-    only connects says nothing.
+    What arrives is handed on unparsed. A connection becomes a stream with its first byte (a probe that
+    only connects says nothing) or, with `keys`, once its handshake has shown the peer's certificate.
+    `keys` None: nothing is authenticated.
     """
 
-    def __init__(self, listen: Endpoint, peer: Endpoint) -> None:
+    def __init__(self, listen: Endpoint, peer: Endpoint, keys: PairKeys | None = None) -> None:
+        self._keys = keys
         self._listen = (str(listen.address), listen.port)
         self._peer = (str(peer.address), peer.port)
         self.counters: Counter[str] = Counter()
@@ -37,15 +57,18 @@ class PeerPort:
         self._datagrams: socket.socket | None = None
         self._silent: dict[socket.socket, asyncio.TimerHandle] = {}  # oldest first
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], None] = {}  # of accepted connections, oldest first
 
     def open(
         self,
         *,
-        on_connection: Callable[[socket.socket], None],
+        on_connection: Callable[[Connection], None],
         on_datagram: Callable[[bytes], None],
+        on_untrusted: Callable[[str], None],
     ) -> None:
-        """Binds both sockets. Raises PeerPortError."""
+        """Binds both sockets; `on_untrusted` hears why something was not taken. Raises PeerPortError."""
         self._on_connection, self._on_datagram = on_connection, on_datagram
+        self._on_untrusted = on_untrusted
         self._loop = asyncio.get_running_loop()
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -76,14 +99,16 @@ class PeerPort:
         """Sends one heartbeat; what cannot leave is lost, as on a wire, and counted."""
         if self._datagrams is None or self._datagrams.fileno() < 0:
             return
+        if self._keys is not None:
+            payload = seal(self._keys.sending, payload)
         try:
             self._datagrams.sendto(payload, self._peer)
         except OSError as error:
             # ECONNREFUSED-like news of an earlier datagram is no evidence: only the stream's probe is.
             self.counters[f"heartbeat_send_{error.errno}"] += 1
 
-    def connect(self, on_done: Callable[[socket.socket | None], None]) -> Callable[[], object]:
-        """Connects to the peer; `on_done` gets the socket or None. What is returned gives the attempt up:
+    def connect(self, on_done: Callable[[Connection | None], None]) -> Callable[[], object]:
+        """Connects to the peer; `on_done` gets the connection or None. What is returned gives the attempt up:
         then `on_done` is not called."""
         return self._spawn(self._connect(on_done)).cancel
 
@@ -108,11 +133,52 @@ class PeerPort:
             raise
         return connection
 
-    async def _connect(self, on_done: Callable[[socket.socket | None], None]) -> None:
+    async def _connect(self, on_done: Callable[[Connection | None], None]) -> None:
         connection = None
         with contextlib.suppress(OSError, TimeoutError):
-            connection = await self._open_connection()
+            connection = await self._authenticate(await self._open_connection(), accepted=False)
         on_done(connection)
+
+    async def _authenticate(self, connection: socket.socket, *, accepted: bool) -> Connection | None:
+        """The handshake, bounded in time; None where the other side is not the peer, or does not take us.
+        Closes the socket then. Raises OSError, TimeoutError."""
+        if self._keys is None:
+            return Connection(connection, None)
+        session = TlsSession(self._keys, accepted=accepted)
+        try:
+            async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
+                await self._shake_hands(connection, session)
+        except (Untrusted, PeerRefused) as error:
+            connection.close()
+            self.count_untrusted(error)
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        return Connection(connection, session)
+
+    async def _shake_hands(self, connection: socket.socket, session: TlsSession) -> None:
+        received, done = b"", False
+        while not done:
+            try:
+                done = session.shake(received)
+            finally:
+                # Also the alert that tells the other side why.
+                if answer := session.outgoing():
+                    await self._loop.sock_sendall(connection, answer)
+            if not done:
+                received = await self._loop.sock_recv(connection, _HANDSHAKE_READ_BYTES)
+                if not received:
+                    raise ConnectionAbortedError
+
+    def count_untrusted(self, error: Untrusted | PeerRefused) -> None:
+        """Somebody is not who he must be, or we are not to him."""
+        if isinstance(error, Untrusted):
+            self.counters["rejected_unauthenticated"] += 1
+            self._on_untrusted(str(error))
+        else:
+            self.counters["refused_by_peer"] += 1
+            self._on_untrusted(f"the peer refuses our certificate: {error}")
 
     async def _probe(self, on_refused: Callable[[], None]) -> None:
         try:
@@ -153,7 +219,23 @@ class PeerPort:
             self._drop(connection)
             return
         self._forget(connection)
-        self._on_connection(connection)
+        if self._keys is None:
+            self._on_connection(Connection(connection, None))
+            return
+        if len(self._handshakes) >= _HANDSHAKES_MAX:
+            next(iter(self._handshakes)).cancel()  # the oldest, as with silent ones
+        task = self._spawn(self._welcome(connection))
+        self._handshakes[task] = None
+        task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        try:
+            welcome = await self._authenticate(connection, accepted=True)
+        except (OSError, TimeoutError):
+            self.counters["handshakes_unfinished"] += 1
+            return
+        if welcome is not None:
+            self._on_connection(welcome)
 
     def _expire(self, connection: socket.socket) -> None:
         self.counters["connections_silent"] += 1
@@ -172,7 +254,7 @@ class PeerPort:
         assert self._datagrams is not None, "called by its reader"
         for _ in range(_DATAGRAMS_PER_TURN):
             try:
-                payload, address = self._datagrams.recvfrom(_HEARTBEAT_BYTES_MAX + 1)
+                payload, address = self._datagrams.recvfrom(_DATAGRAM_BYTES_MAX + 1)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -180,4 +262,11 @@ class PeerPort:
             if address[0] != self._peer[0]:
                 self.counters["datagrams_refused"] += 1
                 continue
+            if self._keys is not None:
+                try:
+                    payload = unseal(self._keys.receiving, payload)
+                except Rejected as rejected:
+                    self.counters[f"rejected_{rejected.name}"] += 1
+                    self._on_untrusted("a heartbeat without the pair's seal")
+                    continue
             self._on_datagram(payload)

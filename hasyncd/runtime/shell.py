@@ -8,21 +8,23 @@ core does not is which socket is the stream.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Callable
-from typing import assert_never
+from typing import Final, assert_never
 
 from hasyncd.config import Settings
 from hasyncd.core import effects as fx
 from hasyncd.core.node import Node
+from hasyncd.core.types import SECOND_NS
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.delta_stream import DeltaStream
 from hasyncd.runtime.journal import Journal
-from hasyncd.runtime.peer_port import PeerPort
+from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
 from hasyncd.runtime.state_dir import StateDir, StateDirError
+
+_UNTRUSTED_EVERY_NS: Final = 10 * SECOND_NS
 
 
 class EffectFailed(Exception):
@@ -55,6 +57,7 @@ class Shell:
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._untrusted_told_ns = -_UNTRUSTED_EVERY_NS
         self._lists: deque[list[fx.Effect]] = deque()
         self._performing = False
         self.pump = Pump(
@@ -70,7 +73,11 @@ class Shell:
 
     def start(self) -> None:
         """Opens the peer's sockets and lets the core begin. Raises PeerPortError."""
-        self._port.open(on_connection=self._accept, on_datagram=self._receive_datagram)
+        self._port.open(
+            on_connection=self._accept,
+            on_datagram=self._receive_datagram,
+            on_untrusted=self._report_untrusted,
+        )
         self._feed(self.node.start(now_ns()))
 
     def stop(self) -> None:
@@ -124,6 +131,8 @@ class Shell:
         self._feed(self.node.receive_stream_data(data, now_ns()))
 
     def _receive_end(self, stream: DeltaStream) -> None:
+        if stream.tls is not None and stream.tls.failure is not None:
+            self._port.count_untrusted(stream.tls.failure)
         if stream is not self._stream:
             return
         self._stream = None
@@ -131,7 +140,13 @@ class Shell:
         self._tell_log_state()
         self._feed(self.node.receive_stream_closed(now_ns()))
 
-    def _accept(self, connection: socket.socket) -> None:
+    def _report_untrusted(self, why: str) -> None:
+        """Told once in a while: whoever is not the peer may say it as often as he likes."""
+        if now_ns() - self._untrusted_told_ns >= _UNTRUSTED_EVERY_NS:
+            self._untrusted_told_ns = now_ns()
+            self.journal.report_event("unauthenticated", why)
+
+    def _accept(self, connection: Connection) -> None:
         """The peer has connected and said something."""
         refusal = self.node.refuse_stream()
         if refusal is not None:
@@ -143,7 +158,7 @@ class Shell:
         self._stream = self._make_stream(connection)
         self._feed(self.node.receive_stream_accepted(now_ns()))
 
-    def _connected(self, connection: socket.socket | None) -> None:
+    def _connected(self, connection: Connection | None) -> None:
         self._give_up_connect = None
         self._tell_log_state()
         if connection is None:
@@ -329,8 +344,10 @@ class Shell:
 
     # --- the stream -----------------------------------------------------------------------------
 
-    def _make_stream(self, connection: socket.socket) -> DeltaStream:
-        return DeltaStream(connection, self._receive_data, self._receive_end, self.pump.drained)
+    def _make_stream(self, connection: Connection) -> DeltaStream:
+        return DeltaStream(
+            connection.socket, self._receive_data, self._receive_end, self.pump.drained, connection.tls
+        )
 
     def _drop_connect(self) -> None:
         """The end of an attempt that nobody waits for any more must not be taken for a stream's."""

@@ -17,6 +17,11 @@ ARRIVALS: Final = ("sent_packets", "arp_answered", "echo_answered")
 """Counters that move only when somebody's traffic for a VIP has come here."""
 
 
+def _counter_name(of_port: str) -> str:
+    """A rejection is called as in proto/sync.md §9, wherever it was made."""
+    return of_port if of_port.startswith("rejected_") else f"peer_{of_port}"
+
+
 class StatusReport:
     """Reads everything that `status` shows; `sample` once a second gives it rates."""
 
@@ -76,7 +81,7 @@ class StatusReport:
             "counters": {
                 **counters,
                 **{f"rejected_{name}": count for name, count in view.rejections.items()},
-                **{f"peer_{name}": count for name, count in port_counters.items()},
+                **{_counter_name(name): count for name, count in port_counters.items()},
             },
         }
 
@@ -89,6 +94,7 @@ class StatusReport:
             "node": view.peer.node,
             "role": view.peer.role.value if view.peer.role else None,
             "config_matches": view.peer.config_matches,
+            "secured": self._settings.peer.keys is not None,
             "paths": [{"name": "sync", "up": view.peer.state == "connected", "last_heard_ms": heard_ms}],
         }
 

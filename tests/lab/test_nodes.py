@@ -11,17 +11,20 @@ from hasyncd.lab import plan
 from hasyncd.lab.nodes import NodeOptions, node_configuration
 
 
-@pytest.mark.parametrize("sync_enabled", [True, False])
-def test_both_nodes_files_are_valid_and_agree(tmp_path: Path, sync_enabled: bool) -> None:
+@pytest.mark.parametrize(("sync_enabled", "insecure"), [(True, False), (False, True)])
+def test_both_nodes_files_are_valid_and_agree(tmp_path: Path, sync_enabled: bool, insecure: bool) -> None:
+    options = NodeOptions(sync_enabled=sync_enabled, insecure=insecure)
     loaded = []
     for gateway in plan.GATEWAYS:
         file = tmp_path / f"{gateway.name}.toml"
-        file.write_text(node_configuration(gateway, tmp_path, NodeOptions(sync_enabled=sync_enabled)))
+        file.write_text(node_configuration(gateway, tmp_path, tmp_path / gateway.name, options))
         loaded.append(config.load(file))
     first, second = loaded
     assert first.config_hash() == second.config_hash()
     assert first.peer.listen == second.peer.address
     assert first.sync.enabled is second.sync.enabled is sync_enabled
+    assert first.peer.insecure is second.peer.insecure is insecure
+    assert (first.peer.keys is None) is insecure
     assert first.node.priority > second.node.priority
     assert [str(settings.control.socket) for settings in loaded] == [
         "/run/hasyncd/gw-a.sock",
