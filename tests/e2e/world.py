@@ -170,6 +170,8 @@ class World:
     def __init__(self, lan: Namespace, host: Namespace, server: Namespace, gateways: list[Gateway]) -> None:
         self.lan, self.host, self.server = lan, host, server
         self.a, self.b = gateways
+        self.public_port = 0
+        """Which port of the VIP the server saw last."""
         with host.entered():
             self._asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with server.entered():
@@ -190,12 +192,18 @@ class World:
         try:
             self._asking.send(b"question")
             _, source = self._answering.recvfrom(64)
+            self.public_port = source[1]
             self._answering.sendto(b"answer", source)
             return self._asking.recv(64) == b"answer" and source[0] == OUTSIDE_VIP
         except TimeoutError:
             return False
         except OSError:
             return False  # an ICMP error of an outage: the next question tells
+
+    def blast(self, count: int) -> None:
+        """Sends questions of the same flow without waiting for an answer; what comes of them is not read."""
+        for _ in range(count):
+            self._asking.send(b"question")
 
     def wait_traffic(self) -> None:
         until(self.talk, "packets flow")
