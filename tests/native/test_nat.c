@@ -1,6 +1,8 @@
 /* Source NAT: the worked example, exhaustion, ranges, service ports. */
 #include "core/nat.h"
 
+#include "core/limits.h"
+
 #include "check.h"
 
 static struct hs_flow_table *table;
@@ -118,6 +120,31 @@ static void check_exhaustion(uint8_t proto, uint16_t first, uint16_t last, uint3
     tear_down();
 }
 
+/* A range larger than one packet may look at: bounded work, and the one free port is found in the end. */
+static void check_large_range(void)
+{
+    struct hs_nat_rule rule = rule_for("203.0.113.5", 1024, 65535);
+    struct hs_tuple original, reply;
+    uint32_t probes, tries = 1;
+    bool found;
+
+    set_up((struct hs_seed){11, 12});
+    for (uint32_t port = 1024; port <= 65535; port++)
+        add(tuple("10.0.1.7", (uint16_t)port, "8.8.8.8", 53, HS_UDP),
+            tuple("8.8.8.8", 53, "203.0.113.5", (uint16_t)port, HS_UDP));
+    original = tuple("10.0.1.9", 9, "8.8.8.8", 53, HS_UDP);
+    for (uint32_t i = 0; i < 200; i++) {
+        CHECK(i, hs_nat_allocate(table, rules, &rule, &original, &reply, &probes), false);
+        CHECK(i, probes, HS_NAT_LOOKS_MAX);
+    }
+    hs_flow_table_remove(table, &table->flows[65535 - 1024]);
+    while (!(found = hs_nat_allocate(table, rules, &rule, &original, &reply, &probes)) && tries < 127)
+        tries++;
+    CHECK(1, found, true);
+    CHECK(2, ntohs(reply.dst_port), 65535);
+    tear_down();
+}
+
 static void check_service_ports(void)
 {
     struct hs_nat_rule rule = rule_for("203.0.113.5", 80, 81);
@@ -181,9 +208,11 @@ int main(void)
 {
     check_worked_example();
     check_exhaustion(HS_UDP, 40000, 40099, 1);
-    check_exhaustion(HS_TCP, 65000, 65535, 2);
+    check_exhaustion(HS_TCP, 65000, 65535, 1);
+    check_exhaustion(HS_TCP, 65024, 65535, 2);
     check_exhaustion(HS_TCP, 1, 50, 4);
     check_exhaustion(HS_ICMP, 1024, 1123, 1);
+    check_large_range();
     check_service_ports();
     check_preferred_ports();
     check_pooling();

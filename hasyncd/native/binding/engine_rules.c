@@ -137,6 +137,7 @@ static int parse_nat_rule(PyObject *rules, Py_ssize_t index, struct hs_nat_rule 
     }
     rule->port_first = (uint16_t)first;
     rule->port_last = (uint16_t)last;
+    rule->scan_next = 0;
     return 0;
 }
 
@@ -354,6 +355,9 @@ PyObject *hs_engine_wanted_neighbours(PyObject *self, PyObject *unused)
 
 PyObject *hs_engine_used_neighbours(PyObject *self, PyObject *unused)
 {
+    PyObject *list = list_neighbours(self, take_used);
+
     (void)unused;
-    return list_neighbours(self, take_used);
+    hs_next_hops_forget_unused(&gateway_of(self)->hops);
+    return list;
 }

@@ -43,6 +43,7 @@ struct hs_nat_rule {
     uint32_t publics[HS_PUBLICS_MAX];
     uint32_t public_count;
     uint16_t port_first, port_last; /* host order, inclusive */
+    uint32_t scan_next;             /* where the next search goes on that its preferred ports left in vain */
 };
 
 struct hs_vip {
