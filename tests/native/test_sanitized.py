@@ -31,8 +31,10 @@ def test_the_extension_is_clean_under_sanitizers(sanitized_build: Build) -> None
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
+    # --capture=sys: a sanitizer writes to descriptor 2 and ends the process; pytest must not have taken it away.
+    options = ["-q", "-x", "-m", "not e2e", "-p", "no:cacheprovider", "--capture=sys"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not e2e", "-p", "no:cacheprovider", *AGAIN],
+        [sys.executable, "-m", "pytest", *options, *AGAIN],
         check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
