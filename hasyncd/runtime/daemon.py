@@ -65,7 +65,7 @@ def main(settings: Settings) -> int:
 
 
 def _refuse(reason: str) -> int:
-    sys.stderr.write(f"hasyncd: {reason}\n")
+    sys.stderr.writelines(f"hasyncd: {line}\n" for line in reason.splitlines())
     return 2
 
 

@@ -24,7 +24,6 @@ _HANDSHAKES_MAX: Final = 8
 _HANDSHAKE_READ_BYTES: Final = 65_536
 _BACKLOG: Final = 16
 _HEARTBEAT_BYTES_MAX: Final = 512
-_DATAGRAM_BYTES_MAX: Final = _HEARTBEAT_BYTES_MAX + TAG_BYTES
 _DATAGRAMS_PER_TURN: Final = 64
 _SILENT_CONNECTIONS_MAX: Final = 8
 
@@ -64,7 +63,7 @@ class PeerPort:
         *,
         on_connection: Callable[[Connection], None],
         on_datagram: Callable[[bytes], None],
-        on_untrusted: Callable[[str], None],
+        on_untrusted: Callable[[str], None] = lambda why: None,
     ) -> None:
         """Binds both sockets; `on_untrusted` hears why something was not taken. Raises PeerPortError."""
         self._on_connection, self._on_datagram = on_connection, on_datagram
@@ -252,9 +251,10 @@ class PeerPort:
 
     def _receive(self) -> None:
         assert self._datagrams is not None, "called by its reader"
+        limit = _HEARTBEAT_BYTES_MAX + (TAG_BYTES if self._keys is not None else 0)
         for _ in range(_DATAGRAMS_PER_TURN):
             try:
-                payload, address = self._datagrams.recvfrom(_DATAGRAM_BYTES_MAX + 1)
+                payload, address = self._datagrams.recvfrom(limit + 1)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:

@@ -23,6 +23,7 @@ from hasyncd.core.messages import (
     SyncBegin,
     SyncEnd,
 )
+from hasyncd.core.seal import TAG_BYTES, derive_key, seal
 from hasyncd.core.types import Role
 from hasyncd.core.wire import encode_frame, encode_heartbeat
 from tests.proto.messages_json import to_json
@@ -34,6 +35,7 @@ RECORDS = "sync.md#3-records"
 VERSIONS = "sync.md#32-handles-and-versions"
 REJECTIONS = "sync.md#9-rejections"
 HEARTBEAT = "pair.md#5-heartbeat"
+SEAL = "pair.md#8-who-speaks-sealed-heartbeats"
 
 HELLO = Hello(
     1, "gw-a", 0x1122334455667788, 7, bytes.fromhex("c0ffee0000c0ffee"), 1_048_576, bytes(range(16)), 12_346
@@ -185,6 +187,39 @@ def heartbeats() -> Iterator[Vector]:
     )
 
 
+def sealed() -> Iterator[Vector]:
+    secret = bytes(range(32))
+    names = f"{secret.hex()} gw-a gw-b"
+    whole = seal(derive_key(secret, "gw-a", "gw-b"), encode_heartbeat(BEAT))
+
+    def bad(name: str, data: bytes, comment: str) -> Vector:
+        return Vector(name, SEAL, "sealed", "rejected unauthenticated", comment, data, seal=names)
+
+    yield Vector(
+        "sealed_heartbeat", SEAL, "sealed", "accepted", "heartbeat_primary, as gw-a sends it to gw-b",
+        whole, to_json(BEAT), seal=names, notes=((TAG_BYTES, "the tag"),),
+    )  # fmt: skip
+    yield bad("sealed_tampered", whole[:-1] + b"\x00", "the last byte was another")
+    yield bad("sealed_tag_tampered", b"\x00" + whole[1:], "the first byte was another")
+    yield bad("sealed_cut_short", whole[:-1], "the last byte is missing")
+    yield bad("sealed_tag_only", whole[:TAG_BYTES], "a tag of nothing that was said")
+    yield bad("sealed_tag_cut_short", whole[:7], "less than a tag")
+    yield bad("sealed_nothing", b"", "an empty datagram")
+    yield bad("sealed_not_at_all", encode_heartbeat(BEAT), "a good heartbeat, in the plain")
+    yield bad(
+        "sealed_reflected", seal(derive_key(secret, "gw-b", "gw-a"), encode_heartbeat(BACKUP_BEAT)),
+        "gw-b's own, sent back to it: the other direction has another key",
+    )  # fmt: skip
+    yield bad(
+        "sealed_by_another_pair", seal(derive_key(bytes(32), "gw-a", "gw-b"), encode_heartbeat(BEAT)),
+        "another secret",
+    )  # fmt: skip
+    yield Vector(
+        "sealed_rubbish", SEAL, "sealed", "rejected malformed", "sealed by the peer, and still hostile until decoded",
+        seal(derive_key(secret, "gw-a", "gw-b"), b"\xc1"), seal=names,
+    )  # fmt: skip
+
+
 def good_records(name: str, sequence: list[Record], comment: str) -> Vector:
     return make_records(name, sequence, "accepted", comment, value=[dict(record) for record in sequence])
 
@@ -276,7 +311,14 @@ def rejected_records() -> Iterator[Vector]:
 
 
 def vectors() -> list[Vector]:
-    return [*accepted_frames(), *rejected_frames(), *heartbeats(), *accepted_records(), *rejected_records()]
+    return [
+        *accepted_frames(),
+        *rejected_frames(),
+        *heartbeats(),
+        *sealed(),
+        *accepted_records(),
+        *rejected_records(),
+    ]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ PROTO = FOLDER.parent
 VECTORS = load()
 DECODED = {
     "oversized", "malformed", "non_canonical", "unknown_type", "unknown_protocol", "bad_field", "count_mismatch",
+    "unauthenticated",
 }  # fmt: skip
 """Names that bytes alone can earn; the others need to know what came before."""
 OF_THE_MOMENT = {

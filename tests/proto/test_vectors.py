@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hasyncd.core.seal import derive_key, seal, unseal
 from hasyncd.core.wire import (
     FrameReader,
     Rejected,
@@ -21,9 +22,17 @@ VECTORS = load()
 MESSAGES = [vector for vector in VECTORS if vector.decode != "records"]
 
 
+def key_of(vector: Vector) -> bytes:
+    assert vector.seal is not None
+    secret, sender, receiver = vector.seal.split()
+    return derive_key(bytes.fromhex(secret), sender, receiver)
+
+
 def decode(vector: Vector) -> object:
     if vector.decode == "heartbeat":
         return decode_heartbeat(vector.data)
+    if vector.decode == "sealed":
+        return decode_heartbeat(unseal(key_of(vector), vector.data))
     if vector.decode == "stream":
         [body] = FrameReader().feed(vector.data)
         return decode_frame(body)
@@ -41,7 +50,9 @@ def test_a_message_decodes_as_its_vector_says(vector: Vector) -> None:
     message = decode(vector)
     assert to_json(message) == vector.value
     again = from_json(vector.value)  # type: ignore[arg-type]
-    if vector.decode == "heartbeat":
+    if vector.decode == "sealed":
+        assert seal(key_of(vector), encode_heartbeat(again)) == vector.data  # type: ignore[arg-type]
+    elif vector.decode == "heartbeat":
         assert encode_heartbeat(again) == vector.data  # type: ignore[arg-type]
     else:
         assert encode_frame(again)[4:] == vector.data  # type: ignore[arg-type]

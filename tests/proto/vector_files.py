@@ -15,7 +15,7 @@ class Vector:
     name: str
     spec: str
     decode: str
-    """`frame` (a body), `stream` (with its length before it), `heartbeat` or `records`."""
+    """`frame` (a body), `stream` (with its length before it), `heartbeat`, `sealed` or `records`."""
     expect: str
     """`accepted`, or `rejected NAME`."""
     comment: str
@@ -26,6 +26,8 @@ class Vector:
     """Rejected records: how many before it were installed."""
     notes: tuple[tuple[int, str], ...] = field(default=())
     """Where a line of hex ends, and what it says."""
+    seal: str | None = None
+    """Sealed: the secret in hex, the sender's name, the receiver's."""
 
 
 def read(path: Path) -> Vector:
@@ -40,12 +42,15 @@ def read(path: Path) -> Vector:
         comment=fields["comment"],
         data=bytes.fromhex(digits),
         value=json.loads(fields["value"]) if "value" in fields else None,
+        seal=fields.get("seal"),
         installed=int(fields["installed"]) if "installed" in fields else None,
     )
 
 
 def text(vector: Vector) -> str:
     lines = [f"{key}: {getattr(vector, key)}" for key in ("name", "spec", "decode", "expect", "comment")]
+    if vector.seal is not None:
+        lines.append(f"seal: {vector.seal}")
     if vector.value is not None:
         lines.append(f"value: {json.dumps(vector.value)}")
     if vector.installed is not None:

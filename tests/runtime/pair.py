@@ -23,6 +23,7 @@ from hasyncd.datapath.packet import build_engine
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.daemon import pair_settings
 from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.pair_keys import PairKeys, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.state_dir import StateDir
@@ -54,7 +55,7 @@ interface = "outside"
 [peer]
 listen = "{listen}:7077"
 address = "{peer}:7077"
-insecure = true
+{trust}
 heartbeat_ms = 20
 dead_after_ms = 600
 [sync]
@@ -73,7 +74,9 @@ backends = [{{ id = 21, address = "10.0.1.21:8080" }}]
 [control]
 socket = "{state_dir}.sock"
 """
+INSECURE = "insecure = true"
 DEFAULTS = {
+    "trust": INSECURE,
     "capacity": 16384,
     "commit": "ack",
     "commit_timeout_ms": 50,
@@ -117,7 +120,7 @@ class Member:
         self.stopped = asyncio.Event()
         self.shell = Shell(
             self.settings, self.node, self.engine,
-            PeerPort(self.settings.peer.listen, self.settings.peer.address),
+            PeerPort(self.settings.peer.listen, self.settings.peer.address, self._keys()),
             self.state, Journal(), self.stopped.set,
         )  # fmt: skip
         self.report = StatusReport(self.settings, self.node, self.engine, self.services)
@@ -134,6 +137,10 @@ class Member:
             )
         )
         return load(file)
+
+    def _keys(self) -> PairKeys | None:
+        peer = self.settings.peer
+        return None if peer.keys is None else load_pair_keys(peer.keys, self.settings.node.name)
 
     def _attach(self) -> None:
         self.engine.attach(INSIDE, INSIDE_MAC, 1500)
@@ -205,8 +212,13 @@ async def members(
     if addresses is None:
         first, second = loopback_addresses(2)
         addresses = (first, second, second, first)
-    a = Member(directory, "gw-a", 200, *addresses[:2], **options)
-    b = Member(directory, "gw-b", 100, *addresses[2:], **options)
+    keys = directory / "keys"
+    if keys.is_dir():  # made by `make_pair_files`: the pair is secured
+        trust = [{"trust": f'keys = "{keys / name}"'} for name in ("gw-a", "gw-b")]
+    else:
+        trust = [{}, {}]
+    a = Member(directory, "gw-a", 200, *addresses[:2], **trust[0] | options)
+    b = Member(directory, "gw-b", 100, *addresses[2:], **trust[1] | options)
     try:
         yield a, b
     finally:

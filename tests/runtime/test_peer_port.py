@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from hasyncd.config_values import Endpoint
-from hasyncd.runtime.peer_port import PeerPort, PeerPortError
+from hasyncd.runtime.peer_port import Connection, PeerPort, PeerPortError
 from tests.runtime.pair import PORT, loopback_addresses, until
 
 
@@ -28,7 +28,9 @@ class Listening:
         self.connections: list[socket.socket] = []
         self.datagrams: list[bytes] = []
         self._made: list[socket.socket] = []
-        self.port.open(on_connection=self.connections.append, on_datagram=self.datagrams.append)
+        self.port.open(
+            on_connection=lambda made: self.connections.append(made.socket), on_datagram=self.datagrams.append
+        )
 
     async def connect(self, source: str) -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -124,8 +126,8 @@ async def test_two_ports_talk(listening: Listening) -> None:
     heard: list[bytes] = []
     connections: list[socket.socket] = []
     other = PeerPort(endpoint(listening.peer), endpoint(listening.here))
-    other.open(on_connection=connections.append, on_datagram=heard.append)
-    done: list[socket.socket | None] = []
+    other.open(on_connection=lambda made: connections.append(made.socket), on_datagram=heard.append)
+    done: list[Connection | None] = []
     refused: list[bool] = []
     try:
         listening.port.send_datagram(b"beat")
@@ -133,7 +135,7 @@ async def test_two_ports_talk(listening: Listening) -> None:
         listening.port.connect(done.append)
         await until(lambda: done, "the connection")
         assert done[0] is not None
-        with done[0] as connection:
+        with done[0].socket as connection:
             assert connection.getsockname()[0] == listening.here
             connection.send(b"x")
             await until(lambda: connections, "accepted")
@@ -149,13 +151,13 @@ async def test_two_ports_talk(listening: Listening) -> None:
 
 
 async def test_a_connect_that_fails_says_so(listening: Listening) -> None:
-    done: list[socket.socket | None] = []
+    done: list[Connection | None] = []
     listening.port.connect(done.append)
     await until(lambda: done == [None], "refused")
 
 
 async def test_a_connect_that_was_given_up_says_nothing(listening: Listening) -> None:
-    done: list[socket.socket | None] = []
+    done: list[Connection | None] = []
     with socket.create_server((listening.peer, PORT)):
         give_up = listening.port.connect(done.append)
         give_up()
@@ -163,7 +165,7 @@ async def test_a_connect_that_was_given_up_says_nothing(listening: Listening) ->
         await until(lambda: done, "the second attempt")
     assert len(done) == 1
     assert done[0] is not None
-    done[0].close()
+    done[0].socket.close()
 
 
 async def test_a_heartbeat_that_cannot_leave_is_counted(listening: Listening) -> None:
@@ -196,7 +198,7 @@ async def test_a_taken_port_is_named_and_nothing_stays_open(listening: Listening
 
 
 async def test_close_may_be_repeated_and_ends_what_was_under_way(listening: Listening) -> None:
-    done: list[socket.socket | None] = []
+    done: list[Connection | None] = []
     silent = await listening.connect(listening.peer)
     listening.port.connect(done.append)
     listening.port.close()

@@ -23,6 +23,8 @@ class Options:
     nested_answers: bool = True
     """Answers to effects are given at once, in the middle of the list, or after it."""
     generations: tuple[int, int] = (0, 0)
+    authenticated: bool = False
+    """First contact has to be proven: proto/pair.md §8, P6."""
 
     def settings_of(self, index: int) -> PairSettings:
         return PairSettings(
@@ -34,4 +36,5 @@ class Options:
             sync_enabled=self.sync,
             capacity=self.capacity,
             config_hash=bytes(8),
+            authenticated=self.authenticated,
         )
