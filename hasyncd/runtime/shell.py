@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import assert_never
+from typing import Final, assert_never
 
 from hasyncd.config import Settings
 from hasyncd.core import effects as fx
@@ -23,6 +23,8 @@ from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import PeerPort
 from hasyncd.runtime.pump import Pump
 from hasyncd.runtime.state_dir import StateDir, StateDirError
+
+_RETRY_STATE_S: Final = 1.0
 
 
 class EffectFailed(Exception):
@@ -55,6 +57,8 @@ class Shell:
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._state_retry: asyncio.TimerHandle | None = None
+        self._faults: set[str] = set()
         self._lists: deque[list[fx.Effect]] = deque()
         self._performing = False
         self.pump = Pump(
@@ -75,8 +79,9 @@ class Shell:
 
     def stop(self) -> None:
         """Closes everything. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._state_retry):
+            if timer is not None:
+                timer.cancel()
         self.pump.stop()
         if self._stream is not None:
             self._stream.close()
@@ -107,11 +112,18 @@ class Shell:
 
     def report_link(self, name: str, usable: bool) -> None:
         """An interface of the data path is gone, or back."""
-        self._tell_log_state()
         if usable:
-            self._feed(self.node.clear_fault(now_ns()))
+            self._clear_fault("link")
         else:
+            self._faults.add("link")
+            self._tell_log_state()
             self._feed(self.node.receive_fault(f"interface {name} is down", now_ns()))
+
+    def _clear_fault(self, fault: str) -> None:
+        self._faults.discard(fault)
+        if not self._faults:
+            self._tell_log_state()
+            self._feed(self.node.clear_fault(now_ns()))
 
     def _receive_datagram(self, payload: bytes) -> None:
         self._tell_log_state()
@@ -326,7 +338,23 @@ class Shell:
         try:
             self._state.write_generation(generation)
         except StateDirError as error:
+            self._faults.add("state")
+            self._retry_state_later()
             raise EffectFailed(str(error)) from error
+
+    def _retry_state_later(self) -> None:
+        if self._state_retry is None:
+            self._state_retry = self._loop.call_later(_RETRY_STATE_S, self._retry_state)
+
+    def _retry_state(self) -> None:
+        """A full disk is made room on: the fault ends when the generation can be written again."""
+        self._state_retry = None
+        try:
+            self._state.write_generation(self._state.read_generation())
+        except StateDirError:
+            self._retry_state_later()
+        else:
+            self._clear_fault("state")
 
     # --- the stream -----------------------------------------------------------------------------
 
