@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import assert_never
+from typing import Final, assert_never
 
 from hasyncd.config import Settings
 from hasyncd.core import effects as fx
@@ -23,6 +23,8 @@ from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import PeerPort
 from hasyncd.runtime.pump import Pump
 from hasyncd.runtime.state_dir import StateDir, StateDirError
+
+RELAY_AT_STOP_S: Final = 0.3
 
 
 class EffectFailed(Exception):
@@ -51,6 +53,7 @@ class Shell:
         self._port = port
         self._state = state
         self._on_stop = on_stop
+        self._relays = False
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
@@ -239,14 +242,15 @@ class Shell:
                 self._perform_on_table(effect)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
-            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
+            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.Relay() | fx.AnnounceVips() | fx.SetCommit():
                 self._perform_on_data_path(effect)
             case fx.ReportRole():
                 self.journal.report_role(effect)
             case fx.ReportEvent():
                 self.journal.report_event(effect.name, effect.detail)
             case fx.Stop():
-                self._on_stop()
+                # A moment for stragglers: the process is their only way to the new owner.
+                self._loop.call_later(RELAY_AT_STOP_S if self._relays else 0, self._on_stop)
             case _:
                 assert_never(effect)
 
@@ -301,7 +305,7 @@ class Shell:
                 self.pump.acknowledge(effect.sequence)
 
     def _perform_on_data_path(
-        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit
+        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.Relay | fx.AnnounceVips | fx.SetCommit
     ) -> None:
         match effect:
             case fx.Arm():
@@ -312,6 +316,9 @@ class Shell:
                 self.engine.set_lease(effect.lease_until_ns)
             case fx.Disarm():
                 self.engine.disarm()
+            case fx.Relay():
+                self.engine.relay(effect.until_ns)
+                self._relays = True
             case fx.AnnounceVips():
                 self.engine.announce()
             case fx.SetCommit():
