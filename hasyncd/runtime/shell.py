@@ -25,6 +25,7 @@ from hasyncd.runtime.pump import Pump
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 
 _RETRY_STATE_S: Final = 1.0
+_RELAY_AT_STOP_S: Final = 0.3
 
 
 class EffectFailed(Exception):
@@ -53,6 +54,7 @@ class Shell:
         self._port = port
         self._state = state
         self._on_stop = on_stop
+        self._relays = False
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
@@ -251,14 +253,15 @@ class Shell:
                 self._perform_on_table(effect)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
-            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
+            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.Relay() | fx.AnnounceVips() | fx.SetCommit():
                 self._perform_on_data_path(effect)
             case fx.ReportRole():
                 self.journal.report_role(effect)
             case fx.ReportEvent():
                 self.journal.report_event(effect.name, effect.detail)
             case fx.Stop():
-                self._on_stop()
+                # A moment for stragglers: the process is their only way to the new owner.
+                self._loop.call_later(_RELAY_AT_STOP_S if self._relays else 0, self._on_stop)
             case _:
                 assert_never(effect)
 
@@ -313,7 +316,7 @@ class Shell:
                 self.pump.acknowledge(effect.sequence)
 
     def _perform_on_data_path(
-        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit
+        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.Relay | fx.AnnounceVips | fx.SetCommit
     ) -> None:
         match effect:
             case fx.Arm():
@@ -324,6 +327,9 @@ class Shell:
                 self.engine.set_lease(effect.lease_until_ns)
             case fx.Disarm():
                 self.engine.disarm()
+            case fx.Relay():
+                self.engine.relay(effect.until_ns)
+                self._relays = True
             case fx.AnnounceVips():
                 self.engine.announce()
             case fx.SetCommit():
