@@ -36,15 +36,22 @@ static int check_side(int side)
     return -1;
 }
 
-/* One item of a sequence, taken apart by a format; -1 with an exception. */
+static bool is_plain(PyObject *object)
+{
+    return PyList_Check(object) || PyTuple_Check(object);
+}
+
+/* One item of a sequence, taken apart by a format; -1 with an exception. Lists and tuples only: they hold what
+ * "O" and "S" borrow, where another sequence may make its items as it is asked. */
 static int parse_item(PyObject *sequence, Py_ssize_t index, const char *format, void *a, void *b,
                       void *c, void *d, void *e)
 {
-    PyObject *item = PySequence_GetItem(sequence, index);
-    PyObject *tuple = item ? PySequence_Tuple(item) : NULL;
+    PyObject *item = is_plain(sequence) ? PySequence_GetItem(sequence, index) : NULL;
+    PyObject *tuple = item && is_plain(item) ? PySequence_Tuple(item) : NULL;
     int parsed = tuple ? PyArg_ParseTuple(tuple, format, a, b, c, d, e) : 0;
 
-    /* What "O" borrowed lives on in `item`, which the sequence still holds. */
+    if (!tuple && !PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "a list of tuples");
     Py_XDECREF(tuple);
     Py_XDECREF(item);
     return parsed ? 0 : -1;
