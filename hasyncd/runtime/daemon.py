@@ -85,7 +85,6 @@ async def _run(settings: Settings) -> None:
 def _load_keys(settings: Settings) -> PairKeys | None:
     """None: `insecure = true`. Raises PairKeysError."""
     if settings.peer.keys is None:
-        _log.warning("insecure", detail="the peer channel is neither authenticated nor encrypted")
         return None
     keys = load_pair_keys(settings.peer.keys, settings.node.name)
     days = (keys.expires - datetime.datetime.now(datetime.UTC)).days
@@ -218,6 +217,8 @@ class Daemon:
             tickers = self._start_tickers()
             self._notifier.ready()
             _log.info("started", node=self._settings.node.name, generation=self._node.generation)
+            if self._settings.peer.insecure:
+                _log.warning("insecure", detail="the peer channel is neither authenticated nor encrypted")
             await self._stopped.wait()
             for ticker in tickers:
                 if ticker.done():

@@ -30,7 +30,8 @@ KEYS = {
 
 def test_every_flow_survives_a_kill(tmp_path: Path) -> None:
     results = tmp_path / "out.json"
-    done = hasyncd("drill", *SMALL, "--seed", "11", "--json", str(results))
+    logs = tmp_path / "logs"
+    done = hasyncd("drill", *SMALL, "--seed", "11", "--json", str(results), "--logs", str(logs))
     assert done.returncode == 0, done.stdout + done.stderr
     [drill] = json.loads(results.read_text())
     assert drill.keys() >= KEYS
@@ -47,6 +48,14 @@ def test_every_flow_survives_a_kill(tmp_path: Path) -> None:
     assert drill["certificate"]["complete"] is True
     assert "PASSED" in done.stdout
     assert "all " in done.stdout
+    nodes = [(logs / "kill-primary" / f"{name}.log").read_text() for name in ("gw-a", "gw-b")]
+    assert not any("insecure" in log or "unauthenticated" in log for log in nodes), "the pair has keys"
+
+
+def test_every_flow_survives_without_keys_too(tmp_path: Path) -> None:
+    done = hasyncd("drill", *SMALL, "--insecure", "--logs", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "insecure" in (tmp_path / "kill-primary" / "gw-a.log").read_text()
 
 
 def test_without_sync_flows_are_lost_and_the_drill_says_so(tmp_path: Path) -> None:

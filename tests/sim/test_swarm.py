@@ -28,6 +28,7 @@ def options_of(rng: random.Random) -> Options:
         flow_interval_ns=rng.choice([500_000, 2_000_000, 20_000_000]),
         nested_answers=rng.random() < 0.5,
         generations=rng.choice([(0, 0), (0, 0), (3, 0), (0, 7), (5, 5)]),
+        authenticated=rng.random() < 0.6,
     )
 
 
