@@ -97,6 +97,11 @@ class Shell:
         self._port.close()
 
     @property
+    def alive(self) -> bool:
+        """The core will be called again: its timer did not die of an error."""
+        return self._timer is not None
+
+    @property
     def port_counters(self) -> dict[str, int]:
         """What the peer's sockets refused or could not send."""
         return dict(self._port.counters)

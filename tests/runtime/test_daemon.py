@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -13,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from hasyncd.config import load
+from hasyncd.core.node import Node
 from hasyncd.core.types import MILLISECOND_NS
-from hasyncd.runtime.daemon import pair_settings
+from hasyncd.runtime.daemon import Daemon, main, pair_settings
 from tests.e2e.world import HOST, World, until, world
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -110,6 +114,33 @@ def test_a_signal_ends_it_cleanly(machines: World, number: signal.Signals) -> No
     assert machines.a.end() == 0
     assert not machines.a.socket.exists()
     assert machines.a.filters() == ""
+
+
+@pytest.mark.parametrize("broken", ["the tick", "the core"])
+def test_a_timer_that_dies_ends_the_node(
+    machines: World, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Half a node that looks alive is worse than none: a supervisor starts it again, and the peer takes over."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    if broken == "the tick":
+        monkeypatch.setattr(Daemon, "_look_around", fail)
+    else:
+        monkeypatch.setattr(Node, "handle_timer", fail)
+    file = machines.a.directory / "gw-a.toml"
+    file.write_text(machines.a.configuration.replace("capacity = 4096", "nice = 0", 1))
+    handlers = logging.getLogger().handlers[:]
+    try:
+        with machines.a.namespace.entered(), pytest.raises((ZeroDivisionError, RuntimeError)):
+            main(load(file))
+    finally:  # what a process of its own would have taken with it
+        gc.unfreeze()
+        structlog.reset_defaults()
+        logging.getLogger().handlers[:] = handlers
+    assert machines.a.filters() == ""
+    assert not machines.a.socket.exists()
 
 
 def test_a_backend_that_does_not_answer_leaves_the_ring(machines: World) -> None:
