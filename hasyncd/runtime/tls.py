@@ -56,7 +56,9 @@ class TlsSession:
         return self._outgoing.read()
 
     def encrypt(self, data: bytes) -> bytes:
-        """The records that carry `data`; all of it, whatever its size."""
+        """The records that carry `data`; all of it, whatever its size. Nothing once it has ended."""
+        if self.ended:
+            return b""
         # A memory BIO takes everything, so that one call is enough.
         self._tls.write(data)
         return self._outgoing.read()

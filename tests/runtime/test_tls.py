@@ -93,6 +93,7 @@ def test_a_changed_byte_ends_it_after_what_came_before(keys: Path, at: int) -> N
     assert two.ended
     assert isinstance(two.failure, Untrusted)
     assert two.decrypt(one.encrypt(b"later")) == b""
+    assert two.encrypt(b"an answer to what was good") == b""
 
 
 def test_a_replayed_record_is_not_heard_twice(keys: Path) -> None:
