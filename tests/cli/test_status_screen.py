@@ -1,0 +1,20 @@
+"""hasyncd.cli.status_screen: what must not be overlooked."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from hasyncd.cli.status_screen import screen
+
+
+def shown(**status: object) -> str:
+    out = io.StringIO()
+    Console(file=out, width=120, force_terminal=True, color_system="standard").print(screen(status))
+    return out.getvalue()
+
+
+def test_an_insecure_channel_is_told_in_red_and_in_words() -> None:
+    assert "\x1b[1;31m  ! INSECURE: neither authenticated nor encrypted" in shown(insecure=True)
+    assert "INSECURE" not in shown(insecure=False)
