@@ -154,6 +154,10 @@ PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments)
         if (parse_nat_rule(list, i, &rules->nat[i]))
             return NULL;
     rules->nat_count = (uint32_t)count;
+    if (!hs_gateway_nat_changed(gateway_of(self))) {
+        rules->nat_count = 0;
+        return PyErr_NoMemory();
+    }
     Py_RETURN_NONE;
 }
 

@@ -15,7 +15,7 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->output = output;
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
-    if (!g->table || !hs_delta_log_init(&g->log, limits.log_records) ||
+    if (!g->table || !hs_nat_init(&g->nat) || !hs_delta_log_init(&g->log, limits.log_records) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20)) {
         hs_gateway_destroy(g);
@@ -33,7 +33,23 @@ void hs_gateway_destroy(struct hs_gateway *g)
     hs_packet_queue_free(&g->held);
     hs_packet_queue_free(&g->unresolved);
     hs_rules_free(&g->rules);
+    hs_nat_free(&g->nat);
     free(g);
+}
+
+void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
+{
+    hs_flow_table_reset(g->table, seed);
+    hs_port_pool_recount(&g->nat.pool, g->table);
+    g->at_risk = 0;
+    for (uint32_t i = 0; i < g->rules.service_count; i++)
+        for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
+            g->rules.services[i].backends[k].flows = 0;
+}
+
+bool hs_gateway_nat_changed(struct hs_gateway *g)
+{
+    return hs_nat_configure(&g->nat, &g->rules, g->table);
 }
 
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)

@@ -15,6 +15,7 @@
 
 #include "core/delta_log.h"
 #include "core/flow_table.h"
+#include "core/nat.h"
 #include "core/next_hop.h"
 #include "core/packet.h"
 #include "core/packet_queue.h"
@@ -86,6 +87,7 @@ struct hs_gateway {
     struct hs_packet_queue held;       /* waiting for commit */
     struct hs_packet_queue unresolved; /* waiting for a neighbour */
     struct hs_rules rules;
+    struct hs_nat nat;
     struct hs_next_hops hops;
     struct hs_port ports[HS_SIDES];
     struct hs_output output;
@@ -122,6 +124,10 @@ static inline bool hs_gateway_armed(const struct hs_gateway *g, uint64_t now_ns)
 /* Judges one frame. It may be changed in place and be given to `output.send`. */
 void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
                         uint32_t length, uint64_t now_ns);
+/* Empties the table and takes a new seed (proto/sync.md §7). */
+void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
+/* The NAT rules changed: the ports of their public addresses are watched. False: no memory. */
+bool hs_gateway_nat_changed(struct hs_gateway *g);
 /* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
@@ -134,7 +140,9 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct
                                     uint64_t now_ns);
 /* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
-/* Takes a flow out of the table and its backend's count. */
+/* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */
+void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow);
+/* Takes a flow out of the table and every count. */
 void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow);
 /* The same, told to the peer. */
 void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,

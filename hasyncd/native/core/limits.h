@@ -13,6 +13,7 @@ enum hs_limits {
     HS_PREFIXES_MAX = 64,           /* sources, destinations or an allow list of one rule */
     HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */
     HS_NAT_RULES_MAX = 64,
+    HS_NAT_PROBES = 32,             /* reply tuples tried one by one before a bitmap is asked */
     HS_ROUTES_MAX = 4096,
     HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
     HS_FRAME_MAX = 14 + 65535,      /* bytes: an Ethernet header and the largest IPv4 packet */

@@ -1,48 +1,156 @@
 #include "core/nat.h"
 
 #include <arpa/inet.h>
+#include <stdlib.h>
 
-uint16_t hs_nat_preferred_port(uint32_t hash, uint16_t first, uint16_t last)
+/* One public address being searched. */
+struct search {
+    struct hs_nat *nat;
+    const struct hs_nat_request *request;
+    struct hs_eligible eligible;
+    uint32_t start; /* the preferred port */
+    struct hs_tuple *reply;
+    uint32_t *probes;
+};
+
+bool hs_nat_init(struct hs_nat *nat)
 {
-    uint32_t size = (uint32_t)last - first + 1;
-
-    return (uint16_t)(first + ((uint64_t)hash * size >> 32));
+    return hs_port_pool_init(&nat->pool);
 }
 
-/* A port where a service listens stays the service's: its next client may have this very tuple. */
-static bool is_service_port(const struct hs_rules *rules, uint32_t address, uint16_t port,
-                            uint8_t proto)
+void hs_nat_free(struct hs_nat *nat)
 {
-    return hs_rules_find_service(rules, address, port, proto) >= 0;
+    hs_port_pool_free(&nat->pool);
 }
 
-bool hs_nat_allocate(const struct hs_flow_table *table, const struct hs_rules *rules,
-                     const struct hs_nat_rule *rule, const struct hs_tuple *original,
-                     struct hs_tuple *reply, uint32_t *probes)
+bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules,
+                      const struct hs_flow_table *table)
 {
-    uint64_t hash = hs_siphash(table->seed, original, sizeof *original);
+    uint32_t *addresses = malloc(HS_NAT_RULES_MAX * HS_PUBLICS_MAX * sizeof *addresses), count = 0;
+    bool done;
+
+    if (!addresses)
+        return false;
+    for (uint32_t rule = 0; rule < rules->nat_count; rule++)
+        for (uint32_t i = 0; i < rules->nat[rule].public_count; i++)
+            addresses[count++] = rules->nat[rule].publics[i];
+    done = hs_port_pool_configure(&nat->pool, addresses, count, table);
+    free(addresses);
+    return done;
+}
+
+uint32_t hs_nat_preferred_place(uint32_t hash, uint32_t count)
+{
+    return (uint32_t)((uint64_t)hash * count >> 32);
+}
+
+struct hs_eligible hs_nat_eligible(const struct hs_nat_rule *rule, uint8_t proto, uint16_t port)
+{
+    (void)proto;
+    (void)port;
+    return (struct hs_eligible){rule->port_first, 1, (uint32_t)rule->port_last - rule->port_first + 1};
+}
+
+static uint32_t last_port(const struct hs_eligible *eligible)
+{
+    return eligible->first + (eligible->count - 1) * eligible->step;
+}
+
+/* Puts a port into the reply tuple; whether it may be given out. */
+static bool try_port(const struct search *s, uint32_t port)
+{
+    struct hs_tuple *reply = s->reply;
+
+    *(reply->proto == HS_ICMP ? &reply->src_port : &reply->dst_port) = htons((uint16_t)port);
+    /* A port where a service listens stays the service's: its next client may have this very tuple. */
+    if (reply->proto != HS_ICMP &&
+        hs_rules_find_service(s->request->rules, reply->dst_addr, reply->dst_port, reply->proto) >= 0)
+        return false;
+    ++*s->probes;
+    return !hs_flow_table_find(s->request->table, reply).flow;
+}
+
+static bool try_neighbours(const struct search *s)
+{
+    uint32_t port = s->start;
+
+    for (uint32_t i = 0; i < s->eligible.count && i < HS_NAT_PROBES; i++) {
+        if (try_port(s, port))
+            return true;
+        port = port == last_port(&s->eligible) ? s->eligible.first : port + s->eligible.step;
+    }
+    return false;
+}
+
+/* Every clear bit from the preferred port on, and around. */
+static bool try_bitmap(const struct search *s, const uint64_t *bitmap)
+{
+    uint32_t lows[2] = {s->start, s->eligible.first};
+    uint32_t highs[2] = {last_port(&s->eligible), s->start - 1};
+
+    for (int piece = 0; piece < 2; piece++) {
+        int32_t port = hs_port_bitmap_find(bitmap, &s->eligible, lows[piece], highs[piece]);
+
+        while (port >= 0) {
+            if (try_port(s, (uint32_t)port))
+                return true;
+            port = hs_port_bitmap_find(bitmap, &s->eligible, (uint32_t)port + 1, highs[piece]);
+        }
+    }
+    return false;
+}
+
+static bool same_eligible(const struct hs_eligible *a, const struct hs_eligible *b)
+{
+    return a->first == b->first && a->step == b->step && a->count == b->count;
+}
+
+static bool search_address(const struct search *s)
+{
+    struct hs_port_pool *pool = &s->nat->pool;
+    struct hs_port_page *page = hs_port_pool_page(pool, s->request->table, s->reply, false);
+    const uint64_t *used = hs_port_pool_used(pool, s->reply->dst_addr, s->reply->proto);
+
+    /* Nothing was freed since the last refusal of this second: it need not be found out again. */
+    if (page && page->failed_s && page->failed_s == s->request->now_s &&
+        same_eligible(&page->failed, &s->eligible))
+        return false;
+    if (try_neighbours(s) || (used && try_bitmap(s, used)))
+        return true;
+    page = hs_port_pool_page(pool, s->request->table, s->reply, true);
+    if (try_bitmap(s, page->taken))
+        return true;
+    page->failed_s = s->request->now_s;
+    page->failed = s->eligible;
+    return false;
+}
+
+bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, struct hs_tuple *reply,
+                     uint32_t *probes)
+{
+    const struct hs_tuple *original = request->original;
+    const struct hs_nat_rule *rule = request->rule;
+    struct hs_seed seed = request->table->seed;
+    uint64_t hash = hs_siphash(seed, original, sizeof *original);
     /* One private host keeps one public address (RFC 4787 REQ-2, paired pooling) while that has ports. */
-    uint64_t host = hs_siphash(table->seed, &original->src_addr, sizeof original->src_addr);
-    uint32_t size = (uint32_t)rule->port_last - rule->port_first + 1;
-    uint16_t *port = original->proto == HS_ICMP ? &reply->src_port : &reply->dst_port;
+    uint64_t host = hs_siphash(seed, &original->src_addr, sizeof original->src_addr);
+    struct search search = {
+        .nat = nat,
+        .request = request,
+        .eligible = hs_nat_eligible(rule, original->proto, ntohs(original->src_port)),
+        .reply = reply,
+        .probes = probes,
+    };
 
     *reply = hs_tuple_invert(original);
     *probes = 0;
+    search.start = search.eligible.first +
+                   hs_nat_preferred_place((uint32_t)(hash >> 32), search.eligible.count) *
+                       search.eligible.step;
     for (uint32_t a = 0; a < rule->public_count; a++) {
-        uint32_t candidate =
-            hs_nat_preferred_port((uint32_t)(hash >> 32), rule->port_first, rule->port_last);
-
         reply->dst_addr = rule->publics[(host + a) % rule->public_count];
-        for (uint32_t i = 0; i < size; i++, candidate++) {
-            if (candidate > rule->port_last)
-                candidate = rule->port_first;
-            *port = htons((uint16_t)candidate);
-            if (is_service_port(rules, reply->dst_addr, *port, reply->proto))
-                continue;
-            ++*probes;
-            if (!hs_flow_table_find(table, reply).flow)
-                return true;
-        }
+        if (search_address(&search))
+            return true;
     }
     return false;
 }

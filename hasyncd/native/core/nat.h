@@ -1,4 +1,10 @@
-/* Source NAT: a public address and port for a flow (net/netfilter/nf_nat_core.c: get_unique_tuple). */
+/* Source NAT: a public address and port for a flow (net/netfilter/nf_nat_core.c: get_unique_tuple).
+ *
+ * The reply tuple is what must be unique, so one port serves many destinations. Three steps, each public address in
+ * turn, the host's own first: the port that the tuple's hash prefers and its neighbours; then any port that nobody
+ * uses, from a bitmap; then any port that is free towards this destination, from its page (core/port_pool.h). Only
+ * when the last finds nothing is everything taken.
+ */
 #ifndef HS_NAT_H
 #define HS_NAT_H
 
@@ -6,15 +12,37 @@
 #include <stdint.h>
 
 #include "core/flow_table.h"
+#include "core/port_pool.h"
 #include "core/rules.h"
 
-/* The port that a tuple's hash prefers: every port of [first, last] equally often. */
-uint16_t hs_nat_preferred_port(uint32_t hash, uint16_t first, uint16_t last);
+struct hs_nat {
+    struct hs_port_pool pool;
+};
 
-/* Fills `reply` with a reply tuple that no flow uses: the preferred port first, then every other port of every
- * public address. `*probes` counts what was tried. False: every one is taken. */
-bool hs_nat_allocate(const struct hs_flow_table *table, const struct hs_rules *rules,
-                     const struct hs_nat_rule *rule, const struct hs_tuple *original,
-                     struct hs_tuple *reply, uint32_t *probes);
+struct hs_nat_request {
+    const struct hs_flow_table *table;
+    const struct hs_rules *rules;
+    const struct hs_nat_rule *rule;
+    const struct hs_tuple *original;
+    uint64_t now_s;
+};
+
+bool hs_nat_init(struct hs_nat *nat);
+void hs_nat_free(struct hs_nat *nat);
+
+/* Watches the public addresses of all rules. False: no memory. */
+bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules,
+                      const struct hs_flow_table *table);
+
+/* The place that a tuple's hash prefers among `count`: every one equally often. */
+uint32_t hs_nat_preferred_place(uint32_t hash, uint32_t count);
+
+/* The ports that a flow from `port` (host order) may get. */
+struct hs_eligible hs_nat_eligible(const struct hs_nat_rule *rule, uint8_t proto, uint16_t port);
+
+/* Fills `reply` with a reply tuple that no flow uses. `*probes` counts the tuples that were tried. False: every
+ * eligible port of every public address is taken. */
+bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, struct hs_tuple *reply,
+                     uint32_t *probes);
 
 #endif

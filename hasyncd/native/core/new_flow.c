@@ -45,10 +45,17 @@ static bool choose_backend(struct hs_gateway *g, int index, const struct hs_tupl
 }
 
 static bool choose_public(struct hs_gateway *g, int index, const struct hs_tuple *original,
-                          struct hs_tuple *reply)
+                          struct hs_tuple *reply, uint64_t now_ns)
 {
+    struct hs_nat_request request = {
+        .table = g->table,
+        .rules = &g->rules,
+        .rule = &g->rules.nat[index],
+        .original = original,
+        .now_s = now_ns / 1000000000,
+    };
     uint32_t probes;
-    bool found = hs_nat_allocate(g->table, &g->rules, &g->rules.nat[index], original, reply, &probes);
+    bool found = hs_nat_allocate(&g->nat, &request, reply, &probes);
 
     g->counters.nat_port_probes += probes;
     if (!found)
@@ -96,7 +103,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct
     if (!admit(g, side, p, &is_service, &rule))
         return NULL;
     if (is_service ? !choose_backend(g, rule, &tuple[0], &tuple[1], &position)
-                   : !choose_public(g, rule, &tuple[0], &tuple[1]))
+                   : !choose_public(g, rule, &tuple[0], &tuple[1], now_ns))
         return NULL;
     /* Before there is a flow: one whose packets cannot leave would only fill the table. */
     if (!hs_gateway_route(g, side, tuple[HS_REPLY].src_addr))
@@ -113,6 +120,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct
     flow->told_s = (uint32_t)(flow->expires_ms / 1000);
     flow->rule = (int16_t)rule;
     flow->backend = position;
+    hs_gateway_account(g, flow);
     if (is_service)
         g->rules.services[rule].backends[position].flows++;
     if (g->commit != HS_COMMIT_NONE)
@@ -147,12 +155,18 @@ void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
     g->rules.services[flow->rule].backends[backend].flows++;
 }
 
+void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
+{
+    hs_port_pool_take(&g->nat.pool, &flow->tuple[HS_REPLY]);
+}
+
 void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
 {
     if (flow->flags & HS_FLOW_DNAT && flow->rule >= 0)
         g->rules.services[flow->rule].backends[flow->backend].flows--;
     if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
         g->at_risk--;
+    hs_port_pool_release(&g->nat.pool, &flow->tuple[HS_REPLY]);
     hs_flow_table_remove(g->table, flow);
 }
 

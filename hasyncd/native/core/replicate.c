@@ -148,6 +148,7 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
     hs_flow_table_add_at(t, r->handle, r->version, r->tuple, r->state,
                          (uint8_t)(r->flags | HS_FLOW_LIBERAL), expiry_of(r, now_ms));
     hs_gateway_attribute(g, flow);
+    hs_gateway_account(g, flow);
     warm_next_hops(g, flow);
     return HS_ACCEPTED;
 }
