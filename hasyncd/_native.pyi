@@ -54,6 +54,21 @@ class Engine:
     ) -> None:
         """Replaces the NAT rules, first match wins: (sources, destinations, publics, port_first,
         port_last); sources and destinations are (prefix, prefix_length), no destinations = any."""
+    def set_nat_options(
+        self,
+        index: int,
+        *,
+        exempt: Sequence[tuple[int, int]] = (),
+        reserved: Sequence[tuple[int, int]] = (),
+        max_flows_per_source: int = 0,
+        hold_down_s: int = 0,
+        preserve_parity: bool = False,
+        port_classes: bool = False,
+        icmp_on_exhaustion: bool = False,
+    ) -> None:
+        """The finer points of NAT rule `index`: destinations to which it does not translate, port ranges that are
+        never given out, flows that one source may have (0: any number), seconds before a freed port serves another
+        endpoint, and whether a sender without a port is told by ICMP. IndexError: no such rule."""
     def set_service(
         self,
         index: int,

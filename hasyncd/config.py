@@ -56,6 +56,7 @@ _As = PlainSerializer(str, return_type=str)
 Address = Annotated[IPv4Address, BeforeValidator(read_address), _As]
 Network = Annotated[IPv4Network, BeforeValidator(read_network), _As]
 Socket = Annotated[Endpoint, BeforeValidator(read_endpoint), _As]
+Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
 Name = Annotated[str, BeforeValidator(read_name)]
 Item = TypeVar("Item")
 # TOML has arrays where settings have tuples; their elements stay strict. The limits, here and below, are
@@ -116,7 +117,18 @@ class NatRule(_Section):
     destination: Several[Network] = ()
     """No networks: any destination."""
     public: Some[Address]
-    ports: Annotated[PortRange, BeforeValidator(read_port_range), _As] = PortRange(1024, 65535)
+    ports: Ports = PortRange(1024, 65535)
+    reserved: Several[Ports] = ()
+    """Ports of the range that are never given out."""
+    exempt: Several[Network] = ()
+    """Destinations to which a source goes with its own address and port."""
+    max_flows_per_source: int = Field(0, ge=0, le=8 << 20)
+    """Flows that one source may have at a time; 0: no limit."""
+    hold_down_s: int = Field(120, ge=0, le=3600)
+    """A freed public port serves no other endpoint towards the same destination for so long (RFC 6888 REQ-8)."""
+    preserve_parity: bool = False
+    port_classes: bool = True
+    on_exhaustion: Literal["drop", "icmp"] = "drop"
 
 
 class Backend(_Section):

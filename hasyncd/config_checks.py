@@ -71,12 +71,23 @@ class Parts:
     def _nats(self) -> Iterator[Contradiction]:
         inside = {vip.address.ip for vip in self.vips.values() if vip.interface == "inside"}
         for place, rule in self.nats.items():
+            yield from self._reserved(place, rule)
             for at, public in enumerate(rule.public):
                 key = f"nat[{place}].public[{at}]"
                 if public in rule.public[:at]:
                     yield key, f"{public} is listed twice"
                 elif public in inside:
                     yield key, f"{public} is an inside VIP; a public address lies outside"
+
+    def _reserved(self, place: int, rule: NatRule) -> Iterator[Contradiction]:
+        first, last = rule.ports
+        left = set(range(first, last + 1))
+        for at, ports in enumerate(rule.reserved):
+            if ports.last < first or ports.first > last:
+                yield f"nat[{place}].reserved[{at}]", f"{ports} lies outside of ports ({rule.ports})"
+            left.difference_update(range(ports.first, ports.last + 1))
+        if not left:
+            yield f"nat[{place}].reserved", f"reserves every port of {rule.ports}"
 
     def _services(self) -> Iterator[Contradiction]:
         names: dict[str, int] = {}

@@ -43,6 +43,17 @@ def build_engine(
             for rule in settings.nat
         ]
     )
+    for index, rule in enumerate(settings.nat):
+        engine.set_nat_options(
+            index,
+            exempt=_prefixes(rule.exempt),
+            reserved=[(ports.first, ports.last) for ports in rule.reserved],
+            max_flows_per_source=rule.max_flows_per_source,
+            hold_down_s=rule.hold_down_s,
+            preserve_parity=rule.preserve_parity,
+            port_classes=rule.port_classes,
+            icmp_on_exhaustion=rule.on_exhaustion == "icmp",
+        )
     for declaration, publication in services:
         engine.set_service(*declaration)
         engine.publish_ring(*publication)

@@ -81,6 +81,10 @@ class ProgramFile(pytest.File):
 
 
 def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> ProgramFile | None:
-    if file_path.suffix == ".c" and file_path.name.startswith("test_") and "HASYNCD_NATIVE_SO" not in os.environ:
+    if (
+        file_path.suffix == ".c"
+        and file_path.name.startswith("test_")
+        and "HASYNCD_NATIVE_SO" not in os.environ
+    ):
         return ProgramFile.from_parent(parent, path=file_path)
     return None

@@ -105,7 +105,9 @@ def echo(
     return ethernet(ipv4(source, target, ICMP, message, ttl=ttl))
 
 
-def error(source: str, target: str, quoted: bytes, *, kind: int = 3, code: int = 4, rest: int = 1280) -> bytes:
+def error(
+    source: str, target: str, quoted: bytes, *, kind: int = 3, code: int = 4, rest: int = 1280
+) -> bytes:
     """An ICMP error that quotes the IPv4 packet `quoted` (cut it before, as a router does)."""
     return ethernet(ipv4(source, target, ICMP, icmp(kind, code, rest, quoted)))
 
@@ -152,7 +154,9 @@ def read_packet(packet: bytes, *, mac: bytes = b"", whole: bool = True) -> Seen:
     else:
         summed = protocol == TCP or body[6:8] != b"\0\0"
         if whole and summed:
-            assert checksum(pseudo_header(source, target, protocol, len(body)) + body) == 0, "layer 4 checksum"
+            assert checksum(pseudo_header(source, target, protocol, len(body)) + body) == 0, (
+                "layer 4 checksum"
+            )
     if protocol == TCP and len(body) >= 20:
         flags, payload = body[13], body[(body[12] >> 4) * 4 :]
     return Seen(source, sport, target, dport, protocol, packet[8], payload, mac, flags, kind, packet)

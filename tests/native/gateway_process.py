@@ -32,7 +32,9 @@ def make(settings: dict[str, Any]) -> tuple[Engine, list[int]]:
     ]
     engine.set_vips([tuple(vip) for vip in settings["vips"]])
     engine.set_routes([tuple(route) for route in settings["routes"]])
-    engine.set_neighbours([(side, address, bytes.fromhex(mac)) for side, address, mac in settings["neighbours"]])
+    engine.set_neighbours(
+        [(side, address, bytes.fromhex(mac)) for side, address, mac in settings["neighbours"]]
+    )
     engine.set_nat_rules(settings["nat"])
     for index, (vip, port, protocol, backends) in enumerate(settings["services"]):
         engine.set_service(index, vip, port, protocol, [(0, 0)])

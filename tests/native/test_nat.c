@@ -48,7 +48,7 @@ static void set_up(struct hs_seed seed)
 {
     table = hs_flow_table_create(70000, seed);
     rules = calloc(1, sizeof *rules);
-    hs_nat_init(&nat);
+    hs_nat_init(&nat, 70000);
 }
 
 static void watch(const struct hs_nat_rule *rule)
@@ -218,7 +218,93 @@ static void check_clustered(void)
     add(original, reply);
     CHECK(5, allocate(&rule, &original, &reply, &probes), false);
     CHECK(6, allocate(&rule, &original, &reply, &probes), false);
-    CHECK(7, probes, 0); /* nothing was freed in this second: not searched again */
+    CHECK(7, probes, HS_NAT_PROBES); /* nothing was freed in this second: not searched again */
+    tear_down();
+}
+
+/* N2: range, classes, parity and reserved ports; every eligible port is given out. */
+static void check_eligible(void)
+{
+    static const struct {
+        uint16_t first, last;
+        bool classes, parity;
+        uint8_t proto;
+        uint16_t port;
+        uint32_t want_first, want_step, want_count;
+    } cases[] = {
+        {1024, 65535, false, false, HS_UDP, 80, 1024, 1, 64512},
+        {1024, 65535, true, false, HS_UDP, 80, 1024, 1, 64512}, /* no low port: the range as it is */
+        {1, 65535, true, false, HS_UDP, 80, 1, 1, 1023},
+        {1, 65535, true, false, HS_TCP, 1023, 1, 1, 1023},
+        {1, 65535, true, false, HS_TCP, 1024, 1024, 1, 64512},
+        {1, 65535, true, false, HS_ICMP, 80, 1, 1, 65535},
+        {1, 65535, false, false, HS_TCP, 80, 1, 1, 65535},
+        {100, 900, true, false, HS_TCP, 5000, 100, 1, 801},
+        {1024, 65535, false, true, HS_UDP, 5000, 1024, 2, 32256},
+        {1024, 65535, false, true, HS_UDP, 5001, 1025, 2, 32256},
+        {1024, 65534, false, true, HS_UDP, 5001, 1025, 2, 32255},
+        {1024, 65535, false, true, HS_TCP, 5001, 1024, 1, 64512}, /* RTP's business is UDP's */
+        {7, 7, false, true, HS_UDP, 8, 7, 1, 1},
+        {7, 8, false, true, HS_UDP, 8, 8, 2, 1},
+        {1, 65535, true, true, HS_UDP, 81, 1, 2, 512},
+    };
+
+    for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct hs_nat_rule rule = rule_for("203.0.113.5", cases[i].first, cases[i].last);
+        struct hs_eligible got;
+
+        rule.port_classes = cases[i].classes;
+        rule.preserve_parity = cases[i].parity;
+        got = hs_nat_eligible(&rule, cases[i].proto, cases[i].port);
+        CHECK(i, got.first, cases[i].want_first);
+        CHECK(i, got.step, cases[i].want_step);
+        CHECK(i, got.count, cases[i].want_count);
+    }
+}
+
+static void check_parity_to_exhaustion(void)
+{
+    struct hs_nat_rule rule = rule_for("203.0.113.5", 40000, 40199);
+    struct hs_tuple original, reply;
+    uint32_t probes;
+
+    rule.preserve_parity = true;
+    rule.reserved[0] = (struct hs_port_range){40010, 40019};
+    rule.reserved_count = 1;
+    set_up((struct hs_seed){9, 5});
+    watch(&rule);
+    for (uint16_t i = 0; i < 95; i++) {
+        original = tuple("10.0.1.7", (uint16_t)(2 * i + 1), "8.8.8.8", 53, HS_UDP);
+        CHECK(i, allocate(&rule, &original, &reply, &probes), true);
+        CHECK(i, ntohs(reply.dst_port) % 2, 1);
+        CHECK(i, ntohs(reply.dst_port) < 40010 || ntohs(reply.dst_port) > 40019, true);
+        add(original, reply);
+    }
+    original.src_port = htons(999);
+    CHECK(1, allocate(&rule, &original, &reply, &probes), false);
+    original.src_port = htons(998);
+    CHECK(2, allocate(&rule, &original, &reply, &probes), true); /* the even ones are all there */
+    tear_down();
+}
+
+/* N8, and N3 under it: a port that is only held down counts as taken until its time is over. */
+static void check_hold_down(void)
+{
+    struct hs_nat_rule rule = rule_for("203.0.113.5", 40000, 40000);
+    struct hs_tuple owner = tuple("10.0.1.7", 1, "8.8.8.8", 53, HS_UDP), reply;
+    struct hs_tuple other = tuple("10.0.1.8", 1, "8.8.8.8", 53, HS_UDP);
+    uint32_t probes;
+
+    rule.hold_down_s = 120;
+    set_up((struct hs_seed){9, 6});
+    watch(&rule);
+    CHECK(1, allocate(&rule, &owner, &reply, &probes), true);
+    hs_hold_down_add(&nat.holds, table->seed, &reply, &owner, 1000 - 119);
+    CHECK(2, allocate(&rule, &other, &reply, &probes), false);
+    CHECK(3, nat.held_down > 0, true);
+    hs_hold_down_add(&nat.holds, table->seed, &reply, &owner, 1000 - 120);
+    hs_port_pool_recount(&nat.pool, table); /* a second later: the refusal is forgotten */
+    CHECK(4, allocate(&rule, &other, &reply, &probes), true);
     tear_down();
 }
 
@@ -300,6 +386,9 @@ int main(void)
     check_preferred_places();
     check_clustered();
     check_many_destinations();
+    check_eligible();
+    check_parity_to_exhaustion();
+    check_hold_down();
     check_conservation();
     check_pooling();
     return hs_check_result();

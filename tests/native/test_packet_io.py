@@ -238,7 +238,10 @@ def test_udp_goes_there_and_back_through_nat_and_service(world: World, length: i
         (world.private, (SERVER, 7002), world.router, 7002, OUTSIDE_VIP),
         (world.router, (OUTSIDE_VIP, SERVICE_PORT), world.private, BACKEND_PORT, SERVER),
     ):
-        with in_namespace(client, socket.SOCK_DGRAM) as near, in_namespace(server, socket.SOCK_DGRAM) as there:
+        with (
+            in_namespace(client, socket.SOCK_DGRAM) as near,
+            in_namespace(server, socket.SOCK_DGRAM) as there,
+        ):
             there.bind(("0.0.0.0", port))
             near.connect(target)
             near.send(message)
@@ -291,7 +294,9 @@ def test_arp_is_answered_only_while_the_lease_lasts(world: World) -> None:
 def test_an_announcement_changes_a_neighbours_mind(world: World) -> None:
     assert ping(world.private, INSIDE_VIP)
     right = neighbour_mac(world.private, INSIDE_VIP)
-    world.private.ip("neigh", "replace", INSIDE_VIP, "lladdr", "02:00:00:00:00:99", "dev", "lan", "nud", "stale")
+    world.private.ip(
+        "neigh", "replace", INSIDE_VIP, "lladdr", "02:00:00:00:00:99", "dev", "lan", "nud", "stale"
+    )
     assert world.gateway.ask("announce") == {"frames": 4}
     wait_until(lambda: neighbour_mac(world.private, INSIDE_VIP) == right)
 
@@ -346,7 +351,10 @@ def test_a_closed_port_is_reported_to_the_private_host(world: World) -> None:
 def test_no_python_per_packet_when_packets_wait(world: World) -> None:
     """4,096 datagrams wait while the process is stopped; what it then needs is counted in calls of `poll`."""
     count, polled = 4096, world.gateway.counters()
-    with in_namespace(world.private, socket.SOCK_DGRAM) as near, in_namespace(world.router, socket.SOCK_DGRAM) as there:
+    with (
+        in_namespace(world.private, socket.SOCK_DGRAM) as near,
+        in_namespace(world.router, socket.SOCK_DGRAM) as there,
+    ):
         there.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE
         there.bind(("0.0.0.0", 7006))
         near.connect((SERVER, 7006))

@@ -127,6 +127,7 @@ static int parse_nat_rule(PyObject *rules, Py_ssize_t index, struct hs_nat_rule 
     PyObject *sources, *destinations, *publics;
     int first, last;
 
+    *rule = (struct hs_nat_rule){.public_count = 0};
     if (parse_item(rules, index, "OOOii", &sources, &destinations, &publics, &first, &last) ||
         hs_parse_prefixes(sources, &rule->sources) ||
         hs_parse_prefixes(destinations, &rule->destinations) || parse_publics(publics, rule))
@@ -158,6 +159,51 @@ PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments)
         rules->nat_count = 0;
         return PyErr_NoMemory();
     }
+    Py_RETURN_NONE;
+}
+
+static int parse_ranges(PyObject *value, struct hs_nat_rule *rule)
+{
+    Py_ssize_t count = checked_size(value, HS_RESERVED_MAX, "reserved ranges");
+
+    if (count < 0)
+        return -1;
+    rule->reserved_count = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct hs_port_range *range = &rule->reserved[i];
+
+        if (parse_item(value, i, "HH", &range->first, &range->last, NULL, NULL, NULL))
+            return -1;
+    }
+    rule->reserved_count = (uint32_t)count;
+    return 0;
+}
+
+PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"index", "exempt", "reserved", "max_flows_per_source", "hold_down_s",
+                            "preserve_parity", "port_classes", "icmp_on_exhaustion", NULL};
+    struct hs_rules *rules = &gateway_of(self)->rules;
+    unsigned int index, quota = 0, hold_down_s = 0;
+    int parity = 0, classes = 0, icmp = 0;
+    PyObject *exempt = NULL, *reserved = NULL;
+    struct hs_nat_rule *rule;
+
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "I|$OOIIppp", names, &index, &exempt, &reserved,
+                                     &quota, &hold_down_s, &parity, &classes, &icmp))
+        return NULL;
+    if (index >= rules->nat_count) {
+        PyErr_SetString(PyExc_IndexError, "no such NAT rule");
+        return NULL;
+    }
+    rule = &rules->nat[index];
+    if ((exempt && hs_parse_prefixes(exempt, &rule->exempt)) || (reserved && parse_ranges(reserved, rule)))
+        return NULL;
+    rule->max_flows_per_source = quota;
+    rule->hold_down_s = hold_down_s;
+    rule->preserve_parity = parity;
+    rule->port_classes = classes;
+    rule->icmp_on_exhaustion = icmp;
     Py_RETURN_NONE;
 }
 

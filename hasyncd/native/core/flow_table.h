@@ -37,6 +37,11 @@ enum hs_flow_flags {
 /* UDP and ICMP states beside enum hs_tcp_state. */
 enum hs_simple_state { HS_UNREPLIED = 1, HS_REPLIED = 2 };
 
+/* What this node keeps count of. */
+enum hs_local_flags {
+    HS_LOCAL_COUNTED = 1 << 0, /* among its source's flows */
+};
+
 struct hs_flow {
     struct hs_tuple tuple[2]; /* by enum hs_direction */
     uint32_t next[2];         /* chain links: nodes, slot * 2 + direction */
@@ -52,12 +57,14 @@ struct hs_flow {
     bool lived;          /* a flow was ever in the slot: its version means something */
     uint8_t state;       /* 0: the slot is empty */
     uint8_t flags;
+    uint8_t local; /* enum hs_local_flags */
     int16_t rule; /* service or NAT rule, -1 none */
     uint16_t backend;    /* position in the service's list */
     uint16_t wheel_slot; /* the second (modulo the wheel) whose list holds it */
 };
 
-_Static_assert(sizeof(struct hs_flow) <= 112, "with 16 bytes of hash a flow costs at most 128");
+/* 8 of hash, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h): a flow costs less than 128. */
+_Static_assert(sizeof(struct hs_flow) <= 112, "flow size");
 
 struct hs_found {
     struct hs_flow *flow; /* NULL: no such tuple */

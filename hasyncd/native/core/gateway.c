@@ -15,7 +15,8 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->output = output;
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
-    if (!g->table || !hs_nat_init(&g->nat) || !hs_delta_log_init(&g->log, limits.log_records) ||
+    if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
+        !hs_sources_init(&g->sources, limits.capacity) || !hs_delta_log_init(&g->log, limits.log_records) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20)) {
         hs_gateway_destroy(g);
@@ -34,6 +35,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
     hs_packet_queue_free(&g->unresolved);
     hs_rules_free(&g->rules);
     hs_nat_free(&g->nat);
+    hs_sources_free(&g->sources);
     free(g);
 }
 
@@ -41,6 +43,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
 {
     hs_flow_table_reset(g->table, seed);
     hs_port_pool_recount(&g->nat.pool, g->table);
+    hs_sources_clear(&g->sources);
     g->at_risk = 0;
     for (uint32_t i = 0; i < g->rules.service_count; i++)
         for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
@@ -155,6 +158,7 @@ static void receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, ui
         return;
     if (p->ip->ttl <= 1) {
         g->counters.drop_ttl++;
+        g->counters.time_exceeded_sent += hs_gateway_send_error(g, side, p, HS_TIME_EXCEEDED, 0, now_ns);
         return;
     }
     found = hs_flow_table_find(g->table, &p->tuple);

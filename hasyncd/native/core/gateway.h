@@ -20,6 +20,7 @@
 #include "core/packet.h"
 #include "core/packet_queue.h"
 #include "core/rules.h"
+#include "core/sources.h"
 
 /* Counters: name in C, name outside. A drop has exactly one reason. */
 #define HS_COUNTERS_LIST(X)                                                                        \
@@ -33,10 +34,15 @@
     X(echo_answered)                                                                               \
     X(icmp_errors_translated)                                                                      \
     X(fragmentation_needed_sent)                                                                   \
+    X(unreachable_sent)                                                                            \
+    X(time_exceeded_sent)                                                                          \
+    X(icmp_rate_limited)                                                                           \
     X(flows_created)                                                                               \
     X(flows_closed)                                                                                \
     X(flows_aged_out)                                                                              \
     X(nat_port_probes)                                                                             \
+    X(nat_exempt_flows)                                                                            \
+    X(sources_untracked)                                                                           \
     X(held_packets)                                                                                \
     X(fail_open_released)                                                                          \
     X(fail_closed_dropped)                                                                         \
@@ -54,6 +60,7 @@
     X(drop_tcp_invalid)                                                                            \
     X(drop_icmp_unrelated)                                                                         \
     X(drop_nat_exhausted)                                                                          \
+    X(drop_nat_quota)                                                                              \
     X(drop_table_full)                                                                             \
     X(drop_half_open_limit)                                                                        \
     X(drop_no_route)                                                                               \
@@ -88,6 +95,9 @@ struct hs_gateway {
     struct hs_packet_queue unresolved; /* waiting for a neighbour */
     struct hs_rules rules;
     struct hs_nat nat;
+    struct hs_sources sources;
+    uint32_t icmp_tokens; /* errors that may be made now */
+    uint64_t icmp_tokens_at_ns;
     struct hs_next_hops hops;
     struct hs_port ports[HS_SIDES];
     struct hs_output output;
@@ -135,13 +145,15 @@ void hs_gateway_disarm(struct hs_gateway *g);
 
 /* --- new_flow.c --------------------------------------------------------------------------- */
 
-/* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted. */
-struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct hs_packet *p,
+/* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted; `p` may be an error's now. */
+struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns);
 /* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
 /* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */
 void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow);
+/* Remembers that the flow's public port comes free (RFC 6888 REQ-8). */
+void hs_gateway_hold_down(struct hs_gateway *g, const struct hs_flow *flow, uint8_t reason, uint64_t now_s);
 /* Takes a flow out of the table and every count. */
 void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow);
 /* The same, told to the peer. */
@@ -172,6 +184,10 @@ uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch);
 bool hs_gateway_answer_echo(struct hs_gateway *g, int side, struct hs_packet *p);
 void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet *p,
                                 uint64_t now_ns);
+/* Turns an untranslated packet's own buffer into an error back to its sender (RFC 1812 4.3.2), at a bounded rate.
+ * False: none was made. */
+bool hs_gateway_send_error(struct hs_gateway *g, int side, struct hs_packet *p, uint8_t type, uint8_t code,
+                           uint64_t now_ns);
 /* Turns the packet's own buffer into "fragmentation needed" (RFC 1191) back to its sender. */
 void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu);
 

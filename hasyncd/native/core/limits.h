@@ -14,10 +14,13 @@ enum hs_limits {
     HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */
     HS_NAT_RULES_MAX = 64,
     HS_NAT_PROBES = 32,             /* reply tuples tried one by one before a bitmap is asked */
+    HS_RESERVED_MAX = 64,           /* port ranges of one NAT rule that are never given out */
     HS_ROUTES_MAX = 4096,
     HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
     HS_FRAME_MAX = 14 + 65535,      /* bytes: an Ethernet header and the largest IPv4 packet */
     HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
+    HS_ICMP_ERRORS_PER_S = 1000,    /* made by us, as net.ipv4.icmp_msgs_per_sec */
+    HS_ICMP_ERRORS_BURST = 50,
     HS_EXPIRE_BUDGET = 4096,        /* flows looked at by one tick */
     HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
 };

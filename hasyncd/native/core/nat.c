@@ -13,14 +13,16 @@ struct search {
     uint32_t *probes;
 };
 
-bool hs_nat_init(struct hs_nat *nat)
+bool hs_nat_init(struct hs_nat *nat, uint32_t capacity)
 {
-    return hs_port_pool_init(&nat->pool);
+    nat->held_down = 0;
+    return hs_port_pool_init(&nat->pool) && hs_hold_down_init(&nat->holds, capacity);
 }
 
 void hs_nat_free(struct hs_nat *nat)
 {
     hs_port_pool_free(&nat->pool);
+    hs_hold_down_free(&nat->holds);
 }
 
 bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules,
@@ -46,14 +48,43 @@ uint32_t hs_nat_preferred_place(uint32_t hash, uint32_t count)
 
 struct hs_eligible hs_nat_eligible(const struct hs_nat_rule *rule, uint8_t proto, uint16_t port)
 {
-    (void)proto;
-    (void)port;
-    return (struct hs_eligible){rule->port_first, 1, (uint32_t)rule->port_last - rule->port_first + 1};
+    uint32_t first = rule->port_first, last = rule->port_last;
+
+    /* A range that has none of the class serves with what it has. */
+    if (rule->port_classes && proto != HS_ICMP) {
+        if (port < 1024 && first < 1024)
+            last = last < 1023 ? last : 1023;
+        else if (port >= 1024 && last >= 1024)
+            first = first > 1024 ? first : 1024;
+    }
+    if (!rule->preserve_parity || proto != HS_UDP || (first == last && (first ^ port) & 1))
+        return (struct hs_eligible){(uint16_t)first, 1, last - first + 1};
+    first += (first ^ port) & 1;
+    return (struct hs_eligible){(uint16_t)first, 2, (last - first) / 2 + 1};
 }
 
 static uint32_t last_port(const struct hs_eligible *eligible)
 {
     return eligible->first + (eligible->count - 1) * eligible->step;
+}
+
+static bool is_reserved(const struct hs_nat_rule *rule, uint32_t port)
+{
+    for (uint32_t i = 0; i < rule->reserved_count; i++)
+        if (port >= rule->reserved[i].first && port <= rule->reserved[i].last)
+            return true;
+    return false;
+}
+
+static bool is_held_down(const struct search *s)
+{
+    const struct hs_nat_request *r = s->request;
+
+    if (!r->rule->hold_down_s || !hs_hold_down_covers(&s->nat->holds, r->table->seed, s->reply, r->original,
+                                                      r->rule->hold_down_s, r->now_s))
+        return false;
+    s->nat->held_down++;
+    return true;
 }
 
 /* Puts a port into the reply tuple; whether it may be given out. */
@@ -63,11 +94,13 @@ static bool try_port(const struct search *s, uint32_t port)
 
     *(reply->proto == HS_ICMP ? &reply->src_port : &reply->dst_port) = htons((uint16_t)port);
     /* A port where a service listens stays the service's: its next client may have this very tuple. */
+    if (is_reserved(s->request->rule, port))
+        return false;
     if (reply->proto != HS_ICMP &&
         hs_rules_find_service(s->request->rules, reply->dst_addr, reply->dst_port, reply->proto) >= 0)
         return false;
     ++*s->probes;
-    return !hs_flow_table_find(s->request->table, reply).flow;
+    return !hs_flow_table_find(s->request->table, reply).flow && !is_held_down(s);
 }
 
 static bool try_neighbours(const struct search *s)
@@ -111,11 +144,13 @@ static bool search_address(const struct search *s)
     struct hs_port_page *page = hs_port_pool_page(pool, s->request->table, s->reply, false);
     const uint64_t *used = hs_port_pool_used(pool, s->reply->dst_addr, s->reply->proto);
 
+    if (try_neighbours(s))
+        return true;
     /* Nothing was freed since the last refusal of this second: it need not be found out again. */
     if (page && page->failed_s && page->failed_s == s->request->now_s &&
         same_eligible(&page->failed, &s->eligible))
         return false;
-    if (try_neighbours(s) || (used && try_bitmap(s, used)))
+    if (used && try_bitmap(s, used))
         return true;
     page = hs_port_pool_page(pool, s->request->table, s->reply, true);
     if (try_bitmap(s, page->taken))

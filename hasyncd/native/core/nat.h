@@ -12,11 +12,14 @@
 #include <stdint.h>
 
 #include "core/flow_table.h"
+#include "core/hold_down.h"
 #include "core/port_pool.h"
 #include "core/rules.h"
 
 struct hs_nat {
     struct hs_port_pool pool;
+    struct hs_hold_down holds;
+    uint64_t held_down; /* ports passed over because they were another's a moment ago */
 };
 
 struct hs_nat_request {
@@ -27,7 +30,7 @@ struct hs_nat_request {
     uint64_t now_s;
 };
 
-bool hs_nat_init(struct hs_nat *nat);
+bool hs_nat_init(struct hs_nat *nat, uint32_t capacity);
 void hs_nat_free(struct hs_nat *nat);
 
 /* Watches the public addresses of all rules. False: no memory. */

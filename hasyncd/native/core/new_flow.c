@@ -44,9 +44,29 @@ static bool choose_backend(struct hs_gateway *g, int index, const struct hs_tupl
     return true;
 }
 
-static bool choose_public(struct hs_gateway *g, int index, const struct hs_tuple *original,
+/* Whether another flow of the source would be one too many, by the rule's quota. */
+static bool is_over_quota(struct hs_gateway *g, const struct hs_nat_rule *rule, uint32_t address)
+{
+    const struct hs_source *source;
+
+    if (!rule->max_flows_per_source)
+        return false;
+    source = hs_sources_find(&g->sources, g->table->seed, address);
+    return source ? source->flows >= rule->max_flows_per_source : hs_sources_are_full(&g->sources);
+}
+
+/* RFC 5508 REQ-8: a sender that gets no port is told "administratively prohibited", where the rule wants it. */
+static void complain(struct hs_gateway *g, int side, struct hs_packet *p, const struct hs_nat_rule *rule,
+                     uint64_t now_ns)
+{
+    if (rule->icmp_on_exhaustion)
+        g->counters.unreachable_sent += hs_gateway_send_error(g, side, p, HS_UNREACHABLE, HS_PROHIBITED, now_ns);
+}
+
+static bool choose_public(struct hs_gateway *g, int side, struct hs_packet *p, int index,
                           struct hs_tuple *reply, uint64_t now_ns)
 {
+    const struct hs_tuple *original = &p->tuple;
     struct hs_nat_request request = {
         .table = g->table,
         .rules = &g->rules,
@@ -55,11 +75,25 @@ static bool choose_public(struct hs_gateway *g, int index, const struct hs_tuple
         .now_s = now_ns / 1000000000,
     };
     uint32_t probes;
-    bool found = hs_nat_allocate(&g->nat, &request, reply, &probes);
+    bool found;
+
+    if (hs_prefixes_match(&request.rule->exempt, original->dst_addr)) {
+        *reply = hs_tuple_invert(original); /* its own address and port are what the other end sees */
+        g->counters.nat_exempt_flows++;
+        return true;
+    }
+    if (is_over_quota(g, request.rule, original->src_addr)) {
+        g->counters.drop_nat_quota++;
+        complain(g, side, p, request.rule, now_ns);
+        return false;
+    }
+    found = hs_nat_allocate(&g->nat, &request, reply, &probes);
 
     g->counters.nat_port_probes += probes;
-    if (!found)
+    if (!found) {
         g->counters.drop_nat_exhausted++;
+        complain(g, side, p, request.rule, now_ns);
+    }
     return found;
 }
 
@@ -90,7 +124,7 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, boo
     return true;
 }
 
-struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct hs_packet *p,
+struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns)
 {
     struct hs_tuple tuple[2] = {p->tuple, {0}};
@@ -103,7 +137,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct
     if (!admit(g, side, p, &is_service, &rule))
         return NULL;
     if (is_service ? !choose_backend(g, rule, &tuple[0], &tuple[1], &position)
-                   : !choose_public(g, rule, &tuple[0], &tuple[1], now_ns))
+                   : !choose_public(g, side, p, rule, &tuple[1], now_ns))
         return NULL;
     /* Before there is a flow: one whose packets cannot leave would only fill the table. */
     if (!hs_gateway_route(g, side, tuple[HS_REPLY].src_addr))
@@ -155,9 +189,52 @@ void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
     g->rules.services[flow->rule].backends[backend].flows++;
 }
 
+/* Whether the flow occupies a public port for its source. */
+static bool is_source_translated(const struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+
+    return reply->dst_addr != original->src_addr;
+}
+
 void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
 {
+    struct hs_source *source;
+
     hs_port_pool_take(&g->nat.pool, &flow->tuple[HS_REPLY]);
+    if (!is_source_translated(flow))
+        return;
+    source = hs_sources_get(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
+    if (!source) {
+        g->counters.sources_untracked++;
+        return;
+    }
+    source->flows++;
+    flow->local |= HS_LOCAL_COUNTED;
+}
+
+void hs_gateway_hold_down(struct hs_gateway *g, const struct hs_flow *flow, uint8_t reason, uint64_t now_s)
+{
+    bool tcp = !(flow->flags & (HS_FLOW_UDP | HS_FLOW_ICMP));
+
+    /* Closed in both directions: nothing late is to be feared that the ends do not sort out themselves. */
+    if (reason == HS_DEL_REPLACED || (tcp && flow->state == HS_TCP_TIME_WAIT) || !is_source_translated(flow))
+        return;
+    hs_hold_down_add(&g->nat.holds, g->table->seed, &flow->tuple[HS_REPLY], &flow->tuple[HS_ORIGINAL], now_s);
+}
+
+/* Takes the flow out of its source's counts. */
+static void discount(struct hs_gateway *g, struct hs_flow *flow)
+{
+    struct hs_source *source;
+
+    if (!(flow->local & HS_LOCAL_COUNTED))
+        return;
+    source = hs_sources_find(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
+    if (!source)
+        return;
+    source->flows--;
+    hs_sources_settle(&g->sources, g->table->seed, source);
 }
 
 void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
@@ -167,6 +244,7 @@ void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
     if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
         g->at_risk--;
     hs_port_pool_release(&g->nat.pool, &flow->tuple[HS_REPLY]);
+    discount(g, flow);
     hs_flow_table_remove(g->table, flow);
 }
 
@@ -177,5 +255,6 @@ void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_r
 
     hs_record_pack_del(out, g->table, flow, reason);
     g->counters.flows_closed++;
+    hs_gateway_hold_down(g, flow, (uint8_t)reason, now_ns / 1000000000);
     hs_gateway_forget(g, flow);
 }

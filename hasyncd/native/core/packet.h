@@ -46,6 +46,8 @@ enum hs_icmp_type {
     HS_PARAMETER_PROBLEM = 12,
 };
 
+enum hs_icmp_code { HS_FRAGMENTATION_NEEDED = 4, HS_PROHIBITED = 13 };
+
 enum hs_packet_kind {
     HS_PACKET_FLOW,       /* TCP, UDP or echo, with `tuple` */
     HS_PACKET_ICMP_ERROR, /* quotes a packet of ours, with the quoted packet's tuple */

@@ -179,6 +179,9 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
         }
         break;
     case HS_DEL:
+        hs_gateway_hold_down(g, flow, r->state, now_ms / 1000);
+        hs_gateway_forget(g, flow);
+        break;
     case HS_ADD:
         hs_gateway_forget(g, flow);
         break;

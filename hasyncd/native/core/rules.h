@@ -38,11 +38,24 @@ struct hs_service {
     struct hs_backend *backends; /* HS_BACKENDS_MAX */
 };
 
+/* Host order, inclusive. */
+struct hs_port_range {
+    uint16_t first, last;
+};
+
 struct hs_nat_rule {
     struct hs_prefixes sources, destinations; /* no destinations: any */
     uint32_t publics[HS_PUBLICS_MAX];
     uint32_t public_count;
     uint16_t port_first, port_last; /* host order, inclusive */
+    struct hs_prefixes exempt;      /* destinations to which the source goes untranslated */
+    struct hs_port_range reserved[HS_RESERVED_MAX];
+    uint32_t reserved_count;
+    uint32_t max_flows_per_source; /* 0: no limit */
+    uint32_t hold_down_s;
+    bool preserve_parity;    /* UDP: even to even, odd to odd (RFC 4787 REQ-4) */
+    bool port_classes;       /* below 1024 to below 1024 (RFC 4787 REQ-3 a) */
+    bool icmp_on_exhaustion; /* else silent */
 };
 
 struct hs_vip {
