@@ -166,7 +166,9 @@ class Conduct:
         return [ReportEvent("stream_rejected", name), *self._close_streams(name, now_ns)]
 
     def _close_streams(self, reason: str, now_ns: int) -> list[Effect]:
-        return self._sender.close(reason, now_ns) + self._close_incoming(reason)
+        # In fault the peer takes over what was sent: let it be sent.
+        flush = self._election.role is Role.FAULT
+        return self._sender.close(reason, now_ns, flush=flush) + self._close_incoming(reason)
 
     def _close_incoming(self, reason: str) -> list[Effect]:
         if self._receiver.phase is Phase.IDLE:

@@ -180,6 +180,8 @@ class Node(Conduct):
     def receive_stream_data(self, data: bytes, now_ns: int) -> list[Effect]:
         """Bytes of the stream, in any chunking."""
         effects = self._wake(now_ns)
+        if self._sender.phase is Phase.IDLE and self._receiver.phase is Phase.IDLE:
+            return effects  # the rest of a stream that we have closed
         reader = self._reader
         try:
             for body in reader.feed(data):

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from hasyncd.lab import namespaces, plan
 
-_DIRECTORY_PREFIX = "hasyncd-lab-"
+_DIRECTORY_PREFIX = "hasyncd-lab-run-"
 
 _EVERYWHERE: dict[str, str | int] = {
     "net/ipv4/ip_forward": 0,

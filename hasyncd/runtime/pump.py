@@ -24,13 +24,14 @@ class Pump:
     """The moving parts between engine and stream.
 
     `encode` wraps records into a frame; `on_flushed`, `on_snapshot_done`, `on_overrun` are the answers to
-    effects that take more than one turn.
+    effects that take more than one turn. `log_records` is the size of the engine's log.
     """
 
     def __init__(
         self,
         engine: Engine,
         encode: Callable[[int, int, bytes], bytes],
+        log_records: int,
         *,
         on_flushed: Callable[[], None],
         on_snapshot_done: Callable[[], None],
@@ -43,6 +44,9 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._stream: DeltaStream | None = None
         self._emitted = 0
+        # The cursor writes to the log: more than this ahead of the peer, and it would overrun it by itself.
+        self._snapshot_ahead_max = log_records // 4
+        self._acknowledged = 0
         self._snapshot_scheduled = False
         self._snapshotting = False
         self._flushing = False
@@ -73,6 +77,7 @@ class Pump:
         self.stop()
         self._stream = stream
         first = self._engine.start_log()
+        self._acknowledged = first - 1
         self._engine.append_snapshot(0, restart=True)
         self._snapshotting = True
         self._continue_soon()
@@ -109,6 +114,13 @@ class Pump:
             self._flushing = False
             self._on_flushed()
 
+    def acknowledge(self, sequence: int) -> None:
+        """The peer has installed everything up to `sequence`."""
+        self._engine.acknowledge(sequence)
+        self._acknowledged = sequence
+        if self._snapshotting:
+            self._continue_soon()
+
     def drained(self) -> None:
         """write(2) has taken what was queued."""
         if self._stream is None:
@@ -129,7 +141,10 @@ class Pump:
         self._snapshot_scheduled = False
         if not self._snapshotting or self._stream is None or self._stream.backlog:
             return  # `drained` comes back here
-        _, finished = self._engine.append_snapshot(SNAPSHOT_RECORDS)
+        ahead = self._engine.log_state()[2] - 1 - self._acknowledged
+        if ahead > self._snapshot_ahead_max:
+            return  # `acknowledge` comes back here
+        _, finished = self._engine.append_snapshot(min(SNAPSHOT_RECORDS, self._snapshot_ahead_max))
         self.push()
         _, send_next, next_sequence, _ = self._engine.log_state()
         if not finished or send_next != next_sequence:

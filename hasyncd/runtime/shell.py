@@ -60,6 +60,7 @@ class Shell:
         self.pump = Pump(
             engine,
             node.encode_deltas,
+            settings.sync.log_records,
             on_flushed=self._log_flushed,
             on_snapshot_done=self._snapshot_done,
             on_overrun=self._log_overrun,
@@ -296,7 +297,7 @@ class Shell:
                 answer = self.node.receive_installed(installed, rejection, *self.engine.digest(), now_ns())
                 self._feed(answer)
             case fx.Acknowledge():
-                self.engine.acknowledge(effect.sequence)
+                self.pump.acknowledge(effect.sequence)
 
     def _perform_on_data_path(
         self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit

@@ -84,13 +84,13 @@ def leftovers(lab_id: int) -> list[str]:
     mark = f"hs-{lab_id}-lab-"
     found = [name for name in lab_namespaces() if name.startswith(mark)]
     found += [str(path) for path in Path("/run/hasyncd").glob("gw-?.sock")]
-    found += [f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith("hasyncd-lab-")]
+    found += [f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith("hasyncd-lab-run-")]
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if state != "Z" and ("hasyncd.lab.traffic" in words or "/hasyncd-lab-" in words):
+        if state != "Z" and ("hasyncd.lab.traffic" in words or "/hasyncd-lab-run-" in words):
             found.append(f"process {process.name}: {words[:80]}")
     return found

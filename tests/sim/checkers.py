@@ -11,7 +11,8 @@ from hasyncd.core.effects import ReportRole
 from hasyncd.core.types import MILLISECOND_NS, Role, SyncState
 
 if TYPE_CHECKING:
-    from tests.sim.simulator import Shell, World
+    from tests.sim.shell import Shell
+    from tests.sim.simulator import World
 
 
 class Broken(AssertionError):

@@ -8,7 +8,8 @@ import pytest
 
 from hasyncd.core.types import MILLISECOND_NS, Role
 from tests.sim.checkers import Broken, check_converged
-from tests.sim.simulator import Options, World
+from tests.sim.options import Options
+from tests.sim.simulator import World
 
 TRANSCRIPT_LINES = 120
 CONVERGE_MS = 20_000
@@ -118,13 +119,3 @@ def test_the_pair_survives_whatever_the_seed_brings(swarm_seed: int) -> None:
         pytest.fail(
             f"{world.options}\n{story}\n{type(error).__name__}: {error}\n\nreplay: {replay}", pytrace=False
         )
-
-
-def test_the_same_seed_gives_the_same_run() -> None:
-    def story(seed: int) -> list[str]:
-        rng = random.Random(seed * 2 + 1)
-        world = World(seed, options_of(rng))
-        live_through(world, rng)
-        return world.transcript
-
-    assert story(7) == story(7)

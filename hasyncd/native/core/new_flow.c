@@ -97,6 +97,20 @@ static bool choose_public(struct hs_gateway *g, int side, struct hs_packet *p, i
     return found;
 }
 
+/* Answers to the source must leave where its packet came in; else it is forged, or lost anyway (RFC 3704). */
+static bool has_way_back(struct hs_gateway *g, int side, uint32_t source)
+{
+    const struct hs_route *route = hs_next_hops_route(&g->hops, source);
+
+    if (route && route->side == side)
+        return true;
+    if (route)
+        g->counters.drop_not_allowed++;
+    else
+        g->counters.drop_no_route++;
+    return false;
+}
+
 /* False: nothing may pass, and it is counted. */
 static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, bool *is_service,
                   int *rule)
@@ -109,7 +123,7 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, boo
         *rule = side == HS_INSIDE && !hs_rules_is_vip(&g->rules, t->dst_addr)
                     ? hs_rules_find_nat(&g->rules, t)
                     : -1;
-    if (*rule < 0) {
+    if (*rule < 0 || hs_rules_is_vip(&g->rules, t->src_addr)) { /* nobody else speaks for a VIP */
         g->counters.drop_no_rule++;
         return false;
     }
@@ -121,7 +135,7 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, boo
         g->counters.drop_half_open_limit++;
         return false;
     }
-    return true;
+    return has_way_back(g, side, t->src_addr);
 }
 
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,

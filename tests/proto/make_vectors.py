@@ -1,0 +1,284 @@
+"""Writes proto/vectors: `python -m tests.proto.make_vectors`. A test holds the files to this script.
+
+A released vector is never changed: a new version of the protocol brings new names.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgpack
+
+from hasyncd.core.messages import (
+    Deltas,
+    Frame,
+    Heartbeat,
+    Hello,
+    HelloReply,
+    Leaving,
+    Refuse,
+    Resume,
+    SyncBegin,
+    SyncEnd,
+)
+from hasyncd.core.types import Role
+from hasyncd.core.wire import encode_frame, encode_heartbeat
+from tests.proto.messages_json import to_json
+from tests.proto.record_bytes import ADD_LB, ADD_NAT, ADD_PING, COUNTERS, DEL, UPDATE, Record, pack
+from tests.proto.vector_files import FOLDER, Vector, text
+
+FRAMES = "sync.md#4-frames"
+RECORDS = "sync.md#3-records"
+VERSIONS = "sync.md#32-handles-and-versions"
+REJECTIONS = "sync.md#9-rejections"
+HEARTBEAT = "pair.md#5-heartbeat"
+
+HELLO = Hello(
+    1, "gw-a", 0x1122334455667788, 7, bytes.fromhex("c0ffee0000c0ffee"), 1_048_576, bytes(range(16)), 12_346
+)
+BEAT = Heartbeat(
+    protocol=1, node="gw-a", boot_id=0x1122334455667788, counter=4711, role=Role.PRIMARY, generation=7,
+    priority=200, leaving=False, ready=True, solo=False, sent_ns=86_400_000_000_000,
+    echo_boot_id=0x99AABBCCDDEEFF00, echo_sent_ns=3_600_000_000_000, heard_ms=12, ack_boot_id=0,
+    ack_sequence=0, head_sequence=12_345, flow_count=1500, digest_sequence=12_345,
+    digest=0xDEADBEEFCAFEF00D, config_hash=bytes.fromhex("c0ffee0000c0ffee"), ring_generations=(3, 300),
+)  # fmt: skip
+BACKUP_BEAT = replace(
+    BEAT, node="gw-b", boot_id=0x99AABBCCDDEEFF00, counter=99, role=Role.BACKUP, priority=100,
+    ack_boot_id=0x1122334455667788, ack_sequence=12_345, digest_sequence=0, digest=0, head_sequence=0,
+)  # fmt: skip
+FIRST_BEAT = Heartbeat(
+    1, "a", 1, 1, Role.INIT, 0, 100, False, False, False, 1, 0, 0, 2**32 - 1, 0, 0, 0, 0, 0, 0, bytes(8), ()
+)
+DELTAS = Deltas(7, 12_346, 2, pack(ADD_LB) + pack(UPDATE))
+
+
+def body(frame: Frame) -> bytes:
+    return encode_frame(frame)[4:]
+
+
+def packed(*fields: object) -> bytes:
+    data: bytes = msgpack.packb(list(fields), use_bin_type=True)
+    return data
+
+
+def frame(name: str, message: Frame, comment: str) -> Vector:
+    return Vector(name, FRAMES, "frame", "accepted", comment, body(message), to_json(message))
+
+
+def bad_frame(name: str, rejection: str, data: bytes, comment: str) -> Vector:
+    return Vector(name, REJECTIONS, "frame", f"rejected {rejection}", comment, data)
+
+
+def accepted_frames() -> Iterator[Vector]:
+    yield frame("hello", HELLO, "a primary of generation 7 whose next record will be 12346")
+    yield frame(
+        "hello_reply", HelloReply(1, "gw-b", 0x99AABBCCDDEEFF00, 7, HELLO.boot_id, 12_000, True),
+        "the backup holds everything up to 12000 of this very log",
+    )  # fmt: skip
+    yield frame("hello_reply_empty", HelloReply(1, "gw-b", 5, 0, 0, 0, False), "a backup that holds nothing")
+    for reason in ("generation", "capacity", "protocol", "role"):
+        yield frame(f"refuse_{reason}", Refuse(reason), "instead of HELLO_REPLY")
+    yield frame("resume", Resume(7, 12_001), "what follows continues where the backup stopped")
+    yield frame("sync_begin", SyncBegin(7, 12_346, 1500), "everything anew")
+    yield frame("deltas", DELTAS, "an ADD and an UPDATE of the same flow")
+    yield frame("sync_end", SyncEnd(7, 13_850, 1500, 0xDEADBEEFCAFEF00D), "the table after record 13850")
+    yield frame("leaving", Leaving(7, 13_850, True), "a hand-over")
+    yield frame("leaving_without_handover", Leaving(7, 13_850, False), "it goes, and hands nothing over")
+
+
+def rejected_frames() -> Iterator[Vector]:
+    hello = msgpack.unpackb(body(HELLO), raw=False)
+    yield bad_frame("frame_empty", "malformed", b"", "no msgpack at all")
+    yield bad_frame("frame_is_map", "malformed", b"\x81\x01\x02", "arrays and never maps")
+    yield bad_frame("frame_is_number", "malformed", b"\x04", "a value, but no array")
+    yield bad_frame("frame_type_unknown", "unknown_type", packed(9, 7), "there is no type 9")
+    yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
+    yield bad_frame(
+        "hello_version_2", "unknown_protocol", packed(1, 2, "whatever it says"),
+        "another protocol's fields are not judged",
+    )  # fmt: skip
+    yield bad_frame(
+        "hello_short_seed", "bad_field", packed(*hello[:7], bytes(15), hello[8]), "15 bytes of seed"
+    )
+    yield bad_frame("hello_bad_node", "bad_field", packed(1, 1, "gw a", *hello[3:]), "a space in the name")
+    yield bad_frame(
+        "hello_text_for_bytes", "bad_field", packed(*hello[:5], "c0ffee00", *hello[6:]), "str is no bin"
+    )
+    yield bad_frame(
+        "hello_reply_number_for_true", "bad_field", packed(2, 1, "gw-b", 5, 0, 0, 0, 1), "1 is not true"
+    )
+    yield bad_frame("refuse_reason_unknown", "bad_field", packed(3, "mood"), "not one of the four")
+    yield bad_frame("resume_at_zero", "bad_field", packed(4, 7, 0), "sequences start at 1")
+    yield bad_frame("resume_float", "bad_field", packed(4, 7, 12_001.0), "no floats")
+    yield bad_frame(
+        "resume_long_integer",
+        "non_canonical",
+        b"\x93\x04\x07\xcd\x00\xc8",
+        "200 in three bytes, where two do",
+    )
+    yield bad_frame("sync_begin_field_missing", "bad_field", packed(5, 7, 12_346), "no flow_count")
+    yield bad_frame("sync_begin_field_too_many", "bad_field", packed(5, 7, 12_346, 1500, 0), "one field more")
+    yield bad_frame(
+        "deltas_truncated", "malformed", body(DELTAS)[:-1], "the bin promises one byte more than there is"
+    )
+    yield bad_frame(
+        "deltas_array_too_long", "malformed", b"\x96" + body(DELTAS)[1:], "one element more than there is"
+    )
+    yield bad_frame(
+        "deltas_count_too_high", "count_mismatch", packed(6, 7, 12_346, 4, DELTAS.records),
+        "44 bytes cannot be 4 records",
+    )  # fmt: skip
+    yield bad_frame(
+        "deltas_count_too_low", "count_mismatch", packed(6, 7, 12_346, 1, DELTAS.records),
+        "44 bytes cannot be 1 record",
+    )  # fmt: skip
+    yield bad_frame("deltas_without_records", "bad_field", packed(6, 7, 12_346, 0, b""), "count starts at 1")
+    yield bad_frame("sync_end_negative", "bad_field", packed(7, 7, 13_850, -1, 0), "integers are unsigned")
+    yield bad_frame(
+        "leaving_and_more", "non_canonical", body(Leaving(7, 1, True)) + b"\xc0", "bytes after the array"
+    )
+    yield Vector(
+        "stream_length_zero",
+        FRAMES,
+        "stream",
+        "rejected oversized",
+        "a frame has at least one byte",
+        bytes(4),
+    )
+    yield Vector(
+        "stream_length_too_long", FRAMES, "stream", "rejected oversized", "1 MiB and one byte",
+        (1_048_577).to_bytes(4, "big"),
+    )  # fmt: skip
+
+
+def heartbeats() -> Iterator[Vector]:
+    for name, beat, comment in [
+        ("heartbeat_primary", BEAT, "a paired primary with two services"),
+        ("heartbeat_backup", BACKUP_BEAT, "its backup, which acknowledges everything"),
+        ("heartbeat_first", FIRST_BEAT, "the first of a process that has heard nobody"),
+        (
+            "heartbeat_leaving",
+            replace(BACKUP_BEAT, leaving=True, ready=False),
+            "it said LEAVING, or will not come back",
+        ),
+    ]:
+        yield Vector(name, HEARTBEAT, "heartbeat", "accepted", comment, encode_heartbeat(beat), to_json(beat))
+    fields = msgpack.unpackb(encode_heartbeat(BEAT), raw=False)
+
+    def bad(name: str, rejection: str, data: bytes, comment: str) -> Vector:
+        return Vector(name, HEARTBEAT, "heartbeat", f"rejected {rejection}", comment, data)
+
+    yield bad("heartbeat_version_2", "unknown_protocol", packed(2, *fields[1:]), "another protocol version")
+    yield bad("heartbeat_role_4", "bad_field", packed(*fields[:4], 4, *fields[5:]), "roles are 0 to 3")
+    yield bad(
+        "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 8, *fields[8:]), "bit 3 means nothing"
+    )
+    yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
+    yield bad(
+        "heartbeat_ring_too_wide", "bad_field", packed(*fields[:19], [2**32]), "ring generations are u32"
+    )
+    yield bad(
+        "heartbeat_too_long", "oversized", packed(*fields[:19], [2**32 - 1] * 90), "more than 512 bytes"
+    )
+
+
+def good_records(name: str, sequence: list[Record], comment: str) -> Vector:
+    return make_records(name, sequence, "accepted", comment, value=[dict(record) for record in sequence])
+
+
+def make_records(
+    name: str, sequence: list[Record], expect: str, comment: str, *, spec: str = RECORDS,
+    data: bytes | None = None, value: object = None, installed: int | None = None,
+) -> Vector:  # fmt: skip
+    notes, end = [], 0
+    for record in sequence:
+        end += len(pack(record))
+        notes.append((end, f"{record['kind']} handle {record['handle']} version {record['version']}"))
+    whole = b"".join(map(pack, sequence)) if data is None else data
+    return Vector(name, spec, "records", expect, comment, whole, value, installed, tuple(notes))
+
+
+def bad_records(
+    name: str, rejection: str, comment: str, data: bytes, *before: Record, spec: str = REJECTIONS
+) -> Vector:
+    return make_records(
+        name, list(before), f"rejected {rejection}", comment, spec=spec,
+        data=b"".join(map(pack, before)) + data, installed=len(before),
+    )  # fmt: skip
+
+
+def patched(record: Record, at: int, value: int) -> bytes:
+    data = bytearray(pack(record))
+    data[at] = value
+    return bytes(data)
+
+
+def accepted_records() -> Iterator[Vector]:
+    yield good_records("records_add_lb", [ADD_LB], "a balanced TCP flow: the NAT address is the backend's")
+    yield good_records(
+        "records_add_nat", [ADD_NAT], "a UDP flow through NAT: the NAT address is the public one"
+    )
+    yield good_records(
+        "records_add_ping", [ADD_PING], "an ICMP echo through NAT: identifiers in place of ports"
+    )
+    yield good_records(
+        "records_life_of_a_flow", [ADD_LB, UPDATE, COUNTERS, DEL], "opened, established, counted, closed"
+    )
+    yield good_records(
+        "records_slot_used_again", [ADD_LB, DEL, {**ADD_NAT, "handle": ADD_LB["handle"], "version": 2}],
+        "the next life of the slot bears the next version",
+    )  # fmt: skip
+    yield good_records(
+        "records_version_wraps", [{**ADD_LB, "version": 65_535}, {**ADD_LB, "version": 0}],
+        "serial arithmetic: 0 is newer than 65535",
+    )  # fmt: skip
+
+
+def rejected_records() -> Iterator[Vector]:
+    yield bad_records("records_kind_5", "unknown_kind", "kinds are 1 to 4", patched(ADD_LB, 0, 5), ADD_NAT)
+    yield bad_records(
+        "records_add_cut_short", "record_truncated", "31 of 32 bytes", pack(ADD_LB)[:31], ADD_NAT
+    )
+    yield bad_records("records_byte_3_set", "nonzero_padding", "byte 3 is 0", patched(ADD_LB, 3, 1))
+    yield bad_records(
+        "records_add_tail_set", "nonzero_padding", "the last two bytes are 0", patched(ADD_LB, 31, 1)
+    )
+    yield bad_records(
+        "records_del_timeout_set", "nonzero_padding", "a DEL has no timeout", patched(DEL, 11, 1), ADD_LB
+    )
+    yield bad_records("records_state_0", "bad_state", "states start at 1", patched(ADD_LB, 1, 0))
+    yield bad_records("records_state_10", "bad_state", "TCP ends at 9", patched(ADD_LB, 1, 10))
+    yield bad_records("records_udp_state_3", "bad_state", "UDP knows two states", patched(ADD_NAT, 1, 3))
+    yield bad_records("records_del_reason_4", "bad_state", "reasons are 0 to 3", patched(DEL, 1, 4), ADD_LB)
+    far = struct.pack(">I", 2**32 - 1)
+    yield bad_records(
+        "records_handle_far", "handle_out_of_range", "no table is that long",
+        pack(ADD_LB)[:4] + far + pack(ADD_LB)[8:], spec=VERSIONS,
+    )  # fmt: skip
+    yield bad_records(
+        "records_update_of_nothing", "unknown_handle", "an empty slot", pack(UPDATE), spec=VERSIONS
+    )
+    yield bad_records(
+        "records_del_of_another_life", "unknown_handle", "the slot's flow has version 1",
+        pack({**DEL, "version": 2}), ADD_LB, spec=VERSIONS,
+    )  # fmt: skip
+    yield bad_records(
+        "records_add_of_an_older_life", "stale_version", "the slot has seen version 3",
+        pack({**ADD_LB, "version": 2}), {**ADD_LB, "version": 3}, spec=VERSIONS,
+    )  # fmt: skip
+    yield bad_records(
+        "records_add_after_del", "stale_version", "a deleted flow does not come back",
+        pack(ADD_LB), ADD_LB, DEL, spec=VERSIONS,
+    )  # fmt: skip
+
+
+def vectors() -> list[Vector]:
+    return [*accepted_frames(), *rejected_frames(), *heartbeats(), *accepted_records(), *rejected_records()]
+
+
+if __name__ == "__main__":
+    for vector in vectors():
+        (FOLDER / f"{vector.name}.txt").write_text(text(vector))

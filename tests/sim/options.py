@@ -1,0 +1,37 @@
+"""What a seed decides before anything happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hasyncd.core.types import MILLISECOND_NS, PairSettings
+
+NAMES = ("gw-a", "gw-b")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    priorities: tuple[int, int] = (200, 100)
+    prefer: str = "availability"
+    sync: bool = True
+    capacity: int = 64
+    log_records: int = 4096
+    loss: float = 0.0
+    delay_ns: tuple[int, int] = (50_000, 300_000)
+    flow_interval_ns: int = 2 * MILLISECOND_NS
+    """Between two events of the traffic; 0: no traffic."""
+    nested_answers: bool = True
+    """Answers to effects are given at once, in the middle of the list, or after it."""
+    generations: tuple[int, int] = (0, 0)
+
+    def settings_of(self, index: int) -> PairSettings:
+        return PairSettings(
+            node=NAMES[index],
+            priority=self.priorities[index],
+            heartbeat_ns=50 * MILLISECOND_NS,
+            dead_after_ns=150 * MILLISECOND_NS,
+            prefer=self.prefer,
+            sync_enabled=self.sync,
+            capacity=self.capacity,
+            config_hash=bytes(8),
+        )

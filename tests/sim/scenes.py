@@ -1,0 +1,50 @@
+"""How the directed tests speak of the pair."""
+
+from __future__ import annotations
+
+from hasyncd.core.effects import ReportEvent, ReportRole
+from hasyncd.core.types import Role, SyncState
+from tests.sim.options import Options
+from tests.sim.shell import Shell
+from tests.sim.simulator import World
+
+A, B = 0, 1
+DEAD_AFTER_MS = 150
+
+
+def a_ready_pair(seed: int = 1, **options: object) -> World:
+    """gw-a is primary (it has the priority), gw-b its ready backup, and traffic flows."""
+    world = World(seed, Options(**options))  # type: ignore[arg-type]
+    world.boot(A)
+    world.boot(B)
+    world.run_until(lambda: ready(world), 3000, "the pair is ready")
+    world.run_ms(300)
+    assert world.shells[A].role is Role.PRIMARY
+    return world
+
+
+def ready(world: World) -> bool:
+    roles = {shell.role for shell in world.shells if shell.running}
+    primaries = [shell for shell in world.shells if shell.running and shell.role is Role.PRIMARY]
+    return roles == {Role.PRIMARY, Role.BACKUP} and state(primaries[0]) is SyncState.READY
+
+
+def state(shell: Shell) -> SyncState:
+    return shell.node.view(shell.now()).sync.state
+
+
+def becomes_primary(world: World, index: int, within_ms: float) -> tuple[float, ReportRole]:
+    """Milliseconds until the node is armed as primary, and its report."""
+    shell = world.shells[index]
+    took = world.run_until(
+        lambda: shell.role is Role.PRIMARY and shell.armed, within_ms, f"{shell.name} is primary"
+    )
+    return took, shell.reports[-1]
+
+
+def full_syncs(world: World) -> int:
+    return sum(shell.node.view(shell.now()).sync.full_syncs for shell in world.shells) // 2
+
+
+def events(shell: Shell, name: str) -> list[ReportEvent]:
+    return [event for event in shell.events if event.name == name]

@@ -1,0 +1,329 @@
+"""One machine of the simulated pair: a process that may be killed, its table, its state directory.
+
+It does what the runtime does: performs effects, answers them, delivers what arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hasyncd.core import effects as fx
+from hasyncd.core.node import Node
+from hasyncd.core.types import Role
+from tests.sim.checkers import Broken
+from tests.sim.network import Stream
+from tests.sim.options import NAMES
+from tests.sim.table import Table
+
+if TYPE_CHECKING:
+    from tests.sim.simulator import World
+
+_QUEUED_MAX = 200
+"""Datagrams a sleeping process' socket holds."""
+
+
+class Shell:
+    """One machine: a process that may be killed, its table, its state directory."""
+
+    def __init__(self, world: World, index: int, generation: int) -> None:
+        self.world = world
+        self.index = index
+        self.name = NAMES[index]
+        self.clock_offset_ns = world.rng.randint(1, 10**15)
+        self.durable_generation = generation
+        self.write_fails = False
+        self.dies_in_promotion_after: int | None = None
+        """How many steps of the next promotion it survives."""
+        self.last_armed_generation = 0
+        self.running = False
+        self.paused = False
+        self.powered_off = False
+        self.booted_in_partition = False
+        self.lease_until_ns = 0
+        self.node: Node
+        self.table: Table
+        self.stream: Stream | None = None
+        self.connecting = 0
+        self.boot_id = 0
+        self.reports: list[fx.ReportRole] = []
+        self.events: list[fx.ReportEvent] = []
+        self.sent: list[fx.Effect] = []
+        self.announced = 0
+        self._queued: list[Callable[[], None]] = []
+        self._datagrams_queued = 0
+        self._timer = 0
+        self._cursor_waits = False
+        self._answers: list[Callable[[], list[fx.Effect]]] = []
+
+    # --- the process -----------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """This machine's CLOCK_BOOTTIME."""
+        return self.world.now_ns + self.clock_offset_ns
+
+    @property
+    def role(self) -> Role:
+        return self.node.role
+
+    @property
+    def armed(self) -> bool:
+        return self.running and self.now() < self.lease_until_ns
+
+    def boot(self) -> None:
+        options = self.world.options
+        self.boot_id = self.world.rng.getrandbits(64) | 1
+        seed = self.world.rng.randbytes(16)
+        settings = options.settings_of(self.index)
+        self.node = Node(settings, self.boot_id, self.durable_generation, seed, self.now())
+        self.table = Table(options.capacity, seed, options.log_records)
+        self.lease_until_ns = 0
+        self.stream = None
+        self.running, self.paused, self.powered_off = True, False, False
+        self.world.network.reset_streams(self.index)
+        self._queued.clear()
+        self._datagrams_queued = 0
+        self.perform(self.node.start(self.now()))
+
+    def die(self, *, power: bool) -> None:
+        """SIGKILL; with `power` the machine goes with it and its kernel says nothing more."""
+        self.running = False
+        self.powered_off = power
+        self.lease_until_ns = 0
+        self.connecting += 1
+        self._answers.clear()
+        if self.stream is not None and not power:
+            self.world.network.close(self.stream, self.index, abrupt=True)
+        elif self.stream is not None:
+            self.stream.open_ends.discard(self.index)
+            self.stream.in_flight[self.index].clear()
+        self.stream = None
+
+    def input(self, call: Callable[[int], list[fx.Effect]], *, datagram: bool = False) -> None:
+        """Something happens to the process now, or when it wakes up."""
+        if not self.running:
+            return
+        if self.paused:
+            if datagram:
+                self._datagrams_queued += 1
+                if self._datagrams_queued > _QUEUED_MAX:
+                    return
+            self._queued.append(lambda: self.input(call))
+            return
+        self.perform(self.node.receive_log_state(*self._log_numbers(), self.now()))
+        self.perform(call(self.now()))
+
+    def wake(self) -> None:
+        self.paused = False
+        queued, self._queued = self._queued, []
+        self._datagrams_queued = 0
+        if self.world.rng.random() < 0.5:
+            queued.append(lambda: self.input(self.node.handle_timer))
+        else:
+            queued.insert(0, lambda: self.input(self.node.handle_timer))
+        for action in queued:
+            action()
+        self.arm_timer()
+
+    def _log_numbers(self) -> tuple[int, int, int, int]:
+        table = self.table
+        return table.head, len(table.flows), table.digest(), table.oldest
+
+    def arm_timer(self) -> None:
+        deadline = self.node.next_deadline_ns()
+        self._timer += 1
+        if deadline is None or not self.running:
+            return
+        turn, boot = self._timer, self.boot_id
+
+        def fire() -> None:
+            if turn == self._timer and boot == self.boot_id and not self.paused:
+                self.input(self.node.handle_timer)
+                due = self.node.next_deadline_ns()
+                if self.running and due is not None and due <= self.now():
+                    raise Broken(f"{self.name}: a deadline stays in the past: the shell would spin")
+
+        lateness = self.world.rng.randint(0, 200_000)
+        self.world.at(max(0, deadline - self.now()) + lateness, fire)
+
+    # --- performing effects ----------------------------------------------------------------------
+
+    def perform(self, effects: list[fx.Effect]) -> None:
+        boot = self.boot_id
+        promotes = any(isinstance(effect, fx.WriteGeneration) for effect in effects)
+        for step, effect in enumerate(effects):
+            if not self.running or boot != self.boot_id:
+                return
+            if promotes and step == self.dies_in_promotion_after:
+                self.dies_in_promotion_after = None
+                self.world.kill(self.index)
+                return
+            if not self._perform_one(effect):
+                break
+            if self.world.options.nested_answers:
+                self._answer()
+        while self._answers and self.running:
+            self._answer()
+        if self.running:
+            self._drain()
+            self.arm_timer()
+            self.world.look()
+
+    def _answer(self) -> None:
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            for effect in answer():
+                if self.running and not self._perform_one(effect):
+                    break
+
+    def _perform_one(self, effect: fx.Effect) -> bool:
+        """False when the rest of the list must be dropped."""
+        world, table = self.world, self.table
+        match effect:
+            case fx.SendDatagram(payload):
+                world.network.send_datagram(self.index, payload)
+            case fx.ConnectStream():
+                world.connect(self)
+            case fx.WriteStream(frame):
+                self._write(frame)
+            case fx.CloseStream():
+                self.connecting += 1
+                if self.stream is not None:
+                    world.network.close(self.stream, self.index)
+                    self.stream = None
+                table.stop()
+            case fx.ProbePeerPort():
+                world.probe(self)
+            case fx.WriteGeneration() | fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips():
+                if not self._perform_on_data_path(effect):
+                    return False
+            case fx.ReportRole() | fx.ReportEvent():
+                self._take_report(effect)
+            case fx.Stop():
+                world.say(self.name, "stops")
+                self.die(power=False)
+                return False
+            case _:
+                self._perform_on_table(effect)
+        if not isinstance(effect, fx.SendDatagram | fx.ProbePeerPort | fx.Acknowledge | fx.RenewLease):
+            world.say(self.name, describe(effect))
+        return True
+
+    def _perform_on_table(self, effect: fx.Effect) -> None:
+        world, table, node = self.world, self.table, self.node
+        match effect:
+            case fx.ResetTable(seed):
+                table.reset(seed)
+            case fx.BeginSync():
+                table.begin_sync()
+            case fx.EndSync():
+                table.end_sync()
+                swept = (len(table.flows), table.digest())
+                self._answers.append(lambda: node.receive_sync_swept(*swept, self.now()))
+            case fx.InstallRecords(_, _, records):
+                installed, rejection = table.install(records)
+                state = (len(table.flows), table.digest())
+                self._answers.append(lambda: node.receive_installed(installed, rejection, *state, self.now()))
+            case fx.SendFrom(sequence):
+                if not table.rewind(sequence):
+                    self._answers.append(lambda: node.receive_log_overrun(self.now()))
+            case fx.StartSnapshot():
+                table.start_log()
+                world.storm.see_full_sync(world)
+            case fx.StopDeltas():
+                table.stop()
+            case fx.FlushLog():
+                # The peer's socket takes its time; records drained meanwhile are part of the flush.
+                world.losses.note_hand_over(self)
+                boot = self.boot_id
+                world.at(world.rng.randint(0, 20_000_000), lambda: self._flush(boot))
+            case fx.Acknowledge(sequence):
+                table.acknowledge(sequence)
+            case fx.SetCommit(hold):
+                table.hold(hold)
+
+    def _perform_on_data_path(self, effect: fx.Effect) -> bool:
+        """False when the rest of the list must be dropped."""
+        match effect:
+            case fx.WriteGeneration() if self.write_fails:
+                self._answers.append(lambda: self.node.receive_fault("disk", self.now()))
+                return False
+            case fx.WriteGeneration(generation):
+                self.durable_generation = generation
+            case fx.Arm(until):
+                self.lease_until_ns = until
+                self.last_armed_generation = self.node.generation
+                self.world.losses.note_armed(self)
+            case fx.RenewLease(until):
+                if self.lease_until_ns == 0:
+                    raise Broken(f"{self.name}: a lease was renewed that was never granted")
+                self.lease_until_ns = until
+            case fx.Disarm():
+                self.lease_until_ns = 0
+            case fx.AnnounceVips():
+                self.announced += 1
+        return True
+
+    def _take_report(self, report: fx.ReportRole | fx.ReportEvent) -> None:
+        if isinstance(report, fx.ReportEvent):
+            self.events.append(report)
+            return
+        self.reports.append(report)
+        self.world.losses.see(self.world, self, report)
+        self.booted_in_partition = (
+            report.role is Role.PRIMARY
+            and report.previous is Role.INIT
+            and (self.booted_in_partition or self.world.network.excused(10**9))
+        )
+
+    def _write(self, frame: bytes) -> None:
+        if self.stream is not None:
+            self.world.network.write(self.stream, self.index, frame)
+
+    def _drain(self, *, everything: bool = False) -> None:
+        """Moves the cursor and puts the log on the stream, as the runtime's loop does after every turn."""
+        table = self.table
+        if self.stream is None or not table.sending:
+            return
+        if table.overrun:
+            table.sending = False
+            self.world.at(0, lambda: self.input(self.node.receive_log_overrun))
+            return
+        finished = False
+        # The cursor waits for the peer's acknowledgements, or it would overrun the log by itself.
+        if table.cursor is not None and table.unacknowledged < table.log_records // 2:
+            finished = table.step_cursor(8)
+        if table.cursor is not None and not self._cursor_waits:
+            self._cursor_waits = True
+            self.world.at(200_000, self._go_on)
+        while (batch := table.drain(256 if everything else 32))[1]:
+            self._write(self.node.encode_deltas(*batch))
+        if finished:
+            numbers = (table.head, len(table.flows), table.digest())
+            self.perform(self.node.receive_snapshot_finished(*numbers, self.now()))
+
+    def _flush(self, boot: int) -> None:
+        if boot == self.boot_id and self.table.sending:
+            self._drain(everything=True)
+            self.input(lambda now: self.node.receive_log_flushed(self.table.head, now))
+
+    def _go_on(self) -> None:
+        self._cursor_waits = False
+        self.input(lambda now: [])
+
+
+def describe(effect: fx.Effect) -> str:
+    """One line of the transcript."""
+    match effect:
+        case fx.WriteStream(frame):
+            return f"WriteStream {len(frame)} bytes"
+        case fx.InstallRecords(first, count, _):
+            return f"InstallRecords {first}+{count}"
+        case fx.ReportRole(previous, role, generation, reason, _):
+            return f"ROLE {previous.value} -> {role.value}, generation {generation}: {reason}"
+        case fx.ReportEvent(name, detail):
+            return f"event {name} {detail}"
+        case fx.Arm(until):
+            return f"Arm until {until}"
+        case _:
+            return type(effect).__name__ if not getattr(effect, "reason", "") else repr(effect)
