@@ -69,6 +69,11 @@ class Engine:
         """The finer points of NAT rule `index`: destinations to which it does not translate, port ranges that are
         never given out, flows that one source may have (0: any number), seconds before a freed port serves another
         endpoint, and whether a sender without a port is told by ICMP. IndexError: no such rule."""
+    def set_forwards(
+        self, forwards: Sequence[tuple[int, int, int, int, int, Sequence[tuple[int, int]]]]
+    ) -> None:
+        """Replaces the ways in: (public, public_port, protocol, inside, inside_port, allow), first match wins;
+        protocol 0 (ports 0 too) maps the whole public address and the inside host to each other, both ways."""
     def set_service(
         self,
         index: int,

@@ -131,6 +131,23 @@ class NatRule(_Section):
     on_exhaustion: Literal["drop", "icmp"] = "drop"
 
 
+class Forward(_Section):
+    """A port of a public address that is an inside host's."""
+
+    public: Socket
+    protocol: Literal["tcp", "udp"]
+    to: Socket
+    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
+
+
+class OneToOne(_Section):
+    """A public address that is an inside host's own, both ways."""
+
+    public: Address
+    inside: Address
+    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
+
+
 class Backend(_Section):
     id: int = Field(ge=1, le=0xFFFF_FFFF)
     address: Socket
@@ -167,15 +184,19 @@ class Settings(_Section):
     peer: Peer
     sync: Sync = Sync()
     nat: Several[NatRule] = ()
+    forward: Annotated[tuple[Forward, ...], Field(strict=False, max_length=128)] = ()
+    one_to_one: Annotated[tuple[OneToOne, ...], Field(strict=False, max_length=128)] = ()
     service: Annotated[tuple[Service, ...], Field(strict=False, max_length=256)] = ()
     control: Control
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
     def config_hash(self) -> bytes:
-        """8 bytes over what both nodes must share: VIPs, NAT rules, services, commit mode, capacity."""
+        """8 bytes over what both nodes must share: VIPs, NAT rules and ways in, services, commit mode, capacity."""
         shared = {
             "vip": [vip.model_dump(mode="json") for vip in self.vip],
             "nat": [rule.model_dump(mode="json") for rule in self.nat],
+            "forward": [forward.model_dump(mode="json") for forward in self.forward],
+            "one_to_one": [mapping.model_dump(mode="json") for mapping in self.one_to_one],
             "service": [service.model_dump(mode="json") for service in self.service],
             "commit": self.sync.commit,
             "capacity": self.node.capacity,
@@ -264,6 +285,8 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         peer=_valid(Peer, document.get("peer")),
         vips=vips,
         nats=_all_valid(NatRule, document.get("nat")),
+        forwards=_all_valid(Forward, document.get("forward")),
+        one_to_ones=_all_valid(OneToOne, document.get("one_to_one")),
         services=_all_valid(Service, document.get("service")),
         vips_whole=isinstance(written, list) and len(vips) == len(written),
     )
@@ -286,6 +309,8 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "peer": Peer,
         "sync": Sync,
         "nat": NatRule,
+        "forward": Forward,
+        "one_to_one": OneToOne,
         "service": Service,
         "control": Control,
         "backends": Backend,
@@ -328,7 +353,7 @@ def _describe(detail: dict[str, Any]) -> tuple[str, str]:
         case "too_long":
             message = f"must not have more than {context['max_length']} elements"
         case "tuple_type":
-            tables = place in (("vip",), ("nat",), ("service",))
+            tables = place in (("vip",), ("nat",), ("forward",), ("one_to_one",), ("service",))
             wanted = f"an array of tables ([[{key}]])" if tables else "an array"
             message = f"must be {wanted}, not {show(value)}"
         case "model_type" | "model_attributes_type" | "dict_type":

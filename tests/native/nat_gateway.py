@@ -80,3 +80,16 @@ class Gateway:
     @property
     def flows(self) -> int:
         return self.engine.flow_counts()[0]
+
+    def loop(self, frame: bytes) -> Seen | None:
+        """A frame from inside that is to come back inside."""
+        left = self.send(INSIDE, frame)
+        assert all(side == INSIDE for side, _ in left)
+        return left[0][1] if left else None
+
+    def copy(self) -> Gateway:
+        """A backup that holds what this one has told, ready to take over."""
+        other = Gateway(self.capacity, self.rules, self.seed, self.now)
+        _, rejection = other.engine.install(self.engine.drain()[2], self.now)
+        assert rejection is None
+        return other

@@ -60,7 +60,7 @@ def test_a_reset_frees_every_port() -> None:
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 3), st.booleans()),
+        st.tuples(st.integers(2, 4), st.integers(1, 12), st.integers(1, 3), st.booleans()),
         min_size=1,
         max_size=80,
     )

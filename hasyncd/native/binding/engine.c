@@ -252,6 +252,7 @@ static PyMethodDef methods[] = {
     METHOD("set_vips", hs_engine_set_vips, METH_VARARGS),
     METHOD("set_nat_rules", hs_engine_set_nat_rules, METH_VARARGS),
     METHOD("set_nat_options", hs_engine_set_nat_options, METH_VARARGS | METH_KEYWORDS),
+    METHOD("set_forwards", hs_engine_set_forwards, METH_VARARGS),
     METHOD("set_service", hs_engine_set_service, METH_VARARGS),
     METHOD("publish_ring", hs_engine_publish_ring, METH_VARARGS | METH_KEYWORDS),
     METHOD("ring", hs_engine_ring, METH_VARARGS),

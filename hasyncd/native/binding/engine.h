@@ -30,6 +30,7 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes);
 PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *hs_engine_ring(PyObject *self, PyObject *arguments);

@@ -37,13 +37,16 @@ static int check_side(int side)
 }
 
 /* One item of a sequence, taken apart by a format; -1 with an exception. */
-static int parse_item(PyObject *sequence, Py_ssize_t index, const char *format, void *a, void *b,
-                      void *c, void *d, void *e)
+static int parse_item(PyObject *sequence, Py_ssize_t index, const char *format, ...)
 {
     PyObject *item = PySequence_GetItem(sequence, index);
     PyObject *tuple = item ? PySequence_Tuple(item) : NULL;
-    int parsed = tuple ? PyArg_ParseTuple(tuple, format, a, b, c, d, e) : 0;
+    va_list outputs;
+    int parsed;
 
+    va_start(outputs, format);
+    parsed = tuple ? PyArg_VaParse(tuple, format, outputs) : 0;
+    va_end(outputs);
     /* What "O" borrowed lives on in `item`, which the sequence still holds. */
     Py_XDECREF(tuple);
     Py_XDECREF(item);
@@ -72,7 +75,7 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
         unsigned int address;
         int length;
 
-        if (parse_item(value, i, "Ii", &address, &length, NULL, NULL, NULL) ||
+        if (parse_item(value, i, "Ii", &address, &length) ||
             parse_mask(length, &prefixes->list[i].mask))
             return -1;
         prefixes->list[i].address = htonl(address) & prefixes->list[i].mask;
@@ -94,7 +97,7 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
         unsigned int address;
         unsigned char side;
 
-        if (parse_item(vips, i, "bI", &side, &address, NULL, NULL, NULL) || check_side(side))
+        if (parse_item(vips, i, "bI", &side, &address) || check_side(side))
             return NULL;
         parsed[i] = (struct hs_vip){htonl(address), side};
     }
@@ -172,7 +175,7 @@ static int parse_ranges(PyObject *value, struct hs_nat_rule *rule)
     for (Py_ssize_t i = 0; i < count; i++) {
         struct hs_port_range *range = &rule->reserved[i];
 
-        if (parse_item(value, i, "HH", &range->first, &range->last, NULL, NULL, NULL))
+        if (parse_item(value, i, "HH", &range->first, &range->last))
             return -1;
     }
     rule->reserved_count = (uint32_t)count;
@@ -204,6 +207,34 @@ PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObjec
     rule->preserve_parity = parity;
     rule->port_classes = classes;
     rule->icmp_on_exhaustion = icmp;
+    Py_RETURN_NONE;
+}
+
+PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments)
+{
+    struct hs_rules *rules = &gateway_of(self)->rules;
+    PyObject *list, *allow;
+    Py_ssize_t count;
+
+    if (!PyArg_ParseTuple(arguments, "O", &list) ||
+        (count = checked_size(list, HS_FORWARDS_MAX, "forwards")) < 0)
+        return NULL;
+    rules->forward_count = 0; /* none while they are being replaced: an error leaves nothing half read */
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct hs_forward *forward = &rules->forwards[i];
+        unsigned int public, inside;
+        unsigned short public_port, inside_port;
+
+        if (parse_item(list, i, "IHbIHO", &public, &public_port, &forward->proto, &inside, &inside_port,
+                       &allow) ||
+            hs_parse_prefixes(allow, &forward->allow))
+            return NULL;
+        forward->public = htonl(public);
+        forward->inside = htonl(inside);
+        forward->public_port = htons(public_port);
+        forward->inside_port = htons(inside_port);
+    }
+    rules->forward_count = (uint32_t)count;
     Py_RETURN_NONE;
 }
 
@@ -265,7 +296,7 @@ PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *
         unsigned int server_id, address;
         unsigned short port, weight;
 
-        if (parse_item(list, i, "IIHH", &server_id, &address, &port, &weight, NULL))
+        if (parse_item(list, i, "IIHH", &server_id, &address, &port, &weight))
             return NULL;
         backends[i] = (struct hs_backend){
             .server_id = server_id, .address = htonl(address), .port = htons(port), .weight = weight};
@@ -315,7 +346,7 @@ PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments)
         int length;
         unsigned char side;
 
-        if (parse_item(list, i, "IibI", &prefix, &length, &side, &gateway, NULL) ||
+        if (parse_item(list, i, "IibI", &prefix, &length, &side, &gateway) ||
             check_side(side) || parse_mask(length, &routes[i].mask)) {
             free(routes);
             return NULL;
@@ -343,7 +374,7 @@ PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments)
         unsigned int address;
         PyObject *mac;
 
-        if (parse_item(list, i, "bIS", &side, &address, &mac, NULL, NULL) || check_side(side))
+        if (parse_item(list, i, "bIS", &side, &address, &mac) || check_side(side))
             return NULL;
         entry = hs_next_hops_neighbour(&g->hops, side, htonl(address));
         if (!entry)

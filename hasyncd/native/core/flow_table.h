@@ -122,6 +122,14 @@ struct hs_flow *hs_flow_table_next_expired(struct hs_flow_table *table, uint64_t
 uint32_t hs_flow_timeout_s(const struct hs_flow *flow);
 bool hs_flow_is_half_open(uint8_t state, uint8_t flags);
 
+/* Both ends are translated: from inside to a public address of ours and back inside (RFC 4787 REQ-9). */
+static inline bool hs_flow_is_hairpin(const struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+
+    return reply->src_addr != original->dst_addr && reply->dst_addr != original->src_addr;
+}
+
 /* One flow's share in the table's digest (proto/sync.md §8). */
 uint64_t hs_flow_digest(const struct hs_flow_table *table, const struct hs_flow *flow);
 

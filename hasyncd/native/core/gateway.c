@@ -137,6 +137,7 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     if (!ignore)
         refresh(g, flow, changed, now_ns);
     to = hs_tuple_invert(&flow->tuple[!found.direction]);
+    p->hairpin = hs_flow_is_hairpin(flow);
     hs_packet_rewrite(p, &to);
     hs_gateway_forward(g, side, p, flow, now_ns);
 }

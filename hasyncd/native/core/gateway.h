@@ -41,6 +41,7 @@
     X(flows_closed)                                                                                \
     X(flows_aged_out)                                                                              \
     X(nat_port_probes)                                                                             \
+    X(nat_hairpin_flows)                                                                           \
     X(nat_exempt_flows)                                                                            \
     X(sources_untracked)                                                                           \
     X(held_packets)                                                                                \
@@ -162,8 +163,10 @@ void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_r
 
 /* --- egress.c ------------------------------------------------------------------------------ */
 
-/* The route to a destination on the other side than `side`; NULL: there is none, and it is counted. */
-const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination);
+/* The route to a destination on the other side than `side` (hairpin: on the same); NULL: there is none, and it
+ * is counted. */
+const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination,
+                                        bool hairpin);
 /* Sends a rewritten packet to its next hop; `flow` tells what it waits for (NULL: nothing). */
 void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
                         const struct hs_flow *flow, uint64_t now_ns);

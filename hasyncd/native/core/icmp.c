@@ -99,6 +99,7 @@ void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet
         return;
     }
     inner = found.flow->tuple[!found.direction];
+    p->hairpin = hs_flow_is_hairpin(found.flow);
     outer = hs_tuple_invert(&inner);
     translate_inner(p->inner, inner_l4, p->l4_length - (uint32_t)(inner_l4 - p->l4), &p->tuple, &inner);
     if (side == HS_INSIDE || p->ip->src_addr == arriving.src_addr)

@@ -15,6 +15,7 @@ enum hs_limits {
     HS_NAT_RULES_MAX = 64,
     HS_NAT_PROBES = 32,             /* reply tuples tried one by one before a bitmap is asked */
     HS_RESERVED_MAX = 64,           /* port ranges of one NAT rule that are never given out */
+    HS_FORWARDS_MAX = 256,          /* port forwards and 1:1 mappings */
     HS_ROUTES_MAX = 4096,
     HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
     HS_FRAME_MAX = 14 + 65535,      /* bytes: an Ethernet header and the largest IPv4 packet */

@@ -93,11 +93,12 @@ static bool try_port(const struct search *s, uint32_t port)
     struct hs_tuple *reply = s->reply;
 
     *(reply->proto == HS_ICMP ? &reply->src_port : &reply->dst_port) = htons((uint16_t)port);
-    /* A port where a service listens stays the service's: its next client may have this very tuple. */
+    /* A port where a service or a forward listens stays its own: its next client may have this very tuple. */
     if (is_reserved(s->request->rule, port))
         return false;
     if (reply->proto != HS_ICMP &&
-        hs_rules_find_service(s->request->rules, reply->dst_addr, reply->dst_port, reply->proto) >= 0)
+        (hs_rules_find_service(s->request->rules, reply->dst_addr, reply->dst_port, reply->proto) >= 0 ||
+         hs_rules_find_forward(s->request->rules, reply->dst_addr, reply->dst_port, reply->proto)))
         return false;
     ++*s->probes;
     return !hs_flow_table_find(s->request->table, reply).flow && !is_held_down(s);

@@ -16,15 +16,29 @@ static uint8_t protocol_flags(uint8_t proto)
     return proto == HS_UDP ? HS_FLOW_UDP : proto == HS_ICMP ? HS_FLOW_ICMP : 0;
 }
 
-/* The first packet of a service: destination NAT to a backend, the client's source kept. */
-static bool choose_backend(struct hs_gateway *g, int index, const struct hs_tuple *original,
-                           struct hs_tuple *reply, uint16_t *position)
+/* What the rules make of a first packet. */
+struct plan {
+    int service, rule;            /* -1: none */
+    const struct hs_forward *in;  /* the way in that it uses, or NULL */
+    const struct hs_forward *own; /* its source's own public address, or NULL */
+    uint16_t backend;
+    struct hs_tuple onward; /* the packet with its destination translated */
+    struct hs_tuple reply;
+};
+
+static bool is_inbound(const struct plan *plan)
 {
-    struct hs_service *service = &g->rules.services[index];
-    uint32_t hash = (uint32_t)hs_siphash(g->table->seed, original, sizeof *original);
+    return plan->service >= 0 || plan->in;
+}
+
+/* The backend of a service's first packet; the client's source is kept. */
+static bool choose_backend(struct hs_gateway *g, struct plan *plan)
+{
+    struct hs_service *service = &g->rules.services[plan->service];
+    uint32_t hash = (uint32_t)hs_siphash(g->table->seed, &plan->onward, sizeof plan->onward);
     int backend;
 
-    if (!hs_prefixes_match(&service->allow, original->src_addr)) {
+    if (!hs_prefixes_match(&service->allow, plan->onward.src_addr)) {
         g->counters.drop_not_allowed++;
         return false;
     }
@@ -33,14 +47,21 @@ static bool choose_backend(struct hs_gateway *g, int index, const struct hs_tupl
         g->counters.drop_no_backend++;
         return false;
     }
-    *position = (uint16_t)backend;
-    *reply = hs_tuple_invert(original);
-    reply->src_addr = service->backends[backend].address;
-    reply->src_port = service->backends[backend].port;
-    if (hs_flow_table_find(g->table, reply).flow) {
-        g->counters.drop_no_backend++; /* the backend talks from that port to this client already */
+    plan->backend = (uint16_t)backend;
+    plan->onward.dst_addr = service->backends[backend].address;
+    plan->onward.dst_port = service->backends[backend].port;
+    return true;
+}
+
+static bool choose_inside_host(struct hs_gateway *g, struct plan *plan)
+{
+    if (!hs_prefixes_match(&plan->in->allow, plan->onward.src_addr)) {
+        g->counters.drop_not_allowed++;
         return false;
     }
+    plan->onward.dst_addr = plan->in->inside;
+    if (plan->in->proto)
+        plan->onward.dst_port = plan->in->inside_port;
     return true;
 }
 
@@ -63,32 +84,30 @@ static void complain(struct hs_gateway *g, int side, struct hs_packet *p, const 
         g->counters.unreachable_sent += hs_gateway_send_error(g, side, p, HS_UNREACHABLE, HS_PROHIBITED, now_ns);
 }
 
-static bool choose_public(struct hs_gateway *g, int side, struct hs_packet *p, int index,
-                          struct hs_tuple *reply, uint64_t now_ns)
+/* A public address and port from the NAT rule's pool. */
+static bool choose_public(struct hs_gateway *g, int side, struct hs_packet *p, struct plan *plan,
+                          uint64_t now_ns)
 {
-    const struct hs_tuple *original = &p->tuple;
     struct hs_nat_request request = {
         .table = g->table,
         .rules = &g->rules,
-        .rule = &g->rules.nat[index],
-        .original = original,
+        .rule = &g->rules.nat[plan->rule],
+        .original = &plan->onward,
         .now_s = now_ns / 1000000000,
     };
     uint32_t probes;
     bool found;
 
-    if (hs_prefixes_match(&request.rule->exempt, original->dst_addr)) {
-        *reply = hs_tuple_invert(original); /* its own address and port are what the other end sees */
-        g->counters.nat_exempt_flows++;
+    if (!p->hairpin && hs_prefixes_match(&request.rule->exempt, plan->onward.dst_addr)) {
+        g->counters.nat_exempt_flows++; /* its own address and port are what the other end sees */
         return true;
     }
-    if (is_over_quota(g, request.rule, original->src_addr)) {
+    if (is_over_quota(g, request.rule, plan->onward.src_addr)) {
         g->counters.drop_nat_quota++;
         complain(g, side, p, request.rule, now_ns);
         return false;
     }
-    found = hs_nat_allocate(&g->nat, &request, reply, &probes);
-
+    found = hs_nat_allocate(&g->nat, &request, &plan->reply, &probes);
     g->counters.nat_port_probes += probes;
     if (!found) {
         g->counters.drop_nat_exhausted++;
@@ -111,19 +130,28 @@ static bool has_way_back(struct hs_gateway *g, int side, uint32_t source)
     return false;
 }
 
+/* Which rules speak of a first packet; false: none. */
+static bool find_rules(struct hs_gateway *g, int side, const struct hs_tuple *t, struct plan *plan)
+{
+    *plan = (struct plan){.service = -1, .rule = -1, .onward = *t};
+    if (t->proto != HS_ICMP)
+        plan->service = hs_rules_find_service(&g->rules, t->dst_addr, t->dst_port, t->proto);
+    if (plan->service < 0)
+        plan->in = hs_rules_find_forward(&g->rules, t->dst_addr, t->dst_port, t->proto);
+    if (side == HS_INSIDE && (is_inbound(plan) || !hs_rules_is_vip(&g->rules, t->dst_addr))) {
+        plan->own = hs_rules_find_own_public(&g->rules, t->src_addr);
+        plan->rule = hs_rules_find_nat(&g->rules, t);
+    }
+    return is_inbound(plan) || plan->own || plan->rule >= 0;
+}
+
 /* False: nothing may pass, and it is counted. */
-static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, bool *is_service,
-                  int *rule)
+static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct plan *plan)
 {
     const struct hs_tuple *t = &p->tuple;
 
-    *rule = hs_rules_find_service(&g->rules, t->dst_addr, t->dst_port, t->proto);
-    *is_service = *rule >= 0 && t->proto != HS_ICMP;
-    if (!*is_service)
-        *rule = side == HS_INSIDE && !hs_rules_is_vip(&g->rules, t->dst_addr)
-                    ? hs_rules_find_nat(&g->rules, t)
-                    : -1;
-    if (*rule < 0 || hs_rules_is_vip(&g->rules, t->src_addr)) { /* nobody else speaks for a VIP */
+    /* Nobody else speaks for a VIP. */
+    if (!find_rules(g, side, t, plan) || hs_rules_is_vip(&g->rules, t->src_addr)) {
         g->counters.drop_no_rule++;
         return false;
     }
@@ -138,25 +166,50 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, boo
     return has_way_back(g, side, t->src_addr);
 }
 
+/* Destination first, then the source: kept, an own public address, or one from a pool. */
+static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struct plan *plan,
+                      uint64_t now_ns)
+{
+    const struct hs_route *route;
+    bool keeps_source;
+
+    if ((plan->service >= 0 && !choose_backend(g, plan)) || (plan->in && !choose_inside_host(g, plan)))
+        return false;
+    /* From inside to inside by a public address: the other end must answer through us (RFC 4787 REQ-9). */
+    route = hs_next_hops_route(&g->hops, plan->onward.dst_addr);
+    p->hairpin = side == HS_INSIDE && is_inbound(plan) && route && route->side == side &&
+                 (plan->own || plan->rule >= 0);
+    /* Before there is a flow: one whose packets cannot leave would only fill the table. */
+    if (!hs_gateway_route(g, side, plan->onward.dst_addr, p->hairpin))
+        return false;
+    plan->reply = hs_tuple_invert(&plan->onward);
+    keeps_source = is_inbound(plan) && !p->hairpin;
+    if (!keeps_source && plan->own)
+        plan->reply.dst_addr = plan->own->public;
+    else if (!keeps_source && !choose_public(g, side, p, plan, now_ns))
+        return false;
+    if (hs_flow_table_find(g->table, &plan->reply).flow) {
+        /* The other end talks from that port to this one already. */
+        *(is_inbound(plan) ? &g->counters.drop_no_backend : &g->counters.drop_nat_exhausted) += 1;
+        return false;
+    }
+    g->counters.nat_hairpin_flows += p->hairpin;
+    return true;
+}
+
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns)
 {
-    struct hs_tuple tuple[2] = {p->tuple, {0}};
     uint8_t flags = protocol_flags(p->tuple.proto);
-    uint16_t position = 0;
+    struct hs_tuple tuple[2];
     struct hs_flow *flow;
-    bool is_service;
-    int rule;
+    struct plan plan;
 
-    if (!admit(g, side, p, &is_service, &rule))
+    if (!admit(g, side, p, &plan) || !translate(g, side, p, &plan, now_ns))
         return NULL;
-    if (is_service ? !choose_backend(g, rule, &tuple[0], &tuple[1], &position)
-                   : !choose_public(g, side, p, rule, &tuple[1], now_ns))
-        return NULL;
-    /* Before there is a flow: one whose packets cannot leave would only fill the table. */
-    if (!hs_gateway_route(g, side, tuple[HS_REPLY].src_addr))
-        return NULL;
-    if (is_service)
+    tuple[HS_ORIGINAL] = p->tuple;
+    tuple[HS_REPLY] = plan.reply;
+    if (is_inbound(&plan))
         flags |= HS_FLOW_DNAT;
     flow = hs_flow_table_add(g->table, tuple, 1, flags, now_ns / 1000000); /* SYN_SENT or UNREPLIED */
     if (!flow) {
@@ -166,11 +219,11 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_pa
     hs_flow_set_expiry(g->table, flow,
                        now_ns / 1000000 + (uint64_t)hs_flow_timeout_s(flow) * 1000);
     flow->told_s = (uint32_t)(flow->expires_ms / 1000);
-    flow->rule = (int16_t)rule;
-    flow->backend = position;
+    flow->rule = (int16_t)(is_inbound(&plan) ? plan.service : plan.own ? -1 : plan.rule);
+    flow->backend = plan.backend;
     hs_gateway_account(g, flow);
-    if (is_service)
-        g->rules.services[rule].backends[position].flows++;
+    if (plan.service >= 0)
+        g->rules.services[plan.service].backends[plan.backend].flows++;
     if (g->commit != HS_COMMIT_NONE)
         flow->flags |= HS_FLOW_UNCOMMITTED;
     g->counters.flows_created++;
@@ -186,7 +239,8 @@ void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
 
     flow->rule = -1;
     if (!(flow->flags & HS_FLOW_DNAT)) {
-        flow->rule = (int16_t)hs_rules_find_nat(&g->rules, original);
+        if (!hs_rules_find_own_public(&g->rules, original->src_addr))
+            flow->rule = (int16_t)hs_rules_find_nat(&g->rules, original);
         return;
     }
     flow->rule = (int16_t)hs_rules_find_service(&g->rules, original->dst_addr, original->dst_port,

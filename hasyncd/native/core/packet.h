@@ -65,6 +65,7 @@ struct hs_packet {
     struct hs_tuple tuple;
     uint8_t tcp_flags, icmp_type;
     struct hs_ipv4 *inner; /* of an ICMP error */
+    bool hairpin;          /* leaves by the side that it came in by */
 };
 
 enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, uint8_t *frame,

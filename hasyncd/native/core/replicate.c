@@ -42,7 +42,7 @@ void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence)
 
         if (!flow)
             continue;
-        if (record[0] == HS_ADD)
+        if (record[0] == HS_ADD || record[0] == HS_ADD_BOTH)
             flow->flags &= (uint8_t)~HS_FLOW_UNCOMMITTED;
         if (flow->flags & HS_FLOW_AT_RISK && flow->risk_sequence <= sequence) {
             flow->flags &= (uint8_t)~HS_FLOW_AT_RISK;
@@ -183,6 +183,7 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
         hs_gateway_forget(g, flow);
         break;
     case HS_ADD:
+    case HS_ADD_BOTH:
         hs_gateway_forget(g, flow);
         break;
     }

@@ -58,6 +58,14 @@ struct hs_nat_rule {
     bool icmp_on_exhaustion; /* else silent */
 };
 
+/* A way in: a public address and port is an inside host's; 1:1 (proto 0) a whole address is, both ways. */
+struct hs_forward {
+    uint32_t public, inside;
+    uint16_t public_port, inside_port; /* network order; 0: 1:1 */
+    uint8_t proto;
+    struct hs_prefixes allow;
+};
+
 struct hs_vip {
     uint32_t address;
     uint8_t side;
@@ -67,7 +75,8 @@ struct hs_rules {
     struct hs_vip vips[HS_VIPS_MAX];
     struct hs_service services[HS_SERVICES_MAX];
     struct hs_nat_rule nat[HS_NAT_RULES_MAX];
-    uint32_t vip_count, service_count, nat_count;
+    struct hs_forward forwards[HS_FORWARDS_MAX];
+    uint32_t vip_count, service_count, nat_count, forward_count;
 };
 
 void hs_rules_free(struct hs_rules *rules);
@@ -79,6 +88,13 @@ bool hs_rules_is_vip_on(const struct hs_rules *rules, uint32_t address, int side
 /* Index of the service at an address and port, or -1. */
 int hs_rules_find_service(const struct hs_rules *rules, uint32_t address, uint16_t port,
                           uint8_t proto);
+
+/* The way in at an address and port, or NULL. */
+const struct hs_forward *hs_rules_find_forward(const struct hs_rules *rules, uint32_t address,
+                                               uint16_t port, uint8_t proto);
+
+/* The 1:1 mapping of an inside host, or NULL. */
+const struct hs_forward *hs_rules_find_own_public(const struct hs_rules *rules, uint32_t inside);
 
 /* Index of the first NAT rule for a packet, or -1. */
 int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple);
