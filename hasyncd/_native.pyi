@@ -2,7 +2,8 @@
 
 Addresses are IPv4 addresses as ints in host order, ports are ints, moments are nanoseconds of
 CLOCK_BOOTTIME, sides are INSIDE (0) and OUTSIDE (1). Nothing here is called per packet or per flow:
-`poll`, `drain`, `install`, `acknowledge` move batches. Not thread-safe: one thread calls it.
+`poll`, `drain`, `install`, `acknowledge` move batches. One Python thread calls it; the
+packet thread, once started, shares the gateway with it under a lock of the extension's own.
 """
 
 from collections.abc import Sequence
@@ -108,6 +109,9 @@ class Engine:
     # --- packets ----------------------------------------------------------------------------
     def poll(self, budget: int = 256) -> int:
         """Receives, judges and sends up to `budget` packets; the number received."""
+    def start_thread(self) -> int:
+        """Hands polling to a thread of its own that needs no interpreter; returns a descriptor that is readable (an
+        eventfd to be read) once records were appended: then drain. Ends with `close`. Raises OSError."""
     def tick(self, now_ns: int) -> int:
         """Bounded housekeeping: ageing, commit timeouts, waiting packets. Flows aged out. Call every 10 ms."""
     def inject(self, side: int, frame: Buffer, now_ns: int) -> None:

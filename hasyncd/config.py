@@ -80,6 +80,8 @@ class Node(_Section):
     capacity: int = Field(1 << 20, ge=1024, le=8 << 20)
     """Flows; fixed for the life of the process."""
     nice: int = Field(-10, ge=-20, le=19)
+    packet_thread: bool | None = None
+    """Packets move in a thread of their own; by default where there is more than one core."""
 
 
 class Interfaces(_Section):

@@ -18,7 +18,6 @@ from hasyncd.core.effects import (
     FlushLog,
     ReportEvent,
     ReportRole,
-    SendDatagram,
     SetCommit,
     Stop,
     WriteGeneration,
@@ -27,13 +26,14 @@ from hasyncd.core.election import Election, Event, judge_listening
 from hasyncd.core.handover import Handover
 from hasyncd.core.lease import Lease
 from hasyncd.core.liveness import DeathWatch, Liveness, has_slept
-from hasyncd.core.messages import PROTOCOL, Frame, Heartbeat, Hello
+from hasyncd.core.messages import Frame, Heartbeat, Hello
 from hasyncd.core.receiver import Receiver
 from hasyncd.core.replication import Phase
 from hasyncd.core.sender import Sender
 from hasyncd.core.timers import Timers
 from hasyncd.core.types import MILLISECOND_NS, Certificate, LogState, PairSettings, Role
-from hasyncd.core.wire import FrameReader, Rejected, encode_heartbeat
+from hasyncd.core.voice import Voice
+from hasyncd.core.wire import FrameReader, Rejected
 
 
 class Conduct:
@@ -54,8 +54,7 @@ class Conduct:
         self._handover = Handover(settings)
         self._reader = FrameReader()
         self._log = LogState()
-        self._rings: tuple[int, ...] = ()
-        self._counter = 0
+        self._voice = Voice(settings, boot_id)
         self._timers = Timers()
         self._silence_told = False
         self._commit_held = False
@@ -79,6 +78,8 @@ class Conduct:
     # --- hearing -----------------------------------------------------------------------------------
 
     def _hear_as_backup(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
+        if not self._timers.trusts(now_ns) and (beat.leaving or beat.role is Role.INIT):
+            return []  # if it is still so, it will be said again
         if beat.leaving:
             # The stream may still hold what came before LEAVING, and LEAVING itself: they go first.
             if self._receiver.phase is not Phase.IDLE and not self._handover.stop:
@@ -112,6 +113,8 @@ class Conduct:
             # It will disarm when it hears us; until then its echo is no licence.
             return []
         effects: list[Effect] = []
+        if beat.leaving and not self._timers.trusts(now_ns):
+            return effects
         if beat.leaving:
             return effects + self._go_solo("the peer is leaving", now_ns)
         if self._election.adopt(beat.generation):
@@ -187,6 +190,7 @@ class Conduct:
         late_ms = (now_ns - deadline) // MILLISECOND_NS
         self._liveness.listen_from(now_ns)
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
+        self._deaths.void()
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
         if self._lease.solo and self._lease.armed and now_ns >= self._lease.until_ns:
             effects += self._lease.suspend()
@@ -222,6 +226,8 @@ class Conduct:
 
     def _time_in_backup(self, now_ns: int) -> list[Effect]:
         if self._timers.leave_at_ns is not None and now_ns >= self._timers.leave_at_ns:
+            if self._receiver.handed_over:
+                return self._promote(Event.HANDED_OVER, "the primary handed over", now_ns)
             return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
         silent_at = self._silence_deadline_ns()
         if silent_at is not None and now_ns >= silent_at:
@@ -382,10 +388,11 @@ class Conduct:
         left = self._receiver.left
         if left is None or self._election.role is not Role.BACKUP:
             return []
-        if self._receiver.handed_over:
-            return self._promote(Event.HANDED_OVER, "the primary handed over", now_ns)
-        if not left.handover or not self._receiver.history.synced:
-            return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
+        if self._timers.trusts(now_ns):
+            if self._receiver.handed_over:
+                return self._promote(Event.HANDED_OVER, "the primary handed over", now_ns)
+            if not left.handover or not self._receiver.history.synced:
+                return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
         if self._timers.leave_at_ns is None:
             self._timers.leave_at_ns = now_ns + self._settings.dead_after_ns
         return []
@@ -399,36 +406,21 @@ class Conduct:
         """One heartbeat; `on_schedule` moves the next one a whole interval away."""
         if on_schedule:
             self._timers.heartbeat_ns = now_ns + self._settings.heartbeat_ns
-        self._counter += 1
-        role = self._election.role
-        primary, held = role is Role.PRIMARY, self._receiver.history
-        mirrors = role is Role.BACKUP and held.boot_id != 0
-        peer = self._liveness.beat
-        beat = Heartbeat(
-            protocol=PROTOCOL,
-            node=self._settings.node,
-            boot_id=self._boot_id,
-            counter=self._counter,
-            role=role,
-            generation=self._election.generation,
-            priority=self._settings.priority,
-            leaving=self._says_leaving(),
-            ready=self._sender.ready if primary else role is Role.BACKUP and held.synced,
-            solo=primary and self._lease.solo,
-            sent_ns=now_ns,
-            echo_boot_id=peer.boot_id if peer else 0,
-            echo_sent_ns=peer.sent_ns if peer else 0,
-            heard_ms=self._liveness.heard_ms(now_ns),
-            ack_boot_id=held.boot_id if mirrors else 0,
-            ack_sequence=held.installed if mirrors else 0,
-            head_sequence=self._log.head_sequence,
-            flow_count=self._log.flow_count,
-            digest_sequence=self._log.head_sequence if primary else 0,
-            digest=self._log.digest if primary else 0,
-            config_hash=self._settings.config_hash,
-            ring_generations=self._rings,
-        )
-        return [SendDatagram(encode_heartbeat(beat))]
+        role, held = self._election.role, self._receiver.history
+        ready = self._sender.ready if role is Role.PRIMARY else role is Role.BACKUP and held.synced
+        solo = role is Role.PRIMARY and self._lease.solo
+        return [
+            self._voice.beat(
+                now_ns,
+                self._election,
+                self._liveness,
+                held,
+                self._log,
+                leaving=self._says_leaving(),
+                ready=ready,
+                solo=solo,
+            )
+        ]
 
     def _report(self, previous: Role, reason: str, certificate: Certificate | None = None) -> ReportRole:
         self._reason = reason

@@ -122,11 +122,15 @@ class DeathWatch:
         self._since_ns = self.probe_at_ns = None
         self._answer_counts = False
 
+    def void(self) -> None:
+        """The attempt under way proves nothing any more: its answer may be old."""
+        self._answer_counts = False
+
     def hear(self, now_ns: int) -> None:
         """A heartbeat arrived. One that was already on its way when the process died comes with the end of
         the stream: it only voids the attempt under way. A later one proves life.
         """
-        self._answer_counts = False
+        self.void()
         if self._since_ns is not None and now_ns - self._since_ns > PROBE_INTERVAL_NS:
             self.cancel()
 

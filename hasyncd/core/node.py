@@ -67,6 +67,8 @@ class Node(Conduct):
         """This machine is unfit: an interface is gone, the generation could not be written."""
         previous = self._election.role
         effects = self._lease.disarm()
+        if previous is Role.PRIMARY:
+            self._election.hear(self._election.generation + 1)  # the peer's, as when handing over
         self._election.step(Event.FAULT)
         effects += self._leave_role(reason, now_ns)
         self._receiver.forget()
@@ -213,8 +215,9 @@ class Node(Conduct):
                 self._deaths.begin(now_ns)
         elif role is Role.BACKUP and self._receiver.phase is not Phase.IDLE:
             established = self._receiver.greeted
+            left = self._timers.leave_at_ns is not None and self._receiver.left is None
             self._receiver.closed()
-            if self._timers.leave_at_ns is not None and self._receiver.left is None:
+            if left and self._timers.trusts(now_ns):
                 effects += self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
             elif established:
                 self._deaths.begin(now_ns)
@@ -296,6 +299,8 @@ class Node(Conduct):
         effects += [StopDeltas(), CloseStream("handed over", flush=True)]
         self._sender.begin(self._election.generation)
         self._handover.said(now_ns)
+        # The next number is the peer's now: should both promote unheard, each has its own (P4).
+        self._election.hear(self._election.generation + 1)
         self._election.step(Event.STOP if stop else Event.SWITCHOVER)
         effects += self._leave_role("handed over", now_ns)
         effects.append(self._report(Role.PRIMARY, "stopping" if stop else "an operator's switchover"))
@@ -322,7 +327,7 @@ class Node(Conduct):
 
     def set_ring_generations(self, rings: tuple[int, ...]) -> None:
         """One a service, in order of configuration; the next heartbeat carries them."""
-        self._rings = rings
+        self._voice.rings = rings
 
     def reject(self, name: str) -> None:
         """Counts a rejection that the shell met before the core did."""

@@ -86,6 +86,7 @@ class Receiver:
         self.phase = Phase.IDLE
         self._handshake_until_ns = None
         self._sweep = None
+        self.left = None
 
     def forget(self) -> None:
         """The table is our own to write from now on: it mirrors nobody."""

@@ -20,6 +20,11 @@ class Timers:
         """Backup: the peer is leaving, but what it sent before may still come."""
         self.nobody_leads_at_ns: int | None = None
         self.announce_at_ns: list[int] = []
+        self._trust_from_ns = 0
+
+    def trusts(self, now_ns: int) -> bool:
+        """Whether what is read now may be taken for news: after a sleep it may have waited long in a socket."""
+        return now_ns >= self._trust_from_ns
 
     def start_train(self, now_ns: int) -> None:
         self.announce_at_ns = [now_ns + after for after in GARP_TRAIN_NS]
@@ -39,7 +44,7 @@ class Timers:
     def postpone(self, now_ns: int, by_ns: int) -> None:
         """The node has slept: it is heard at once, and whatever judges the peer listens anew."""
         self.heartbeat_ns = now_ns
-        until = now_ns + by_ns
+        until = self._trust_from_ns = now_ns + by_ns
         self.listen_until_ns = until if self.listen_until_ns is not None else None
         self.rearm_at_ns = until if self.rearm_at_ns is not None else None
         self.leave_at_ns = until if self.leave_at_ns is not None else None

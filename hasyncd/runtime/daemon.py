@@ -126,6 +126,13 @@ def pair_settings(settings: Settings) -> PairSettings:
     )
 
 
+def wants_packet_thread(settings: Settings) -> bool:
+    """As configured; else a thread where another core can run the interpreter beside it."""
+    if settings.node.packet_thread is not None:
+        return settings.node.packet_thread
+    return len(os.sched_getaffinity(0)) > 1
+
+
 class Daemon:
     """The parts of a running node and the timers between them."""
 
@@ -164,7 +171,7 @@ class Daemon:
         )
         self._links = {0: LinkState.UP, 1: LinkState.UP}
         self._started = self._stop_asked = False
-        self._descriptors: tuple[int, ...] = ()
+        self._watched: tuple[int, ...] = ()
         self._notifier = ServiceNotifier()
 
     async def run(self) -> None:
@@ -176,8 +183,7 @@ class Daemon:
             self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
             await self._netlink.start()
             self._netlink.resolve(self._known_neighbours())
-            self._descriptors = open_sides(self._engine, *self._interfaces)
-            self._read_packets()
+            self._read_packets(open_sides(self._engine, *self._interfaces))
             await self._control.start()
             self._health.start()
             # What was made so far lives until the end: the collector need not look at it again.
@@ -198,6 +204,7 @@ class Daemon:
                 ticker.cancel()
             await asyncio.gather(*tickers, return_exceptions=True)
             self._engine.disarm()
+            self._stop_reading_packets()
             self._shell.stop()
             await self._health.stop()
             await self._control.stop()
@@ -255,11 +262,27 @@ class Daemon:
 
     # --- what the machine says ----------------------------------------------------------------------
 
-    def _read_packets(self) -> None:
-        """Also after a link came back: the error of the downed one has ended the loop's watch for good."""
-        for descriptor in self._descriptors:
+    def _read_packets(self, sockets: tuple[int, int]) -> None:
+        """Lets packets flow: in the packet thread, whose news the loop reads, or in the loop itself."""
+        if wants_packet_thread(self._settings):
+            news = self._engine.start_thread()
+            self._loop.add_reader(news, self._shell.pump.read_news, news)
+            self._watched = (news,)
+        else:
+            self._watched = sockets
+            self._watch_again()
+
+    def _watch_again(self) -> None:
+        """After a link came back: the error of the downed one has ended the loop's watch for good."""
+        for descriptor in () if wants_packet_thread(self._settings) else self._watched:
             self._loop.remove_reader(descriptor)
             self._loop.add_reader(descriptor, self._shell.pump.poll)
+
+    def _stop_reading_packets(self) -> None:
+        for descriptor in self._watched:
+            self._loop.remove_reader(descriptor)
+        self._watched = ()
+        self._engine.close()
 
     def _known_neighbours(self) -> list[tuple[int, int]]:
         """Whom the first packet after a takeover will need: backends inside, and every route's gateway."""
@@ -282,7 +305,7 @@ class Daemon:
         usable_before = self._unusable_side() is None
         self._links[side] = state
         if state is LinkState.UP:
-            self._read_packets()
+            self._watch_again()
         usable = self._unusable_side() is None
         if self._started and usable != usable_before:
             self._shell.report_link(self._interfaces[side].name, usable)

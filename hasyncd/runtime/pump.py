@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -58,6 +59,12 @@ class Pump:
         # ENETDOWN is a link's news, and the netlink mirror tells it.
         with contextlib.suppress(OSError):
             self._engine.poll(PACKETS_PER_CALL)
+        self.push()
+
+    def read_news(self, descriptor: int) -> None:
+        """The packet thread has appended records."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(descriptor)
         self.push()
 
     # --- deltas -------------------------------------------------------------------------------

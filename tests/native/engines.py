@@ -1,6 +1,6 @@
 """Engines without sockets, set up as the gateways of the lab: frames go in by `inject` and come out by `take_sent`.
 
-private 10.0.1.7 …, backends .21 .22 ── 10.0.1.1 [engine] 203.0.113.5 ── clients .100 …, router .254, the rest of the world
+private 10.0.1.7 …, backends .21 .22 ── 10.0.1.1 [engine] 203.0.113.5 ── clients .100 …, router .254, the world
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def test_every_drop_has_its_reason() -> None:
         ("drop_protocol", INSIDE, frames.ethernet(frames.ipv4(PRIVATE, "8.8.8.8", 1, frames.icmp(13, 0, 1)))),
         ("drop_malformed", INSIDE, b""),
         ("drop_malformed", INSIDE, frames.udp(PRIVATE, 1, "8.8.8.8", 53)[:40]),
-        ("drop_icmp_unrelated", OUTSIDE, frames.error(ROUTER, OUTSIDE_VIP, frames.udp(OUTSIDE_VIP, 1, "8.8.8.8", 1)[14:])),
+        ("drop_icmp_unrelated", OUTSIDE, frames.error(ROUTER, OUTSIDE_VIP, frames.udp(OUTSIDE_VIP, 1, CLIENT, 1)[14:])),
         ("drop_tcp_invalid", INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, ACK)),
     ]  # fmt: skip
     send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, SYN))

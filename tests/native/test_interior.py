@@ -1,5 +1,5 @@
-"""What holds for any traffic: no two flows share a public end (N1), no packet vanishes uncounted (N4), there and back is
-where it began, and no bytes from anywhere harm the process."""
+"""What holds for any traffic: no two flows share a public end (N1), no packet vanishes uncounted (N4), there and
+back is where it began, and no bytes from anywhere harm the process."""
 
 from __future__ import annotations
 

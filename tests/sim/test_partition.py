@@ -31,6 +31,20 @@ def test_a_backup_that_slept_does_not_judge_its_peer(asleep_ms: float) -> None:
     assert world.shells[A].node.generation == 1
 
 
+def test_a_backup_that_wakes_up_to_an_old_offer_does_not_take_it() -> None:
+    """The old primary has handed over, was not answered, and serves again."""
+    world = a_ready_pair()
+    shell = world.shells[A]
+    shell.perform(shell.node.command_switchover(False, shell.now())[2])
+    world.pause(B)
+    world.run_until(lambda: shell.role is Role.BACKUP, 100, "it has said LEAVING")
+    _, report = becomes_primary(world, A, 1000)
+    assert report.generation == 3, "2 was offered to the peer"
+    world.resume(B)
+    world.run_until(lambda: ready(world), 3000, "whole again")
+    assert [s.role for s in world.shells] == [Role.PRIMARY, Role.BACKUP]
+
+
 def test_a_primary_that_slept_too_long_wakes_up_disarmed_and_steps_down() -> None:
     world = a_ready_pair()
     world.pause(A)

@@ -89,9 +89,7 @@ def come_together(world: World) -> None:
     world.heal()
     for shell in world.shells:
         world.resume(shell.index)
-    stopping = [shell for shell in world.shells if shell.running and shell.node.view(shell.now()).leaving]
-    if stopping:
-        world.run_ms(1000)
+    world.run_ms(1000)  # whoever is stopping stops
     for shell in world.shells:
         if not shell.running:
             world.boot(shell.index)

@@ -21,7 +21,7 @@ static void send_frame(void *context, int side, const struct hs_vnet *vnet, uint
 }
 
 /* All in `new`: there is no engine without its gateway. */
-static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+PyObject *hs_engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"capacity", "seed", "log_records", "held_packets", "held_bytes", NULL};
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -52,22 +52,48 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     return (PyObject *)engine;
 }
 
-static PyObject *engine_close(PyObject *self, PyObject *unused)
+static void stop_thread(struct engine *engine)
+{
+    if (engine->thread)
+        hs_packet_thread_stop(engine->thread);
+    engine->thread = NULL;
+}
+
+PyObject *hs_engine_start_thread(PyObject *self, PyObject *unused)
 {
     struct engine *engine = (struct engine *)self;
 
     (void)unused;
+    for (int side = 0; side < HS_SIDES; side++) {
+        if (engine->thread || hs_packet_io_descriptor(engine->io, side) < 0) {
+            PyErr_SetString(PyExc_RuntimeError, "one thread, after both sides are open");
+            return NULL;
+        }
+    }
+    engine->thread = hs_packet_thread_start(engine->io, engine->gateway);
+    if (!engine->thread)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromLong(hs_packet_thread_news(engine->thread));
+}
+
+PyObject *hs_engine_close(PyObject *self, PyObject *unused)
+{
+    struct engine *engine = (struct engine *)self;
+
+    (void)unused;
+    stop_thread(engine);
     hs_packet_io_destroy(engine->io);
     engine->io = hs_packet_io_create();
     Py_RETURN_NONE;
 }
 
-static void engine_dealloc(PyObject *self)
+void hs_engine_dealloc(PyObject *self)
 {
     struct engine *engine = (struct engine *)self;
     PyTypeObject *type = Py_TYPE(self);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    stop_thread(engine);
     hs_gateway_destroy(engine->gateway);
     hs_packet_io_destroy(engine->io);
     for (int side = 0; side < HS_SIDES; side++)
@@ -88,7 +114,7 @@ static int describe_port(struct engine *engine, int side, const char *mac, Py_ss
     return 0;
 }
 
-static PyObject *engine_open(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_open(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;
     int side, ifindex, fd;
@@ -108,7 +134,7 @@ static PyObject *engine_open(PyObject *self, PyObject *arguments)
     return PyLong_FromLong(fd);
 }
 
-static PyObject *engine_attach(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_attach(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;
     int side;
@@ -124,7 +150,7 @@ static PyObject *engine_attach(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_set_lease(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_set_lease(PyObject *self, PyObject *arguments)
 {
     unsigned long long until_ns;
 
@@ -134,7 +160,7 @@ static PyObject *engine_set_lease(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_arm(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_arm(PyObject *self, PyObject *arguments)
 {
     unsigned long long now_ns;
 
@@ -144,14 +170,14 @@ static PyObject *engine_arm(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_disarm(PyObject *self, PyObject *unused)
+PyObject *hs_engine_disarm(PyObject *self, PyObject *unused)
 {
     (void)unused;
     hs_gateway_disarm(gateway_of(self));
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_announce(PyObject *self, PyObject *unused)
+PyObject *hs_engine_announce(PyObject *self, PyObject *unused)
 {
     uint8_t scratch[2 * HS_VIPS_MAX * HS_ARP_FRAME];
     struct hs_gateway *g = gateway_of(self);
@@ -162,7 +188,7 @@ static PyObject *engine_announce(PyObject *self, PyObject *unused)
     return PyLong_FromUnsignedLong(hs_gateway_announce(g, scratch));
 }
 
-static PyObject *engine_poll(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_poll(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;
     unsigned int budget = 256;
@@ -179,7 +205,7 @@ static PyObject *engine_poll(PyObject *self, PyObject *arguments)
     return PyLong_FromLong(count);
 }
 
-static PyObject *engine_tick(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_tick(PyObject *self, PyObject *arguments)
 {
     unsigned long long now_ns;
 
@@ -188,7 +214,7 @@ static PyObject *engine_tick(PyObject *self, PyObject *arguments)
     return PyLong_FromUnsignedLong(hs_gateway_tick(gateway_of(self), now_ns));
 }
 
-static PyObject *engine_inject(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_inject(PyObject *self, PyObject *arguments)
 {
     /* As much room behind the frame as a received one has. */
     static uint8_t room[HS_FRAME_MAX + 64];
@@ -210,7 +236,7 @@ static PyObject *engine_inject(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_take_sent(PyObject *self, PyObject *unused)
+PyObject *hs_engine_take_sent(PyObject *self, PyObject *unused)
 {
     struct engine *engine = (struct engine *)self;
     PyObject *taken = PyList_New(0);
@@ -234,63 +260,3 @@ static PyObject *engine_take_sent(PyObject *self, PyObject *unused)
     }
     return taken;
 }
-
-#define METHOD(name, function, flags) {name, (PyCFunction)(void (*)(void))(function), flags, NULL}
-
-static PyMethodDef methods[] = {
-    METHOD("open", engine_open, METH_VARARGS),
-    METHOD("attach", engine_attach, METH_VARARGS),
-    METHOD("close", engine_close, METH_NOARGS),
-    METHOD("set_lease", engine_set_lease, METH_VARARGS),
-    METHOD("arm", engine_arm, METH_VARARGS),
-    METHOD("disarm", engine_disarm, METH_NOARGS),
-    METHOD("announce", engine_announce, METH_NOARGS),
-    METHOD("poll", engine_poll, METH_VARARGS),
-    METHOD("tick", engine_tick, METH_VARARGS),
-    METHOD("inject", engine_inject, METH_VARARGS),
-    METHOD("take_sent", engine_take_sent, METH_NOARGS),
-    METHOD("set_vips", hs_engine_set_vips, METH_VARARGS),
-    METHOD("set_nat_rules", hs_engine_set_nat_rules, METH_VARARGS),
-    METHOD("set_nat_options", hs_engine_set_nat_options, METH_VARARGS | METH_KEYWORDS),
-    METHOD("set_forwards", hs_engine_set_forwards, METH_VARARGS),
-    METHOD("set_service", hs_engine_set_service, METH_VARARGS),
-    METHOD("publish_ring", hs_engine_publish_ring, METH_VARARGS | METH_KEYWORDS),
-    METHOD("ring", hs_engine_ring, METH_VARARGS),
-    METHOD("set_routes", hs_engine_set_routes, METH_VARARGS),
-    METHOD("set_neighbours", hs_engine_set_neighbours, METH_VARARGS),
-    METHOD("wanted_neighbours", hs_engine_wanted_neighbours, METH_NOARGS),
-    METHOD("used_neighbours", hs_engine_used_neighbours, METH_NOARGS),
-    METHOD("set_commit", hs_engine_set_commit, METH_VARARGS),
-    METHOD("drain", hs_engine_drain, METH_VARARGS | METH_KEYWORDS),
-    METHOD("emitted", hs_engine_emitted, METH_VARARGS),
-    METHOD("acknowledge", hs_engine_acknowledge, METH_VARARGS),
-    METHOD("rewind", hs_engine_rewind, METH_VARARGS),
-    METHOD("log_state", hs_engine_log_state, METH_NOARGS),
-    METHOD("start_log", hs_engine_start_log, METH_NOARGS),
-    METHOD("append_snapshot", hs_engine_append_snapshot, METH_VARARGS | METH_KEYWORDS),
-    METHOD("count_at_risk", hs_engine_count_at_risk, METH_NOARGS),
-    METHOD("reset", hs_engine_reset, METH_VARARGS),
-    METHOD("begin_sync", hs_engine_begin_sync, METH_NOARGS),
-    METHOD("end_sync", hs_engine_end_sync, METH_NOARGS),
-    METHOD("install", hs_engine_install, METH_VARARGS),
-    METHOD("digest", hs_engine_digest, METH_NOARGS),
-    METHOD("counters", hs_engine_counters, METH_NOARGS),
-    METHOD("flow_counts", hs_engine_flow_counts, METH_NOARGS),
-    METHOD("backend_flow_counts", hs_engine_backend_flow_counts, METH_VARARGS),
-    METHOD("list_flows", hs_engine_list_flows, METH_VARARGS),
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot slots[] = {
-    {Py_tp_new, engine_new},
-    {Py_tp_dealloc, engine_dealloc},
-    {Py_tp_methods, methods},
-    {0, NULL},
-};
-
-PyType_Spec hs_engine_spec = {
-    .name = "hasyncd._native.Engine",
-    .basicsize = sizeof(struct engine),
-    .flags = Py_TPFLAGS_DEFAULT,
-    .slots = slots,
-};

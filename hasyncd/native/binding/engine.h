@@ -1,7 +1,7 @@
 /* hasyncd._native.Engine: a gateway with two packet sockets, as one Python object.
  *
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
- * engine.c life and packets, engine_rules.c what may pass, engine_sync.c log and mirror, engine_view.c looking.
+ * engine_type.c the methods, engine.c life and packets, engine_rules.c what may pass, engine_sync.c log and mirror, engine_view.c looking.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H
@@ -11,11 +11,13 @@
 
 #include "core/gateway.h"
 #include "io/packet_socket.h"
+#include "io/packet_thread.h"
 
 struct engine {
     PyObject_HEAD
     struct hs_gateway *gateway;
     struct hs_packet_io *io;
+    struct hs_packet_thread *thread; /* NULL: the event loop polls */
     PyObject *sent[HS_SIDES]; /* lists of frames: sides made by `attach`; NULL: a socket's */
     uint64_t calls;           /* of `poll`, for the count of calls a packet */
 };
@@ -26,6 +28,21 @@ extern PyType_Spec hs_engine_spec;
 int hs_parse_address(PyObject *value, uint32_t *address);
 /* A sequence of (prefix, prefix_length). */
 int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes);
+
+PyObject *hs_engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords);
+void hs_engine_dealloc(PyObject *self);
+PyObject *hs_engine_open(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_attach(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_close(PyObject *self, PyObject *unused);
+PyObject *hs_engine_start_thread(PyObject *self, PyObject *unused);
+PyObject *hs_engine_poll(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_lease(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_arm(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_disarm(PyObject *self, PyObject *unused);
+PyObject *hs_engine_announce(PyObject *self, PyObject *unused);
+PyObject *hs_engine_tick(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_inject(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_take_sent(PyObject *self, PyObject *unused);
 
 PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments);

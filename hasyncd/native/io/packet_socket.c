@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,8 +32,9 @@ struct hs_packet_io {
     struct iovec received_parts[BATCH][2];
     struct hs_vnet received_vnet[BATCH];
     uint8_t *frames; /* BATCH * FRAME_ROOM */
-    uint64_t send_errors;
-    int batching;
+    uint64_t send_errors;       /* of batches, which are sent without the lock */
+    int batching;               /* what is sent now belongs to a received batch */
+    pthread_mutex_t door, lock; /* whoever waits for `lock` holds `door`: nobody overtakes */
 };
 
 uint64_t hs_boottime_ns(void)
@@ -50,6 +52,8 @@ struct hs_packet_io *hs_packet_io_create(void)
     if (!io)
         return NULL;
     io->frames = malloc((size_t)BATCH * FRAME_ROOM);
+    pthread_mutex_init(&io->door, NULL);
+    pthread_mutex_init(&io->lock, NULL);
     for (int side = 0; side < HS_SIDES; side++)
         io->sides[side].fd = -1;
     for (int i = 0; io->frames && i < BATCH; i++) {
@@ -74,6 +78,23 @@ void hs_packet_io_destroy(struct hs_packet_io *io)
             close(io->sides[side].fd);
     free(io->frames);
     free(io);
+}
+
+void hs_packet_io_lock(struct hs_packet_io *io)
+{
+    pthread_mutex_lock(&io->door);
+    pthread_mutex_lock(&io->lock);
+    pthread_mutex_unlock(&io->door);
+}
+
+void hs_packet_io_unlock(struct hs_packet_io *io)
+{
+    pthread_mutex_unlock(&io->lock);
+}
+
+int hs_packet_io_descriptor(const struct hs_packet_io *io, int side)
+{
+    return io->sides[side].fd;
 }
 
 /* Only ARP, and IPv4 that is addressed to our MAC: everything else would be copied in vain. */
@@ -132,10 +153,22 @@ static void flush(struct hs_packet_io *io, int side)
         }
         if (errno == EINTR)
             continue;
-        io->send_errors++; /* this one cannot leave (ENOBUFS, EMSGSIZE, ENETDOWN); the others may */
+        /* This one cannot leave (ENOBUFS, EMSGSIZE, ENETDOWN); the others may. */
+        __atomic_add_fetch(&io->send_errors, 1, __ATOMIC_RELAXED);
         at++;
     }
     s->sent_count = 0;
+}
+
+/* What a release or an announcement sends: rare, and its frame may not outlive the call. */
+static void send_at_once(struct hs_packet_io *io, int side, const struct hs_vnet *vnet,
+                         uint8_t *frame, uint32_t length)
+{
+    struct iovec parts[2] = {{(void *)vnet, sizeof *vnet}, {frame, length}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+
+    if (sendmsg(io->sides[side].fd, &message, MSG_DONTWAIT) < 0)
+        __atomic_add_fetch(&io->send_errors, 1, __ATOMIC_RELAXED);
 }
 
 void hs_packet_io_send(void *context, int side, const struct hs_vnet *vnet, uint8_t *frame,
@@ -143,14 +176,19 @@ void hs_packet_io_send(void *context, int side, const struct hs_vnet *vnet, uint
 {
     struct hs_packet_io *io = context;
     struct side_socket *s = &io->sides[side];
-    uint32_t at = s->sent_count++;
+    uint32_t at;
 
+    if (!io->batching) {
+        send_at_once(io, side, vnet, frame, length);
+        return;
+    }
+    if (s->sent_count == BATCH)
+        flush(io, side);
+    at = s->sent_count++;
     s->sent_vnet[at] = *vnet;
     s->sent_parts[at][0] = (struct iovec){&s->sent_vnet[at], sizeof *vnet};
     s->sent_parts[at][1] = (struct iovec){frame, length};
     s->sent[at].msg_hdr = (struct msghdr){.msg_iov = s->sent_parts[at], .msg_iovlen = 2};
-    if (!io->batching || s->sent_count == BATCH)
-        flush(io, side);
 }
 
 static int receive_batch(struct hs_packet_io *io, struct hs_gateway *g, int side, uint32_t room)
@@ -161,7 +199,8 @@ static int receive_batch(struct hs_packet_io *io, struct hs_gateway *g, int side
 
     if (count <= 0)
         return count == 0 || errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    now_ns = hs_boottime_ns();
+    hs_packet_io_lock(io);
+    now_ns = hs_boottime_ns(); /* under the lock: the lease is judged when the batch is */
     io->batching = 1;
     for (int i = 0; i < count; i++) {
         uint32_t length = io->received[i].msg_len;
@@ -170,10 +209,11 @@ static int receive_batch(struct hs_packet_io *io, struct hs_gateway *g, int side
             hs_gateway_receive(g, side, &io->received_vnet[i], io->received_parts[i][1].iov_base,
                                length - (uint32_t)sizeof(struct hs_vnet), now_ns);
     }
+    io->batching = 0;
+    g->counters.send_errors = __atomic_load_n(&io->send_errors, __ATOMIC_RELAXED);
+    hs_packet_io_unlock(io);
     for (int out = 0; out < HS_SIDES; out++)
         flush(io, out);
-    io->batching = 0;
-    g->counters.send_errors = io->send_errors;
     return count;
 }
 

@@ -2,6 +2,9 @@
  *
  * One `hs_packet_io` serves both sides. Frames are received into fixed buffers and sent from where they lie;
  * within `hs_packet_io_poll` what is sent is collected and leaves once a batch, outside of it at once.
+ *
+ * Two threads may share a gateway: the one that polls (see packet_thread.h) and the one that asks. Whoever
+ * touches the gateway holds the lock; system calls of a batch are made without it.
  */
 #ifndef HS_PACKET_SOCKET_H
 #define HS_PACKET_SOCKET_H
@@ -15,6 +18,10 @@ struct hs_packet_io;
 struct hs_packet_io *hs_packet_io_create(void);
 void hs_packet_io_destroy(struct hs_packet_io *io);
 
+/* Fair: whoever waits comes next, so that a flood cannot keep the other thread out. */
+void hs_packet_io_lock(struct hs_packet_io *io);
+void hs_packet_io_unlock(struct hs_packet_io *io);
+
 /* Opens the socket of a side. Returns its descriptor or a negative errno. */
 int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex);
 
@@ -22,7 +29,10 @@ int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex);
 void hs_packet_io_send(void *io, int side, const struct hs_vnet *vnet, uint8_t *frame,
                        uint32_t length);
 
-/* Receives and judges up to `budget` packets; returns how many, or a negative errno of a dead interface. */
+int hs_packet_io_descriptor(const struct hs_packet_io *io, int side);
+
+/* Receives and judges up to `budget` packets; returns how many, or a negative errno of a dead interface. Takes
+ * the lock for each batch; one thread at a time may call it. */
 int hs_packet_io_poll(struct hs_packet_io *io, struct hs_gateway *gateway, uint32_t budget);
 
 uint64_t hs_boottime_ns(void);

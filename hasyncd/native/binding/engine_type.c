@@ -1,0 +1,128 @@
+/* The type: its methods, and which of them hold the lock.
+ *
+ * A method that touches the gateway runs under the lock as a whole; it is short. `poll` takes the lock for
+ * each batch by itself; `open`, `attach`, `close` and `start_thread` come before or after all traffic.
+ */
+#include "binding/engine.h"
+
+#define LOCKED(name)                                                                               \
+    static PyObject *locked_##name(PyObject *self, PyObject *arguments)                            \
+    {                                                                                              \
+        struct hs_packet_io *io = ((struct engine *)self)->io;                                     \
+        PyObject *result;                                                                          \
+                                                                                                   \
+        hs_packet_io_lock(io);                                                                     \
+        result = hs_engine_##name(self, arguments);                                                \
+        hs_packet_io_unlock(io);                                                                   \
+        return result;                                                                             \
+    }
+
+#define LOCKED_KEYWORDS(name)                                                                      \
+    static PyObject *locked_##name(PyObject *self, PyObject *arguments, PyObject *keywords)        \
+    {                                                                                              \
+        struct hs_packet_io *io = ((struct engine *)self)->io;                                     \
+        PyObject *result;                                                                          \
+                                                                                                   \
+        hs_packet_io_lock(io);                                                                     \
+        result = hs_engine_##name(self, arguments, keywords);                                      \
+        hs_packet_io_unlock(io);                                                                   \
+        return result;                                                                             \
+    }
+
+LOCKED(set_lease)
+LOCKED(arm)
+LOCKED(disarm)
+LOCKED(announce)
+LOCKED(tick)
+LOCKED(inject)
+LOCKED(take_sent)
+LOCKED(set_vips)
+LOCKED(set_nat_rules)
+LOCKED_KEYWORDS(set_nat_options)
+LOCKED(set_forwards)
+LOCKED(set_service)
+LOCKED_KEYWORDS(publish_ring)
+LOCKED(ring)
+LOCKED(set_routes)
+LOCKED(set_neighbours)
+LOCKED(wanted_neighbours)
+LOCKED(used_neighbours)
+LOCKED(set_commit)
+LOCKED_KEYWORDS(drain)
+LOCKED(emitted)
+LOCKED(acknowledge)
+LOCKED(rewind)
+LOCKED(log_state)
+LOCKED(start_log)
+LOCKED_KEYWORDS(append_snapshot)
+LOCKED(count_at_risk)
+LOCKED(reset)
+LOCKED(begin_sync)
+LOCKED(end_sync)
+LOCKED(install)
+LOCKED(digest)
+LOCKED(counters)
+LOCKED(flow_counts)
+LOCKED(backend_flow_counts)
+LOCKED(list_flows)
+
+#define METHOD(name, function, flags) {name, (PyCFunction)(void (*)(void))(function), flags, NULL}
+
+static PyMethodDef methods[] = {
+    METHOD("open", hs_engine_open, METH_VARARGS),
+    METHOD("attach", hs_engine_attach, METH_VARARGS),
+    METHOD("close", hs_engine_close, METH_NOARGS),
+    METHOD("start_thread", hs_engine_start_thread, METH_NOARGS),
+    METHOD("poll", hs_engine_poll, METH_VARARGS),
+    METHOD("set_lease", locked_set_lease, METH_VARARGS),
+    METHOD("arm", locked_arm, METH_VARARGS),
+    METHOD("disarm", locked_disarm, METH_NOARGS),
+    METHOD("announce", locked_announce, METH_NOARGS),
+    METHOD("tick", locked_tick, METH_VARARGS),
+    METHOD("inject", locked_inject, METH_VARARGS),
+    METHOD("take_sent", locked_take_sent, METH_NOARGS),
+    METHOD("set_vips", locked_set_vips, METH_VARARGS),
+    METHOD("set_nat_rules", locked_set_nat_rules, METH_VARARGS),
+    METHOD("set_nat_options", locked_set_nat_options, METH_VARARGS | METH_KEYWORDS),
+    METHOD("set_forwards", locked_set_forwards, METH_VARARGS),
+    METHOD("set_service", locked_set_service, METH_VARARGS),
+    METHOD("publish_ring", locked_publish_ring, METH_VARARGS | METH_KEYWORDS),
+    METHOD("ring", locked_ring, METH_VARARGS),
+    METHOD("set_routes", locked_set_routes, METH_VARARGS),
+    METHOD("set_neighbours", locked_set_neighbours, METH_VARARGS),
+    METHOD("wanted_neighbours", locked_wanted_neighbours, METH_NOARGS),
+    METHOD("used_neighbours", locked_used_neighbours, METH_NOARGS),
+    METHOD("set_commit", locked_set_commit, METH_VARARGS),
+    METHOD("drain", locked_drain, METH_VARARGS | METH_KEYWORDS),
+    METHOD("emitted", locked_emitted, METH_VARARGS),
+    METHOD("acknowledge", locked_acknowledge, METH_VARARGS),
+    METHOD("rewind", locked_rewind, METH_VARARGS),
+    METHOD("log_state", locked_log_state, METH_NOARGS),
+    METHOD("start_log", locked_start_log, METH_NOARGS),
+    METHOD("append_snapshot", locked_append_snapshot, METH_VARARGS | METH_KEYWORDS),
+    METHOD("count_at_risk", locked_count_at_risk, METH_NOARGS),
+    METHOD("reset", locked_reset, METH_VARARGS),
+    METHOD("begin_sync", locked_begin_sync, METH_NOARGS),
+    METHOD("end_sync", locked_end_sync, METH_NOARGS),
+    METHOD("install", locked_install, METH_VARARGS),
+    METHOD("digest", locked_digest, METH_NOARGS),
+    METHOD("counters", locked_counters, METH_NOARGS),
+    METHOD("flow_counts", locked_flow_counts, METH_NOARGS),
+    METHOD("backend_flow_counts", locked_backend_flow_counts, METH_VARARGS),
+    METHOD("list_flows", locked_list_flows, METH_VARARGS),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, hs_engine_new},
+    {Py_tp_dealloc, hs_engine_dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+PyType_Spec hs_engine_spec = {
+    .name = "hasyncd._native.Engine",
+    .basicsize = sizeof(struct engine),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = slots,
+};
