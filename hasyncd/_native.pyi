@@ -75,6 +75,12 @@ class Engine:
     ) -> None:
         """Replaces the ways in: (public, public_port, protocol, inside, inside_port, allow), first match wins;
         protocol 0 (ports 0 too) maps the whole public address and the inside host to each other, both ways."""
+    def set_policy(
+        self, *, half_open_per_source: int = 0, loose: bool = False, early_drop: bool = False
+    ) -> None:
+        """TCP flows of one source that may be half-open (0: any number within the cap for all); whether an ACK without
+        a flow makes one where the rules lead it to the same host (services, ways in, exempt destinations); whether a
+        full table drops flows that are unanswered or over."""
     def set_service(
         self,
         index: int,

@@ -114,6 +114,17 @@ class Sync(_Section):
     log_records: int = Field(262_144, ge=1024, le=1 << 24)
 
 
+class Flows(_Section):
+    """What new flows may cost."""
+
+    half_open_per_source: int = Field(0, ge=0, le=8 << 20)
+    """Half-open TCP flows of one source; 0: no limit but the one for all, a quarter of the capacity."""
+    loose: bool = False
+    """An ACK without a flow makes one where the rules lead it to the same host."""
+    early_drop: bool = False
+    """A full table drops flows that are unanswered or over (RFC 6888 would have them stay)."""
+
+
 class NatRule(_Section):
     source: Some[Network]
     destination: Several[Network] = ()
@@ -185,6 +196,7 @@ class Settings(_Section):
     vip: Some[Vip]
     peer: Peer
     sync: Sync = Sync()
+    flows: Flows = Flows()
     nat: Several[NatRule] = ()
     forward: Annotated[tuple[Forward, ...], Field(strict=False, max_length=128)] = ()
     one_to_one: Annotated[tuple[OneToOne, ...], Field(strict=False, max_length=128)] = ()
@@ -310,6 +322,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "vip": Vip,
         "peer": Peer,
         "sync": Sync,
+        "flows": Flows,
         "nat": NatRule,
         "forward": Forward,
         "one_to_one": OneToOne,

@@ -55,6 +55,11 @@ def build_engine(
             port_classes=rule.port_classes,
             icmp_on_exhaustion=rule.on_exhaustion == "icmp",
         )
+    engine.set_policy(
+        half_open_per_source=settings.flows.half_open_per_source,
+        loose=settings.flows.loose,
+        early_drop=settings.flows.early_drop,
+    )
     engine.set_forwards(_ways_in(settings))
     for declaration, publication in services:
         engine.set_service(*declaration)

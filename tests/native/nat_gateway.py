@@ -49,7 +49,7 @@ class Gateway:
         )
         self.engine.set_nat_rules(self.rules)
         self.engine.set_lease(1 << 62)
-        self.engine.arm(self.now)
+        self.engine.arm(self.now - 200 * SECOND)  # the grace after a takeover is over
 
     def send(self, side: int, frame: bytes) -> list[tuple[int, Seen]]:
         """What leaves for a frame, taken apart."""

@@ -210,6 +210,18 @@ PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObjec
     Py_RETURN_NONE;
 }
 
+PyObject *hs_engine_set_policy(PyObject *self, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"half_open_per_source", "loose", "early_drop", NULL};
+    unsigned int half_open = 0;
+    int loose = 0, early_drop = 0;
+
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|$Ipp", names, &half_open, &loose, &early_drop))
+        return NULL;
+    gateway_of(self)->policy = (struct hs_policy){half_open, loose, early_drop};
+    Py_RETURN_NONE;
+}
+
 PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments)
 {
     struct hs_rules *rules = &gateway_of(self)->rules;

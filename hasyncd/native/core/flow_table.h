@@ -39,7 +39,9 @@ enum hs_simple_state { HS_UNREPLIED = 1, HS_REPLIED = 2 };
 
 /* What this node keeps count of. */
 enum hs_local_flags {
-    HS_LOCAL_COUNTED = 1 << 0, /* among its source's flows */
+    HS_LOCAL_COUNTED = 1 << 0,   /* among its source's flows */
+    HS_LOCAL_HALF_OPEN = 1 << 1, /* among its source's half-open flows */
+    HS_LOCAL_SEQUENCE = 1 << 2,  /* `sequence` is known: a packet came by here */
 };
 
 struct hs_flow {
@@ -47,7 +49,8 @@ struct hs_flow {
     uint32_t next[2];         /* chain links: nodes, slot * 2 + direction */
     uint32_t wheel_next, wheel_previous;
     uint64_t expires_ms;
-    uint64_t risk_sequence; /* of the last ADD or state change in the delta log */
+    uint32_t risk_sequence; /* of the last ADD or state change in the delta log, the low half */
+    uint32_t sequence;      /* TCP: where the original direction's data ended, if local says that it is known */
     uint64_t bytes[2];
     uint32_t packets[2];
     uint32_t told_s;     /* the expiry that the peer was last told, in seconds of our clock */

@@ -102,7 +102,7 @@ static bool track(struct hs_gateway *g, struct hs_flow *flow, enum hs_direction 
 /* The expiry moves with every packet; the peer hears of it now and then, of a state at once. */
 static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, uint64_t now_ns)
 {
-    uint32_t timeout_s = hs_flow_timeout_s(flow);
+    uint32_t timeout_s = hs_gateway_timeout_s(g, flow);
     uint32_t step_s = timeout_s / 4 < HS_REFRESH_S_MAX ? timeout_s / 4 : HS_REFRESH_S_MAX;
     uint64_t expires_ms = now_ns / 1000000 + (uint64_t)timeout_s * 1000;
 
@@ -113,6 +113,17 @@ static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, ui
     hs_gateway_log_flow(g, flow, HS_UPDATE, changed, now_ns);
     if (!changed)
         hs_gateway_log_flow(g, flow, HS_COUNTERS, false, now_ns);
+}
+
+/* How far the original direction has come: a later connection on the same ports must begin behind it. */
+static void note_sequence(struct hs_flow *flow, const struct hs_packet *p)
+{
+    uint32_t end = hs_packet_sequence_end(p);
+
+    if (flow->local & HS_LOCAL_SEQUENCE && (int32_t)(end - flow->sequence) <= 0)
+        return;
+    flow->sequence = end;
+    flow->local |= HS_LOCAL_SEQUENCE;
 }
 
 static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_found found,
@@ -129,9 +140,13 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     if (found.direction == HS_REPLY && !ignore)
         flags |= HS_FLOW_BOTH_SEEN;
     changed = state != flow->state || (flags ^ flow->flags) & HS_FLOW_ON_WIRE;
-    if (changed)
+    if (changed) {
         hs_flow_set_state(g->table, flow, state, flags);
+        hs_gateway_settle_half_open(g, flow);
+    }
     flow->flags = flags;
+    if (found.direction == HS_ORIGINAL && p->tuple.proto == HS_TCP)
+        note_sequence(flow, p);
     flow->packets[found.direction]++;
     flow->bytes[found.direction] += ntohs(p->ip->total_length);
     if (!ignore)
@@ -174,6 +189,8 @@ static void receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, ui
     found.flow = hs_gateway_new_flow(g, side, p, now_ns);
     if (!found.flow)
         return;
+    if (p->tuple.proto == HS_TCP)
+        note_sequence(found.flow, p);
     found.flow->packets[HS_ORIGINAL] = 1;
     found.flow->bytes[HS_ORIGINAL] = ntohs(p->ip->total_length);
     to = hs_tuple_invert(&found.flow->tuple[HS_REPLY]);

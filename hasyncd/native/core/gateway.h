@@ -43,6 +43,9 @@
     X(nat_port_probes)                                                                             \
     X(nat_hairpin_flows)                                                                           \
     X(nat_exempt_flows)                                                                            \
+    X(nat_evicted_closing)                                                                         \
+    X(flows_early_dropped)                                                                         \
+    X(flows_picked_up)                                                                             \
     X(sources_untracked)                                                                           \
     X(held_packets)                                                                                \
     X(fail_open_released)                                                                          \
@@ -63,6 +66,7 @@
     X(drop_nat_exhausted)                                                                          \
     X(drop_nat_quota)                                                                              \
     X(drop_table_full)                                                                             \
+    X(drop_half_open_source)                                                                       \
     X(drop_half_open_limit)                                                                        \
     X(drop_no_route)                                                                               \
     X(drop_same_side)                                                                              \
@@ -89,6 +93,13 @@ struct hs_output {
     void *context;
 };
 
+/* What an operator may choose about flows. All zero: no cap per source, no pick-up, nobody is dropped early. */
+struct hs_policy {
+    uint32_t half_open_per_source; /* 0: only the cap for all */
+    bool loose;                    /* an ACK without a flow makes one, where that leads to the same host */
+    bool early_drop;               /* a full table drops flows that are unanswered or over */
+};
+
 struct hs_gateway {
     struct hs_flow_table *table;
     struct hs_delta_log log;
@@ -97,6 +108,8 @@ struct hs_gateway {
     struct hs_rules rules;
     struct hs_nat nat;
     struct hs_sources sources;
+    struct hs_policy policy;
+    uint32_t early_drop_slot; /* where the next search for a victim begins */
     uint32_t icmp_tokens; /* errors that may be made now */
     uint64_t icmp_tokens_at_ns;
     struct hs_next_hops hops;
@@ -149,6 +162,12 @@ void hs_gateway_disarm(struct hs_gateway *g);
 /* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted; `p` may be an error's now. */
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns);
+/* --- accounts.c --------------------------------------------------------------------------- */
+
+/* Seconds that a flow lives from now without another packet. */
+uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *flow);
+/* Its state changed: it may no longer be half-open. */
+void hs_gateway_settle_half_open(struct hs_gateway *g, struct hs_flow *flow);
 /* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
 /* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */

@@ -22,6 +22,8 @@ enum hs_limits {
     HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
     HS_ICMP_ERRORS_PER_S = 1000,    /* made by us, as net.ipv4.icmp_msgs_per_sec */
     HS_ICMP_ERRORS_BURST = 50,
+    HS_NAT_EVICT_PROBES = 128,      /* closing connections looked for when every port is taken */
+    HS_EARLY_DROP_PROBES = 64,      /* slots looked at for a flow that may be dropped early */
     HS_EXPIRE_BUDGET = 4096,        /* flows looked at by one tick */
     HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
 };
@@ -30,6 +32,7 @@ enum hs_limits {
 enum hs_timeouts {
     HS_TCP_ESTABLISHED_S = 7440,
     HS_TCP_TRANSITORY_S = 240,
+    HS_TCP_HALF_OPEN_S = 30,        /* half-open flows while half of those that may be are there (RFC 7857 §2.1) */
     HS_UDP_S = 300,
     HS_ICMP_S = 60,
     HS_TAKEOVER_GRACE_S = 120,      /* proto/pair.md §4: nothing ages out sooner after a promotion */

@@ -15,7 +15,7 @@ struct search {
 
 bool hs_nat_init(struct hs_nat *nat, uint32_t capacity)
 {
-    nat->held_down = 0;
+    nat->held_down = nat->closing_place = 0;
     return hs_port_pool_init(&nat->pool) && hs_hold_down_init(&nat->holds, capacity);
 }
 
@@ -189,4 +189,32 @@ bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, s
             return true;
     }
     return false;
+}
+
+static bool is_closing(const struct hs_flow *flow, uint32_t sequence)
+{
+    return (flow->state == HS_TCP_TIME_WAIT || flow->state == HS_TCP_CLOSE) && flow->local & HS_LOCAL_SEQUENCE &&
+           (int32_t)(sequence - flow->sequence) > 0;
+}
+
+struct hs_flow *hs_nat_find_closing(struct hs_nat *nat, const struct hs_nat_request *request,
+                                    uint32_t sequence, struct hs_tuple *reply)
+{
+    const struct hs_nat_rule *rule = request->rule;
+    struct hs_eligible eligible =
+        hs_nat_eligible(rule, request->original->proto, ntohs(request->original->src_port));
+    uint32_t places = eligible.count * rule->public_count;
+
+    *reply = hs_tuple_invert(request->original);
+    for (uint32_t i = 0; i < places && i < HS_NAT_EVICT_PROBES; i++) {
+        uint32_t place = nat->closing_place++ % places;
+        struct hs_found found;
+
+        reply->dst_addr = rule->publics[place / eligible.count];
+        reply->dst_port = htons((uint16_t)(eligible.first + place % eligible.count * eligible.step));
+        found = hs_flow_table_find(request->table, reply);
+        if (found.flow && found.direction == HS_REPLY && is_closing(found.flow, sequence))
+            return found.flow;
+    }
+    return NULL;
 }

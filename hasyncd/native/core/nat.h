@@ -19,6 +19,7 @@
 struct hs_nat {
     struct hs_port_pool pool;
     struct hs_hold_down holds;
+    uint32_t closing_place; /* where the next search for a closing connection begins */
     uint64_t held_down; /* ports passed over because they were another's a moment ago */
 };
 
@@ -47,5 +48,11 @@ struct hs_eligible hs_nat_eligible(const struct hs_nat_rule *rule, uint8_t proto
  * eligible port of every public address is taken. */
 bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, struct hs_tuple *reply,
                      uint32_t *probes);
+
+/* When nothing is free: a TCP connection that is over, by FINs or RST, and that a SYN with this sequence number may
+ * follow on the same ports (net/netfilter/nf_nat_core.c: nf_nat_used_tuple_harder). Bounded; the next call looks
+ * further. `reply` is its reply tuple then. NULL: none was seen. */
+struct hs_flow *hs_nat_find_closing(struct hs_nat *nat, const struct hs_nat_request *request,
+                                    uint32_t sequence, struct hs_tuple *reply);
 
 #endif

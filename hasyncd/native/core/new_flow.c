@@ -22,6 +22,7 @@ struct plan {
     const struct hs_forward *in;  /* the way in that it uses, or NULL */
     const struct hs_forward *own; /* its source's own public address, or NULL */
     uint16_t backend;
+    bool picked_up; /* its first packet did not come by here */
     struct hs_tuple onward; /* the packet with its destination translated */
     struct hs_tuple reply;
 };
@@ -109,6 +110,16 @@ static bool choose_public(struct hs_gateway *g, int side, struct hs_packet *p, s
     }
     found = hs_nat_allocate(&g->nat, &request, &plan->reply, &probes);
     g->counters.nat_port_probes += probes;
+    if (!found && p->tuple.proto == HS_TCP) {
+        struct hs_flow *closing =
+            hs_nat_find_closing(&g->nat, &request, hs_packet_sequence_end(p) - 1, &plan->reply);
+
+        found = closing;
+        if (closing) {
+            g->counters.nat_evicted_closing++;
+            hs_gateway_delete(g, closing, HS_DEL_REPLACED, now_ns);
+        }
+    }
     if (!found) {
         g->counters.drop_nat_exhausted++;
         complain(g, side, p, request.rule, now_ns);
@@ -145,6 +156,34 @@ static bool find_rules(struct hs_gateway *g, int side, const struct hs_tuple *t,
     return is_inbound(plan) || plan->own || plan->rule >= 0;
 }
 
+/* A flood of SYNs fills neither the table nor what one sender may have of it. */
+static bool may_open(struct hs_gateway *g, uint32_t address)
+{
+    const struct hs_source *source;
+
+    if (g->table->half_open >= g->table->capacity / HS_HALF_OPEN_DIVISOR) {
+        g->counters.drop_half_open_limit++;
+        return false;
+    }
+    if (!g->policy.half_open_per_source)
+        return true;
+    source = hs_sources_find(&g->sources, g->table->seed, address);
+    if (!source || source->half_open < g->policy.half_open_per_source)
+        return true;
+    g->counters.drop_half_open_source++;
+    return false;
+}
+
+/* Loose pick-up: a connection under way whose flow is unknown, where the rules lead it to where it was. A pool would
+ * give it another port, and its server would reset it. */
+static bool may_pick_up(const struct hs_gateway *g, const struct hs_packet *p, const struct plan *plan)
+{
+    if (!g->policy.loose || p->tuple.proto != HS_TCP || hs_tcp_classify(p->tcp_flags) != HS_CLASS_ACK)
+        return false;
+    return is_inbound(plan) || plan->own ||
+           hs_prefixes_match(&g->rules.nat[plan->rule].exempt, plan->onward.dst_addr);
+}
+
 /* False: nothing may pass, and it is counted. */
 static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct plan *plan)
 {
@@ -155,14 +194,13 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, str
         g->counters.drop_no_rule++;
         return false;
     }
-    if (!is_first_packet(p)) {
+    plan->picked_up = !is_first_packet(p);
+    if (plan->picked_up && !may_pick_up(g, p, plan)) {
         g->counters.drop_no_flow++;
         return false;
     }
-    if (t->proto == HS_TCP && g->table->half_open >= g->table->capacity / HS_HALF_OPEN_DIVISOR) {
-        g->counters.drop_half_open_limit++;
+    if (t->proto == HS_TCP && !plan->picked_up && !may_open(g, t->src_addr))
         return false;
-    }
     return has_way_back(g, side, t->src_addr);
 }
 
@@ -197,6 +235,29 @@ static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struc
     return true;
 }
 
+/* Makes room in a full table: a flow that nobody answered, or that is over. Never one that is in use. */
+static void drop_early(struct hs_gateway *g, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < HS_EARLY_DROP_PROBES && i < g->table->capacity; i++) {
+        struct hs_flow *flow = &g->table->flows[g->early_drop_slot++ % g->table->capacity];
+        bool tcp = !(flow->flags & (HS_FLOW_UDP | HS_FLOW_ICMP));
+        bool over = tcp && (flow->state == HS_TCP_LAST_ACK || flow->state == HS_TCP_TIME_WAIT ||
+                            flow->state == HS_TCP_CLOSE);
+
+        if (!flow->state || (flow->flags & HS_FLOW_BOTH_SEEN && !over))
+            continue;
+        g->counters.flows_early_dropped++;
+        hs_gateway_delete(g, flow, HS_DEL_REPLACED, now_ns);
+        return;
+    }
+}
+
+/* Whoever was picked up proves by another packet that he is there. */
+static uint32_t first_timeout_s(const struct hs_gateway *g, const struct hs_flow *flow, const struct plan *plan)
+{
+    return plan->picked_up ? HS_TCP_TRANSITORY_S : hs_gateway_timeout_s(g, flow);
+}
+
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns)
 {
@@ -211,13 +272,18 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_pa
     tuple[HS_REPLY] = plan.reply;
     if (is_inbound(&plan))
         flags |= HS_FLOW_DNAT;
-    flow = hs_flow_table_add(g->table, tuple, 1, flags, now_ns / 1000000); /* SYN_SENT or UNREPLIED */
+    if (plan.picked_up)
+        flags |= HS_FLOW_LIBERAL;
+    if (g->table->count == g->table->capacity && g->policy.early_drop)
+        drop_early(g, now_ns);
+    flow = hs_flow_table_add(g->table, tuple, plan.picked_up ? HS_TCP_ESTABLISHED : 1, flags,
+                             now_ns / 1000000); /* 1: SYN_SENT or UNREPLIED */
     if (!flow) {
         g->counters.drop_table_full++;
         return NULL;
     }
     hs_flow_set_expiry(g->table, flow,
-                       now_ns / 1000000 + (uint64_t)hs_flow_timeout_s(flow) * 1000);
+                       now_ns / 1000000 + (uint64_t)first_timeout_s(g, flow, &plan) * 1000);
     flow->told_s = (uint32_t)(flow->expires_ms / 1000);
     flow->rule = (int16_t)(is_inbound(&plan) ? plan.service : plan.own ? -1 : plan.rule);
     flow->backend = plan.backend;
@@ -227,102 +293,8 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_pa
     if (g->commit != HS_COMMIT_NONE)
         flow->flags |= HS_FLOW_UNCOMMITTED;
     g->counters.flows_created++;
+    g->counters.flows_picked_up += plan.picked_up;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
-    flow->add_sequence = (uint32_t)flow->risk_sequence;
+    flow->add_sequence = flow->risk_sequence;
     return flow;
-}
-
-void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
-{
-    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
-    int backend;
-
-    flow->rule = -1;
-    if (!(flow->flags & HS_FLOW_DNAT)) {
-        if (!hs_rules_find_own_public(&g->rules, original->src_addr))
-            flow->rule = (int16_t)hs_rules_find_nat(&g->rules, original);
-        return;
-    }
-    flow->rule = (int16_t)hs_rules_find_service(&g->rules, original->dst_addr, original->dst_port,
-                                                original->proto);
-    if (flow->rule < 0)
-        return;
-    backend = hs_service_find_backend(&g->rules.services[flow->rule], reply->src_addr,
-                                      reply->src_port);
-    if (backend < 0) {
-        flow->rule = -1; /* a backend that our configuration does not know: it forwards all the same */
-        return;
-    }
-    flow->backend = (uint16_t)backend;
-    g->rules.services[flow->rule].backends[backend].flows++;
-}
-
-/* Whether the flow occupies a public port for its source. */
-static bool is_source_translated(const struct hs_flow *flow)
-{
-    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
-
-    return reply->dst_addr != original->src_addr;
-}
-
-void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
-{
-    struct hs_source *source;
-
-    hs_port_pool_take(&g->nat.pool, &flow->tuple[HS_REPLY]);
-    if (!is_source_translated(flow))
-        return;
-    source = hs_sources_get(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
-    if (!source) {
-        g->counters.sources_untracked++;
-        return;
-    }
-    source->flows++;
-    flow->local |= HS_LOCAL_COUNTED;
-}
-
-void hs_gateway_hold_down(struct hs_gateway *g, const struct hs_flow *flow, uint8_t reason, uint64_t now_s)
-{
-    bool tcp = !(flow->flags & (HS_FLOW_UDP | HS_FLOW_ICMP));
-
-    /* Closed in both directions: nothing late is to be feared that the ends do not sort out themselves. */
-    if (reason == HS_DEL_REPLACED || (tcp && flow->state == HS_TCP_TIME_WAIT) || !is_source_translated(flow))
-        return;
-    hs_hold_down_add(&g->nat.holds, g->table->seed, &flow->tuple[HS_REPLY], &flow->tuple[HS_ORIGINAL], now_s);
-}
-
-/* Takes the flow out of its source's counts. */
-static void discount(struct hs_gateway *g, struct hs_flow *flow)
-{
-    struct hs_source *source;
-
-    if (!(flow->local & HS_LOCAL_COUNTED))
-        return;
-    source = hs_sources_find(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
-    if (!source)
-        return;
-    source->flows--;
-    hs_sources_settle(&g->sources, g->table->seed, source);
-}
-
-void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
-{
-    if (flow->flags & HS_FLOW_DNAT && flow->rule >= 0)
-        g->rules.services[flow->rule].backends[flow->backend].flows--;
-    if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
-        g->at_risk--;
-    hs_port_pool_release(&g->nat.pool, &flow->tuple[HS_REPLY]);
-    discount(g, flow);
-    hs_flow_table_remove(g->table, flow);
-}
-
-void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
-                       uint64_t now_ns)
-{
-    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
-
-    hs_record_pack_del(out, g->table, flow, reason);
-    g->counters.flows_closed++;
-    hs_gateway_hold_down(g, flow, (uint8_t)reason, now_ns / 1000000000);
-    hs_gateway_forget(g, flow);
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "core/checksum.h"
+#include "core/tcp_state.h"
 
 enum { ETHERTYPE_IPV4 = 0x0800, FRAGMENT_MASK = 0x3fff, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
 
@@ -145,6 +146,15 @@ void hs_packet_rewrite(struct hs_packet *p, const struct hs_tuple *to)
     }
     fix_l4_checksum(p, addresses, ports);
     p->tuple = *to;
+}
+
+uint32_t hs_packet_sequence_end(const struct hs_packet *p)
+{
+    uint32_t sequence;
+
+    memcpy(&sequence, p->l4 + 4, 4);
+    return ntohl(sequence) + p->l4_length - (p->l4[12] >> 4) * 4u + !!(p->tcp_flags & HS_SYN) +
+           !!(p->tcp_flags & HS_FIN);
 }
 
 void hs_packet_decrement_ttl(struct hs_packet *p)

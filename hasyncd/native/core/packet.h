@@ -77,6 +77,9 @@ uint32_t hs_packet_frame_length(const struct hs_packet *p);
 /* Makes the packet look like `to`, checksums included (partial ones stay partial). */
 void hs_packet_rewrite(struct hs_packet *p, const struct hs_tuple *to);
 
+/* The sequence number behind a TCP segment: data, SYN and FIN counted. */
+uint32_t hs_packet_sequence_end(const struct hs_packet *p);
+
 /* Decrements the TTL; the caller made sure that it is above 1. */
 void hs_packet_decrement_ttl(struct hs_packet *p);
 
