@@ -29,6 +29,7 @@ VERBS: Final = {
     "resync": "make the backup's copy anew",
     "drill": "build the lab, inject a fault, judge every flow",
     "lab": "the same lab, kept for playing",
+    "bench": "measure this machine beside the kernel, in one run",
 }
 
 

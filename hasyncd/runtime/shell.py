@@ -135,6 +135,7 @@ class Shell:
         """The peer has connected and said something."""
         refusal = self.node.refuse_stream()
         if refusal is not None:
+            self._port.counters["streams_refused"] += 1
             stream = self._make_stream(connection)
             stream.write(refusal)
             stream.close(flush=True)

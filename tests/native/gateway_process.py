@@ -1,13 +1,15 @@
 """An engine on two real interfaces, in a process of its own: what the daemon's loop is, reduced to packets.
 
 Run as a program in the gateway's namespace with a JSON description on the first line of standard input:
-{"sides": [[name, mac, mtu], …], "vips", "routes", "neighbours", "nat", "services": [[vip, port, protocol, backends]]}.
+{"sides": [[name, mac, mtu], …], "vips", "routes", "neighbours", "nat", "services": [[vip, port, protocol, backends]],
+"thread": whether packets move in the packet thread, and not by `poll`}.
 Every further line is a command; each is answered by one line of JSON.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import sys
@@ -41,6 +43,8 @@ def make(settings: dict[str, Any]) -> tuple[Engine, list[int]]:
         engine.publish_ring(index, [tuple(backend) for backend in backends], 1)
     engine.set_lease(now_ns() + HOUR_NS)
     engine.arm(now_ns())
+    if settings["thread"]:
+        return engine, [engine.start_thread()]
     return engine, descriptors
 
 
@@ -57,7 +61,8 @@ COMMANDS: dict[str, Callable[..., dict[str, int]]] = {
 
 
 def main() -> None:
-    engine, descriptors = make(json.loads(sys.stdin.readline()))
+    settings = json.loads(sys.stdin.readline())
+    engine, descriptors = make(settings)
     print("{}", flush=True)
     waiting = [*descriptors, sys.stdin.fileno()]
     ticked = now_ns()
@@ -70,7 +75,10 @@ def main() -> None:
             name, *arguments = json.loads(line)
             print(json.dumps(COMMANDS[name](engine, *arguments)), flush=True)
         if set(descriptors) & set(readable):
-            engine.poll()
+            if settings["thread"]:
+                os.eventfd_read(descriptors[0])
+            else:
+                engine.poll()
         if now_ns() - ticked > 10**7:
             ticked = now_ns()
             engine.tick(ticked)

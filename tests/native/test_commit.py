@@ -17,7 +17,7 @@ from tests.native.engines import (
     send,
     take,
 )
-from tests.native.frames import ACK, SYN
+from tests.native.frames import ACK, RST, SYN
 
 MINUTE_NS = 60 * SECOND_NS
 
@@ -191,3 +191,14 @@ def test_a_new_log_after_a_lost_peer_leaves_no_flow_stuck() -> None:
     engine.set_commit("emit", MINUTE_NS, False)
     assert open_udp(engine, 1, now) == [1]
     assert engine.count_at_risk() == (0, 0)
+
+
+def test_what_a_held_flow_does_meanwhile_waits_for_its_add_alone() -> None:
+    engine = make_engine()
+    engine.set_commit("ack", MINUTE_NS, False)
+    for flags in (SYN, RST):  # the RST changes the state: a second record
+        assert send(engine, OUTSIDE, frames.tcp(CLIENT, 5, OUTSIDE_VIP, 80, flags)) == []
+    assert engine.drain()[1] == 2
+    assert engine.acknowledge(1) == 2
+    assert [sent.flags for sent in take(engine)] == [SYN, RST]
+    assert engine.count_at_risk()[0] == 1, "its new state is not yet safe"

@@ -425,3 +425,26 @@ def test_a_refreshed_flow_stays_and_tells_its_peer_now_and_then() -> None:
     assert told[0] == 1
     assert 15 <= told.count(2) <= 20, "every 30 seconds, not with every packet"
     assert set(told[1:]) == {2, 4}
+
+
+def test_a_packet_that_changes_nothing_keeps_nothing_alive() -> None:
+    """A late SYN on an established flow passes, ignored, and the flow ages all the same."""
+    engine, now = make_engine(), now_ns()
+    (sent,) = send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, SYN), now)
+    send(engine, OUTSIDE, frames.tcp("8.8.8.8", 443, OUTSIDE_VIP, sent.sport, SYN | ACK), now)
+    send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, ACK), now)
+    later = now + 7000 * SECOND_NS
+    assert len(send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, SYN), later)) == 1
+    assert engine.tick(now + 7442 * SECOND_NS) == 1
+
+
+def test_two_services_never_share_one_way_back() -> None:
+    """The same client port to two services of one backend: the backend could not tell them apart."""
+    engine = make_engine()
+    engine.set_service(2, number(OUTSIDE_VIP), 81, 6, ANYONE)
+    engine.publish_ring(0, [(1, number("10.0.1.21"), 8080, 1)], 2)
+    engine.publish_ring(2, [(1, number("10.0.1.21"), 8080, 1)], 1)
+    assert len(send(engine, OUTSIDE, frames.tcp(CLIENT, 5, OUTSIDE_VIP, 80, SYN))) == 1
+    assert send(engine, OUTSIDE, frames.tcp(CLIENT, 5, OUTSIDE_VIP, 81, SYN)) == []
+    assert drops(engine) == {"drop_no_backend": 1}
+    assert len(send(engine, OUTSIDE, frames.tcp(CLIENT, 6, OUTSIDE_VIP, 81, SYN))) == 1

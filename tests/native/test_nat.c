@@ -1,17 +1,19 @@
 /* Source NAT: the worked example, exhaustion, ranges, service ports. */
 #include "core/nat.h"
 
+
 #include "check.h"
 
 static struct hs_flow_table *table;
 static struct hs_rules *rules;
 static struct hs_nat nat;
+static uint64_t now_s = 1000;
 
 static bool allocate(const struct hs_nat_rule *rule, const struct hs_tuple *original,
                      struct hs_tuple *reply, uint32_t *probes)
 {
     struct hs_nat_request request = {
-        .table = table, .rules = rules, .rule = rule, .original = original, .now_s = 1000};
+        .table = table, .rules = rules, .rule = rule, .original = original, .now_s = now_s};
 
     return hs_nat_allocate(&nat, &request, reply, probes);
 }
@@ -46,6 +48,7 @@ static void remove_flow(uint32_t slot)
 
 static void set_up(struct hs_seed seed)
 {
+    now_s = 1000;
     table = hs_flow_table_create(70000, seed);
     rules = calloc(1, sizeof *rules);
     hs_nat_init(&nat, 70000);
@@ -322,11 +325,49 @@ static void check_many_destinations(void)
     for (int round = 0; round < 2; round++) {
         for (uint16_t port = 1; port <= 200; port++) {
             original.dst_port = htons(port);
+            now_s++;
             CHECK(port, allocate(&rule, &original, &reply, &probes), true);
             CHECK(port, ntohs(reply.dst_port), 5000 + port % 64);
         }
     }
     CHECK(1, nat.pool.pages_built >= 100, true);
+    tear_down();
+}
+
+/* What one packet may cost, when pages are wanted faster than they may be built, or everything is held down. */
+static void check_bounded_work(void)
+{
+    struct hs_nat_rule rule = rule_for("203.0.113.5", 1024, 5119);
+    struct hs_tuple original = tuple("10.0.1.7", 1, "8.8.8.8", 0, HS_TCP), reply;
+    uint32_t probes, tries = 1;
+
+    set_up((struct hs_seed){9, 3});
+    watch(&rule);
+    for (uint16_t port = 1; port <= HS_PAGE_BUILDS_PER_S + 1; port++)
+        occupy("8.8.8.8", port, 1024, 5119, 5000);
+    occupy("9.9.9.9", 1, 5000, 5000, 0);
+    for (uint16_t port = 1; port <= HS_PAGE_BUILDS_PER_S; port++) {
+        original.dst_port = htons(port);
+        CHECK(port, allocate(&rule, &original, &reply, &probes), true);
+    }
+    original.dst_port = htons(HS_PAGE_BUILDS_PER_S + 1);
+    while (!allocate(&rule, &original, &reply, &probes) && tries < 20) {
+        CHECK(tries, probes <= HS_NAT_LOOKS_MAX + HS_NAT_PROBES, true);
+        tries++;
+    }
+    CHECK(1, ntohs(reply.dst_port), 5000);
+    CHECK(2, tries <= 4, true);
+    CHECK(3, nat.pool.pages_built, HS_PAGE_BUILDS_PER_S);
+    rule.hold_down_s = 120;
+    original = tuple("10.0.1.8", 1, "7.7.7.7", 53, HS_UDP);
+    for (uint32_t port = 1024; port <= 5119; port++) {
+        struct hs_tuple freed = tuple("7.7.7.7", 53, "203.0.113.5", (uint16_t)port, HS_UDP);
+
+        hs_hold_down_add(&nat.holds, table->seed, &freed, &original, 1000);
+    }
+    original.src_port = htons(2);
+    allocate(&rule, &original, &reply, &probes); /* a forgotten one may be found */
+    CHECK(4, probes <= 2 * HS_NAT_LOOKS_MAX + HS_NAT_PROBES, true);
     tear_down();
 }
 
@@ -379,9 +420,11 @@ int main(void)
 {
     check_worked_example();
     check_exhaustion(HS_UDP, 40000, 40099, 1);
-    check_exhaustion(HS_TCP, 65000, 65535, 2);
+    check_exhaustion(HS_TCP, 65000, 65535, 1);
+    check_exhaustion(HS_TCP, 65024, 65535, 2);
     check_exhaustion(HS_TCP, 1, 50, 4);
     check_exhaustion(HS_ICMP, 1024, 1123, 1);
+    check_bounded_work();
     check_service_ports();
     check_preferred_places();
     check_clustered();

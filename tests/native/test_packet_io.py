@@ -90,8 +90,9 @@ def address(namespace: Namespace, name: str, *addresses: str, mtu: int = 1500) -
         namespace.ip("address", "add", one, "dev", name)
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+@pytest.fixture(scope="module", params=["poll", "thread"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """The four namespaces; packets move by `poll` from an event loop, or in the packet thread."""
     with namespaces(4) as (private, gateway, router, far):
         join(private, "lan", gateway, "inside")
         join(gateway, "outside", router, "lan")
@@ -108,7 +109,9 @@ def world() -> Iterator[World]:
         far.ip("route", "add", "default", "via", "198.51.100.1")
         made = World()
         made.private, made.router, made.far = private, router, far
-        made.gateway = Gateway(gateway, settings(private, gateway, router))
+        made.gateway = Gateway(
+            gateway, settings(private, gateway, router) | {"thread": request.param == "thread"}
+        )
         try:
             yield made
         finally:

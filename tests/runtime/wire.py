@@ -69,21 +69,24 @@ class Wire:
             self._spawn(self._relay_stream(connection, source, target))
 
     async def _relay_stream(self, one: socket.socket, source: str, target: str) -> None:
-        loop = asyncio.get_running_loop()
-        with one, socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as other:
-            with contextlib.suppress(OSError):
-                other.bind((source, 0))
-                await loop.sock_connect(other, (target, PORT))
-                halves = [
-                    asyncio.ensure_future(self._copy(one, other)),
-                    asyncio.ensure_future(self._copy(other, one)),
-                ]
-                try:
-                    await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for half in halves:
-                        half.cancel()
-                    await asyncio.gather(*halves, return_exceptions=True)
+        other = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        halves: list[asyncio.Future[None]] = []
+        try:
+            other.bind((source, 0))
+            await asyncio.get_running_loop().sock_connect(other, (target, PORT))
+            halves += [
+                asyncio.ensure_future(self._copy(one, other)),
+                asyncio.ensure_future(self._copy(other, one)),
+            ]
+            await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            pass  # the one at the far end refuses: the near end hears of it by the close below
+        finally:
+            for half in halves:
+                half.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)
+            one.close()
+            other.close()
 
     async def _copy(self, source: socket.socket, target: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -447,6 +447,9 @@ PyObject *hs_engine_wanted_neighbours(PyObject *self, PyObject *unused)
 
 PyObject *hs_engine_used_neighbours(PyObject *self, PyObject *unused)
 {
+    PyObject *list = list_neighbours(self, take_used);
+
     (void)unused;
-    return list_neighbours(self, take_used);
+    hs_next_hops_forget_unused(&gateway_of(self)->hops);
+    return list;
 }

@@ -22,6 +22,8 @@ enum hs_limits {
     HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
     HS_ICMP_ERRORS_PER_S = 1000,    /* made by us, as net.ipv4.icmp_msgs_per_sec */
     HS_ICMP_ERRORS_BURST = 50,
+    HS_NAT_LOOKS_MAX = 1024,        /* ports that one packet may look at in vain */
+    HS_PAGE_BUILDS_PER_S = 8,       /* each takes some milliseconds: core/port_pool.h */
     HS_NAT_EVICT_PROBES = 128,      /* closing connections looked for when every port is taken */
     HS_EARLY_DROP_PROBES = 64,      /* slots looked at for a flow that may be dropped early */
     HS_EXPIRE_BUDGET = 4096,        /* flows looked at by one tick */

@@ -15,7 +15,8 @@ struct search {
 
 bool hs_nat_init(struct hs_nat *nat, uint32_t capacity)
 {
-    nat->held_down = nat->closing_place = 0;
+    nat->held_down = nat->builds_s = 0;
+    nat->closing_place = nat->scan_place = nat->builds = 0;
     return hs_port_pool_init(&nat->pool) && hs_hold_down_init(&nat->holds, capacity);
 }
 
@@ -121,11 +122,12 @@ static bool try_bitmap(const struct search *s, const uint64_t *bitmap)
 {
     uint32_t lows[2] = {s->start, s->eligible.first};
     uint32_t highs[2] = {last_port(&s->eligible), s->start - 1};
+    uint32_t looks = HS_NAT_LOOKS_MAX;
 
-    for (int piece = 0; piece < 2; piece++) {
+    for (int piece = 0; piece < 2 && looks; piece++) {
         int32_t port = hs_port_bitmap_find(bitmap, &s->eligible, lows[piece], highs[piece]);
 
-        while (port >= 0) {
+        while (port >= 0 && looks--) {
             if (try_port(s, (uint32_t)port))
                 return true;
             port = hs_port_bitmap_find(bitmap, &s->eligible, (uint32_t)port + 1, highs[piece]);
@@ -137,6 +139,27 @@ static bool try_bitmap(const struct search *s, const uint64_t *bitmap)
 static bool same_eligible(const struct hs_eligible *a, const struct hs_eligible *b)
 {
     return a->first == b->first && a->step == b->step && a->count == b->count;
+}
+
+static bool may_build_page(struct hs_nat *nat, uint64_t now_s)
+{
+    if (nat->builds_s != now_s) {
+        nat->builds_s = now_s;
+        nat->builds = 0;
+    }
+    return nat->builds++ < HS_PAGE_BUILDS_PER_S;
+}
+
+/* Without a page: some ports, and the next packet looks at the next ones. */
+static bool try_in_turn(const struct search *s)
+{
+    for (uint32_t i = 0; i < HS_NAT_LOOKS_MAX && i < s->eligible.count; i++) {
+        uint32_t place = s->nat->scan_place++ % s->eligible.count;
+
+        if (try_port(s, s->eligible.first + place * s->eligible.step))
+            return true;
+    }
+    return false;
 }
 
 static bool search_address(const struct search *s)
@@ -153,6 +176,8 @@ static bool search_address(const struct search *s)
         return false;
     if (used && try_bitmap(s, used))
         return true;
+    if (!page && !may_build_page(s->nat, s->request->now_s))
+        return try_in_turn(s);
     page = hs_port_pool_page(pool, s->request->table, s->reply, true);
     if (try_bitmap(s, page->taken))
         return true;

@@ -4,6 +4,9 @@
  * turn, the host's own first: the port that the tuple's hash prefers and its neighbours; then any port that nobody
  * uses, from a bitmap; then any port that is free towards this destination, from its page (core/port_pool.h). Only
  * when the last finds nothing is everything taken.
+ *
+ * The work of one packet is bounded: it looks at HS_NAT_LOOKS_MAX ports that are only held down, and where more pages
+ * are wanted than HS_PAGE_BUILDS_PER_S it looks at as many ports in turn instead.
  */
 #ifndef HS_NAT_H
 #define HS_NAT_H
@@ -20,6 +23,9 @@ struct hs_nat {
     struct hs_port_pool pool;
     struct hs_hold_down holds;
     uint32_t closing_place; /* where the next search for a closing connection begins */
+    uint32_t scan_place;    /* where the next search without a page begins */
+    uint32_t builds;        /* pages built in `builds_s` */
+    uint64_t builds_s;
     uint64_t held_down; /* ports passed over because they were another's a moment ago */
 };
 

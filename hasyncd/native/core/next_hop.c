@@ -28,10 +28,15 @@ const struct hs_route *hs_next_hops_route(const struct hs_next_hops *hops, uint3
     return NULL;
 }
 
-/* Linear probing; entries are never taken out, only forgotten, so that probes need no tombstones. */
+static uint32_t home_of(uint32_t address)
+{
+    return ntohl(address) * 2654435761u >> 20; /* Knuth's multiplicative hash, 12 bits */
+}
+
+/* Linear probing. */
 struct hs_neighbour *hs_next_hops_neighbour(struct hs_next_hops *hops, int side, uint32_t address)
 {
-    uint32_t at = ntohl(address) * 2654435761u >> 20; /* Knuth's multiplicative hash, 12 bits */
+    uint32_t at = home_of(address);
 
     if (!address)
         return NULL; /* it marks an empty slot */
@@ -49,6 +54,35 @@ struct hs_neighbour *hs_next_hops_neighbour(struct hs_next_hops *hops, int side,
         return entry;
     }
     return NULL;
+}
+
+/* Empties a slot; what was pushed behind it moves up, so that no probe ends too soon (Knuth 6.4, algorithm R). */
+static void take_out(struct hs_next_hops *hops, uint32_t hole)
+{
+    const uint32_t mask = HS_NEIGHBOURS - 1;
+
+    for (uint32_t at = (hole + 1) & mask; hops->neighbours[at].address; at = (at + 1) & mask) {
+        uint32_t home = home_of(hops->neighbours[at].address);
+
+        if (((at - home) & mask) < ((at - hole) & mask))
+            continue; /* its home lies behind the hole */
+        hops->neighbours[hole] = hops->neighbours[at];
+        hole = at;
+    }
+    hops->neighbours[hole] = (struct hs_neighbour){0};
+    hops->neighbour_count--;
+}
+
+void hs_next_hops_forget_unused(struct hs_next_hops *hops)
+{
+    for (uint32_t at = 0; at < HS_NEIGHBOURS;) {
+        const struct hs_neighbour *entry = &hops->neighbours[at];
+
+        if (entry->address && !entry->known && !entry->wanted && !entry->used)
+            take_out(hops, at); /* another may have moved here: look again */
+        else
+            at++;
+    }
 }
 
 struct hs_neighbour *hs_next_hops_resolve(struct hs_next_hops *hops, int side, uint32_t address)

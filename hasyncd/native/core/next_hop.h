@@ -41,4 +41,8 @@ struct hs_neighbour *hs_next_hops_neighbour(struct hs_next_hops *hops, int side,
 /* The neighbour if its MAC is known; else it is marked wanted and NULL comes back. */
 struct hs_neighbour *hs_next_hops_resolve(struct hs_next_hops *hops, int side, uint32_t address);
 
+/* Drops the entries that nobody knows, wants or has used lately, so that a scan of an on-link network cannot fill the
+ * mirror for good. Pointers to entries end here. */
+void hs_next_hops_forget_unused(struct hs_next_hops *hops);
+
 #endif

@@ -1,0 +1,83 @@
+"""`hasyncd bench`: which rows, their table and their file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hasyncd.bench import forward
+from hasyncd.bench.row import Row
+from hasyncd.lab.lock import LabLock
+from hasyncd.lab.namespaces import LabError
+
+NAMES = {
+    "forward.udp64": "64-byte UDP through NAT, packets a second",
+    "forward.tcp1": "one TCP stream through NAT",
+    "forward.tcp4": "four TCP streams through NAT",
+    "forward.latency": "UDP round trips through NAT",
+}
+_SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {"forward": forward.measure}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """DESIGN §7's flags."""
+    parser.add_argument("names", nargs="*", metavar="NAME-PREFIX", help="rows whose name begins so (all)")
+    parser.add_argument("--list", action="store_true", help="name the rows and what each measures")
+    parser.add_argument("--engine", default="packet", help="packet (tc is not available in this version)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: measured; 2: bad usage, or the machine lacks something."""
+    if args.list:
+        for name, purpose in NAMES.items():
+            print(f"{name:20}{purpose}")
+        return 0
+    wanted = {name for name in NAMES if not args.names or name.startswith(tuple(args.names))}
+    problem = None
+    if not wanted:
+        problem = f"no row begins with {' or '.join(args.names)}; --list names them"
+    elif args.engine != "packet":
+        problem = f"engine {args.engine} is not available in this version"
+    if problem:
+        print(f"hasyncd bench: {problem}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    try:
+        with LabLock():
+            for suite, measure in _SUITES.items():
+                mine = {name for name in wanted if name.startswith(f"{suite}.")}
+                if mine:
+                    rows += measure(mine, lambda line: print(line, file=sys.stderr, flush=True))
+    except LabError as error:
+        print(f"hasyncd bench: {error}", file=sys.stderr)
+        return 2
+    finally:
+        if args.json is not None:
+            args.json.write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n")
+    _show(rows)
+    return 0
+
+
+def _show(rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "ours", "baseline", "ratio", "unit", "better", "notes")
+    for row in rows:
+        table.add_row(
+            row.name, _figure(row.value), _figure(row.baseline_value),
+            "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.notes,
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return (
+        f"{value / 1e9:.2f} G" if value >= 1e9 else f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:.1f}"
+    )
