@@ -16,7 +16,7 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
     if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
-        !hs_sources_init(&g->sources, limits.capacity) || !hs_delta_log_init(&g->log, limits.log_records) ||
+        !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) || !hs_delta_log_init(&g->log, limits.log_records) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20)) {
         hs_gateway_destroy(g);
@@ -36,6 +36,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
     hs_rules_free(&g->rules);
     hs_nat_free(&g->nat);
     hs_sources_free(&g->sources);
+    hs_fragments_free(&g->fragments);
     free(g);
 }
 
@@ -44,6 +45,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
     hs_flow_table_reset(g->table, seed);
     hs_port_pool_recount(&g->nat.pool, g->table);
     hs_sources_clear(&g->sources);
+    hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
     for (uint32_t i = 0; i < g->rules.service_count; i++)
         for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
@@ -66,9 +68,10 @@ void hs_gateway_disarm(struct hs_gateway *g)
 {
     g->lease_until_ns = 0;
     g->active = false;
-    g->counters.drop_hold_lost += g->held.count + g->unresolved.count;
+    g->counters.drop_hold_lost += g->held.count + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->held);
     hs_packet_queue_clear(&g->unresolved);
+    hs_fragments_clear(&g->fragments);
 }
 
 /* The state after a packet of the flow; false: it must not pass. */
@@ -165,12 +168,12 @@ static bool reopens(const struct hs_found *found, const struct hs_packet *p)
            (found->flow->state == HS_TCP_TIME_WAIT || found->flow->state == HS_TCP_CLOSE);
 }
 
-static void receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
     struct hs_found found;
     struct hs_tuple to;
 
-    if (p->tuple.proto == HS_ICMP && hs_gateway_answer_echo(g, side, p))
+    if (p->tuple.proto == HS_ICMP && !(p->ip->fragment & htons(0x3fff)) && hs_gateway_answer_echo(g, side, p))
         return;
     if (p->ip->ttl <= 1) {
         g->counters.drop_ttl++;
@@ -216,13 +219,13 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
     }
     switch (hs_packet_parse(&packet, vnet, frame, length)) {
     case HS_PACKET_FLOW:
-        receive_flow(g, side, &packet, now_ns);
+        hs_gateway_receive_flow(g, side, &packet, now_ns);
         break;
     case HS_PACKET_ICMP_ERROR:
         hs_gateway_translate_error(g, side, &packet, now_ns);
         break;
     case HS_PACKET_FRAGMENT:
-        g->counters.drop_fragment++;
+        hs_gateway_receive_fragment(g, side, &packet, now_ns);
         break;
     case HS_PACKET_MALFORMED:
         g->counters.drop_malformed++;
@@ -240,6 +243,7 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
     struct hs_flow *flow;
 
     hs_gateway_expire_held(g, now_ns);
+    hs_gateway_expire_fragments(g, now_ns);
     hs_gateway_retry_unresolved(g, now_ns);
     if (!g->active)
         return 0; /* the primary owns ageing */

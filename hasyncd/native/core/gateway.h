@@ -15,6 +15,7 @@
 
 #include "core/delta_log.h"
 #include "core/flow_table.h"
+#include "core/fragments.h"
 #include "core/nat.h"
 #include "core/next_hop.h"
 #include "core/packet.h"
@@ -37,6 +38,8 @@
     X(unreachable_sent)                                                                            \
     X(time_exceeded_sent)                                                                          \
     X(icmp_rate_limited)                                                                           \
+    X(fragments_forwarded)                                                                         \
+    X(fragments_held)                                                                              \
     X(flows_created)                                                                               \
     X(flows_closed)                                                                                \
     X(flows_aged_out)                                                                              \
@@ -108,6 +111,7 @@ struct hs_gateway {
     struct hs_rules rules;
     struct hs_nat nat;
     struct hs_sources sources;
+    struct hs_fragments fragments;
     struct hs_policy policy;
     uint32_t early_drop_slot; /* where the next search for a victim begins */
     uint32_t icmp_tokens; /* errors that may be made now */
@@ -152,6 +156,8 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
 void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
 /* The NAT rules changed: the ports of their public addresses are watched. False: no memory. */
 bool hs_gateway_nat_changed(struct hs_gateway *g);
+/* A packet whose tuple is known: its flow, or a new one. */
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
 /* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
@@ -162,6 +168,12 @@ void hs_gateway_disarm(struct hs_gateway *g);
 /* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted; `p` may be an error's now. */
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns);
+/* --- fragments.c --------------------------------------------------------------------------- */
+
+void hs_gateway_receive_fragment(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
+/* Drops those that have waited too long for their first. */
+void hs_gateway_expire_fragments(struct hs_gateway *g, uint64_t now_ns);
+
 /* --- accounts.c --------------------------------------------------------------------------- */
 
 /* Seconds that a flow lives from now without another packet. */

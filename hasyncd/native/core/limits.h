@@ -39,6 +39,8 @@ enum hs_timeouts {
     HS_ICMP_S = 60,
     HS_TAKEOVER_GRACE_S = 120,      /* proto/pair.md §4: nothing ages out sooner after a promotion */
     HS_REFRESH_S_MAX = 30,          /* an active flow's timeout is told to the peer this often at least */
+    HS_FRAGMENT_S = 15,             /* a first fragment speaks for the others so long (RFC 791 §3.2) */
+    HS_FRAGMENT_WAIT_S = 2,         /* others wait for it so long */
     HS_UNRESOLVED_MS = 1000,        /* a packet waits this long for its neighbour */
 };
 

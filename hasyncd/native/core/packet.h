@@ -74,6 +74,12 @@ enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, u
 /* Bytes of the frame that are packet: padding behind the IPv4 length is not passed on. */
 uint32_t hs_packet_frame_length(const struct hs_packet *p);
 
+/* Reads the ports of a first fragment, which holds its whole layer-4 header or is refused (RFC 1858). */
+bool hs_packet_parse_first_fragment(struct hs_packet *p);
+
+/* Another source and destination for a later fragment, which carries no layer-4 header. */
+void hs_packet_rewrite_addresses(struct hs_packet *p, uint32_t src_addr, uint32_t dst_addr);
+
 /* Makes the packet look like `to`, checksums included (partial ones stay partial). */
 void hs_packet_rewrite(struct hs_packet *p, const struct hs_tuple *to);
 
