@@ -109,6 +109,9 @@ class Engine:
         flows are judged liberally."""
     def disarm(self) -> None:
         """Lease 0, held packets dropped, ageing stopped: the table is the peer's to write."""
+    def relay(self, until_ns: int) -> None:
+        """After `disarm`, for a hand-over: until then frames for the pair wait for the new owner's
+        gratuitous ARP and are sent on to it. `arm` ends it."""
     def announce(self) -> int:
         """Sends gratuitous ARP, request and reply form, for every VIP (the lease permitting); frames sent."""
 

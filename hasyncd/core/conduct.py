@@ -16,6 +16,7 @@ from hasyncd.core.effects import (
     CloseStream,
     Effect,
     FlushLog,
+    Relay,
     ReportEvent,
     ReportRole,
     SetCommit,
@@ -23,7 +24,7 @@ from hasyncd.core.effects import (
     WriteGeneration,
 )
 from hasyncd.core.election import Election, Event, judge_listening
-from hasyncd.core.handover import Handover
+from hasyncd.core.handover import RELAY_NS, Handover
 from hasyncd.core.lease import Lease
 from hasyncd.core.liveness import DeathWatch, Liveness, has_slept
 from hasyncd.core.messages import Frame, Heartbeat, Hello
@@ -357,10 +358,11 @@ class Conduct:
     # --- handing over ----------------------------------------------------------------------------------
 
     def _begin_handover(self, now_ns: int, *, stop: bool) -> list[Effect]:
-        """Disarm, flush the log; LEAVING follows in `receive_log_flushed`."""
+        """Disarm, relay what arrives, flush the log; LEAVING follows in `receive_log_flushed`."""
         self._handover.begin(now_ns, stop=stop)
         self._timers.end_role()
-        return [*self._lease.suspend(), FlushLog(), *self._settle(now_ns)]
+        relay = Relay(now_ns + RELAY_NS)
+        return [*self._lease.suspend(), relay, FlushLog(), *self._settle(now_ns)]
 
     def _abort_handover(self, reason: str, now_ns: int) -> list[Effect]:
         """Nothing was said yet, so this node is still the primary: it goes on, or stops in the plain way."""

@@ -135,6 +135,13 @@ class Disarm:
 
 
 @dataclass(frozen=True, slots=True)
+class Relay:
+    """After `Disarm` in a hand-over: send what still arrives for the pair on to the VIPs' new owner."""
+
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class AnnounceVips:
     """Send gratuitous ARP, both forms, for every VIP."""
 
@@ -183,6 +190,7 @@ Effect = (
     | Arm
     | RenewLease
     | Disarm
+    | Relay
     | AnnounceVips
     | ReportRole
     | ReportEvent

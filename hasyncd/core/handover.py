@@ -7,7 +7,10 @@
 
 from __future__ import annotations
 
-from hasyncd.core.types import PairSettings
+from hasyncd.core.types import SECOND_NS, PairSettings
+
+RELAY_NS = SECOND_NS
+"""How long a node that handed over sends stragglers on: neighbours and switches have learned by then."""
 
 
 class Handover:

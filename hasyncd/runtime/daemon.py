@@ -244,6 +244,8 @@ class Daemon:
             action()
 
     def _tick(self) -> None:
+        if not self._shell.alive:
+            raise RuntimeError("the core's timer has died")
         self._engine.tick(now_ns())
         self._shell.pump.push()
         wanted = self._engine.wanted_neighbours()

@@ -42,6 +42,8 @@ class HostilePeer:
         self._namespace, self._address, self._target = namespace, address, (target, PORT)
         with namespace.entered():
             self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            # Somebody listens there, or the end of each stream would prove the peer's death.
+            self._listener = socket.create_server((address, PORT))
         self._datagrams.bind((address, PORT))
         self._counter = 0
         self.life = next(self._lives)
@@ -51,6 +53,7 @@ class HostilePeer:
 
     def close(self) -> None:
         self._datagrams.close()
+        self._listener.close()
 
     # --- streams --------------------------------------------------------------------------------
 

@@ -78,8 +78,8 @@ class Gateway:
             listen=SYNC[name], peer=SYNC[peer],
         )  # fmt: skip
 
-    def start(self, old: str = "", new: str = "") -> None:
-        """Starts the daemon with its configuration, one text in it exchanged."""
+    def start(self, old: str = "", new: str = "", **environment: str) -> None:
+        """Starts the daemon with its configuration, one text in it exchanged, and more in its environment."""
         assert old in self.configuration
         file = self.directory / f"{self.name}.toml"
         file.write_text(self.configuration.replace(old, new, 1) if old else self.configuration)
@@ -96,7 +96,9 @@ class Gateway:
             file,
         ]
         with (self.directory / f"{self.name}.log").open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | environment, stderr=log, text=True
+            )
 
     @property
     def log(self) -> str:

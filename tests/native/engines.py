@@ -115,6 +115,15 @@ def _ends(values: list[int]) -> tuple[int, int, int, int]:
     return source, sport, target, dport
 
 
+def record_kinds(records: bytes) -> list[int]:
+    """The kinds of packed records, in order."""
+    sizes, kinds, at = {1: 32, 2: 12, 3: 12, 4: 36}, [], 0
+    while at < len(records):
+        kinds.append(records[at])
+        at += sizes[records[at]]
+    return kinds
+
+
 def at_risk(engine: Engine) -> set[tuple[int, tuple[int, int, int, int]]]:
     """Protocol and original tuple of each flow that the engine calls at risk."""
     _, rows = engine.list_flows(0, 1 << 20, now_ns())

@@ -1,8 +1,7 @@
-"""The extension's face: what it refuses, what it answers, and each way a packet can take."""
+"""The extension's face: what it refuses, every reason of a drop, source NAT and services."""
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
@@ -12,13 +11,9 @@ from tests.native import frames
 from tests.native.engines import (
     ANYONE,
     CLIENT,
-    FOREVER_NS,
-    INSIDE_MAC,
     INSIDE_VIP,
-    OUTSIDE_MAC,
     OUTSIDE_VIP,
     PRIVATE,
-    PRIVATE_NET,
     ROUTER,
     SECOND_NS,
     SEED,
@@ -30,10 +25,10 @@ from tests.native.engines import (
     make_engine,
     moved,
     now_ns,
+    record_kinds,
     send,
-    take,
 )
-from tests.native.frames import ACK, FIN, RST, SYN, number
+from tests.native.frames import ACK, RST, SYN, number
 
 MINUTE_NS = 60 * SECOND_NS
 
@@ -94,6 +89,24 @@ def test_what_is_outside_its_range_is_an_error(method: str, arguments: tuple[Any
     with pytest.raises(ValueError, match=r"."):
         getattr(engine, method)(*arguments)
     assert len(send(engine, INSIDE, frames.udp(PRIVATE, 1, "8.8.8.8", 53))) <= 1  # still alive
+
+
+class Fleeting:
+    """A sequence that makes its items when asked and keeps none."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> tuple[int, int, bytes]:
+        return 0, 1, bytes([index] * 6)
+
+
+@pytest.mark.parametrize("wrong", [Fleeting(), [Fleeting()], ["abc"], [7], 7, None])
+def test_lists_of_tuples_are_lists_of_tuples(wrong: Any) -> None:
+    engine = bare_engine()
+    for method in (engine.set_neighbours, engine.set_routes, engine.set_vips, engine.set_nat_rules):
+        with pytest.raises(TypeError):
+            method(wrong)
 
 
 def test_a_service_that_was_not_declared_does_not_exist() -> None:
@@ -276,166 +289,8 @@ def test_a_syn_on_a_finished_flow_chooses_anew() -> None:
     (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     assert sent.target == "10.0.1.23"
     assert engine.backend_flow_counts(0) == {target: 0, 3: 1} | dict.fromkeys((1, 2), 0) | {3: 1}
-    kinds = [record for record in kinds_of(engine.drain()[2]) if record in (1, 3)]
+    kinds = [record for record in record_kinds(engine.drain()[2]) if record in (1, 3)]
     assert kinds == [1, 3, 1], "ADD, DEL, ADD"
-
-
-def kinds_of(records: bytes) -> list[int]:
-    sizes, kinds, at = {1: 32, 2: 12, 3: 12, 4: 36}, [], 0
-    while at < len(records):
-        kinds.append(records[at])
-        at += sizes[records[at]]
-    return kinds
-
-
-def test_time_wait_is_reached_and_reopened() -> None:
-    engine = make_engine()
-    here, there = (PRIVATE, 9, "8.8.8.8", 443), ("8.8.8.8", 443, OUTSIDE_VIP)
-    (sent,) = send(engine, INSIDE, frames.tcp(*here, SYN))
-    port = sent.sport
-    for side, flags, state in (
-        (OUTSIDE, SYN | ACK, 2), (INSIDE, ACK, 3), (INSIDE, FIN | ACK, 4), (OUTSIDE, ACK, 5),
-        (OUTSIDE, FIN | ACK, 6), (INSIDE, ACK, 7),
-    ):  # fmt: skip
-        frame = frames.tcp(*here, flags) if side == INSIDE else frames.tcp(*there, port, flags)
-        assert len(send(engine, side, frame)) == 1
-        assert [flow.state for flow in flows(engine)] == [state]
-    assert send(engine, OUTSIDE, frames.tcp(*there, port, SYN)) == [], "the server may not reopen"
-    (sent,) = send(engine, INSIDE, frames.tcp(*here, SYN))
-    assert sent.sport == port
-    assert [flow.state for flow in flows(engine)] == [1]
-
-
-def test_arp_answers_for_vips_on_their_side_while_the_lease_lasts() -> None:
-    engine = make_engine()
-    ask = [
-        (INSIDE, INSIDE_VIP, True), (OUTSIDE, OUTSIDE_VIP, True), (INSIDE, OUTSIDE_VIP, False),
-        (OUTSIDE, INSIDE_VIP, False), (INSIDE, "10.0.1.2", False),
-    ]  # fmt: skip
-    for side, target, answered in ask:
-        mac = b"\x02abcde"
-        engine.inject(side, frames.arp(1, mac, "0.0.0.0", target), now_ns())  # a probe, as in RFC 5227
-        sent = engine.take_sent()
-        assert bool(sent) == answered
-        if answered:
-            own = (INSIDE_MAC, OUTSIDE_MAC)[side]
-            assert sent == [(side, mac + own + sent[0][1][12:])]
-            assert sent[0][1] == mac + own + frames.arp(2, own, target, "0.0.0.0", mac)[12:]
-    engine.set_lease(0)
-    for side, target, _ in ask:
-        engine.inject(side, frames.arp(1, b"\x02abcde", PRIVATE, target), now_ns())
-    assert engine.take_sent() == []
-    assert engine.announce() == 0
-    engine.set_lease(now_ns())
-    assert engine.announce() == 0, "the lease has just ended"
-    engine.set_lease(FOREVER_NS)
-    engine.inject(
-        INSIDE, frames.arp(2, b"\x02abcde", PRIVATE, INSIDE_VIP), now_ns()
-    )  # a reply is nobody's question
-    engine.inject(INSIDE, frames.arp(1, b"\x02abcde", INSIDE_VIP, INSIDE_VIP), now_ns())  # an announcement
-    assert engine.take_sent() == []
-
-
-def test_an_announcement_is_both_forms_for_every_vip() -> None:
-    engine = make_engine()
-    assert engine.announce() == 4
-    found = [
-        (side, frame[20:22], frame[28:32], frame[38:42], frame[:6]) for side, frame in engine.take_sent()
-    ]
-    for side, vip in ((INSIDE, INSIDE_VIP), (OUTSIDE, OUTSIDE_VIP)):
-        address = struct.pack("!I", number(vip))
-        for operation in (b"\0\1", b"\0\2"):
-            assert (side, operation, address, address, b"\xff" * 6) in found
-
-
-def test_echo_is_answered_for_vips_only_while_the_lease_lasts() -> None:
-    engine = make_engine()
-    for side, source in ((INSIDE, PRIVATE), (OUTSIDE, CLIENT)):
-        for vip in (INSIDE_VIP, OUTSIDE_VIP):
-            (answer,) = send(engine, side, frames.echo(source, vip, 5, data=b"odd"))
-            assert (answer.source, answer.target, answer.icmp_type) == (vip, source, 0)
-            assert (answer.payload, answer.sport, answer.mac) == (b"odd", 5, frames.MAC_THERE)
-    assert engine.counters()["echo_answered"] == 4
-    assert engine.flow_counts()[0] == 0
-    engine.set_lease(0)
-    assert send(engine, INSIDE, frames.echo(PRIVATE, INSIDE_VIP, 5)) == []
-    assert drops(engine) == {"drop_no_lease": 1}
-
-
-def test_a_packet_waits_for_its_neighbour_and_is_asked_for_once_a_second() -> None:
-    engine, now = make_engine(), now_ns()
-    engine.set_neighbours([(OUTSIDE, number(ROUTER), b"")])
-    for port in (1, 2):
-        assert send(engine, INSIDE, frames.udp(PRIVATE, port, "8.8.8.8", 53), now) == []
-    assert engine.wanted_neighbours() == [(OUTSIDE, number(ROUTER))]
-    engine.tick(now)
-    assert engine.wanted_neighbours() == []
-    engine.set_neighbours([(OUTSIDE, number(ROUTER), b"\x01\x02\x03\x04\x05\x06")])
-    assert [sent.mac for sent in take(engine)] == [b"\x01\x02\x03\x04\x05\x06"] * 2
-    assert engine.used_neighbours() == [(OUTSIDE, number(ROUTER))]
-    assert engine.used_neighbours() == []
-    engine.set_neighbours([(OUTSIDE, number(ROUTER), b"")])
-    send(engine, INSIDE, frames.udp(PRIVATE, 3, "8.8.8.8", 53), now)
-    engine.tick(now + 2 * SECOND_NS)
-    assert drops(engine) == {"drop_unresolved": 1}
-    engine.set_neighbours([(OUTSIDE, 0, b"\0" * 6), (INSIDE, 0, b"\0" * 6)])  # address 0 is nobody
-
-
-def test_the_longest_prefix_wins_and_host_bits_do_not_matter() -> None:
-    engine = make_engine()
-    engine.set_routes(
-        [
-            (0, 0, OUTSIDE, number(ROUTER)),
-            (number("9.9.9.9"), 24, OUTSIDE, number("203.0.113.101")),
-            (*PRIVATE_NET, 0, 0),
-        ]
-    )
-    assert send(engine, INSIDE, frames.udp(PRIVATE, 1, "9.9.9.1", 53))[0].mac == mac_of("203.0.113.101")
-    assert send(engine, INSIDE, frames.udp(PRIVATE, 1, "9.9.8.1", 53))[0].mac == mac_of(ROUTER)
-
-
-def test_ageing_follows_the_kind_of_flow_and_rests_without_the_arm() -> None:
-    engine, now = make_engine(), now_ns()
-    send(engine, INSIDE, frames.udp(PRIVATE, 1, "8.8.8.8", 53), now)
-    send(engine, INSIDE, frames.echo(PRIVATE, "8.8.8.8", 1), now)
-    send(engine, INSIDE, frames.tcp(PRIVATE, 1, "8.8.8.8", 53, SYN), now)
-    for seconds, left in ((59, 3), (119, 3), (122, 2), (239, 2), (242, 1), (299, 1), (302, 0)):
-        engine.tick(now + seconds * SECOND_NS)  # nothing ages out in the grace of 120 s
-        assert engine.flow_counts()[0] == left, seconds
-    assert engine.counters()["flows_aged_out"] == 3
-    send(engine, INSIDE, frames.udp(PRIVATE, 1, "8.8.8.8", 53), now)
-    engine.disarm()
-    assert engine.tick(now + 10_000 * SECOND_NS) == 0
-    engine.arm(now + 10_000 * SECOND_NS)
-    assert engine.tick(now + 10_002 * SECOND_NS) == 0, "grace"
-    assert engine.tick(now + 10_119 * SECOND_NS) == 0
-    assert engine.tick(now + 10_122 * SECOND_NS) == 1
-
-
-def test_a_refreshed_flow_stays_and_tells_its_peer_now_and_then() -> None:
-    engine, now = make_engine(), now_ns()
-    frame = frames.udp(PRIVATE, 1, "8.8.8.8", 53)
-    send(engine, INSIDE, frame, now)
-    told = []
-    for seconds in range(0, 600, 5):
-        engine.tick(now + seconds * SECOND_NS)
-        send(engine, INSIDE, frame, now + seconds * SECOND_NS)
-        told += kinds_of(engine.drain()[2])
-    assert engine.flow_counts()[0] == 1
-    assert told[0] == 1
-    assert 15 <= told.count(2) <= 20, "every 30 seconds, not with every packet"
-    assert set(told[1:]) == {2, 4}
-
-
-def test_a_packet_that_changes_nothing_keeps_nothing_alive() -> None:
-    """A late SYN on an established flow passes, ignored, and the flow ages all the same."""
-    engine, now = make_engine(), now_ns()
-    (sent,) = send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, SYN), now)
-    send(engine, OUTSIDE, frames.tcp("8.8.8.8", 443, OUTSIDE_VIP, sent.sport, SYN | ACK), now)
-    send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, ACK), now)
-    later = now + 7000 * SECOND_NS
-    assert len(send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, SYN), later)) == 1
-    assert engine.tick(now + 7442 * SECOND_NS) == 1
 
 
 def test_two_services_never_share_one_way_back() -> None:

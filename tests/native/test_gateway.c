@@ -259,6 +259,55 @@ static void check_version_zero(void)
     hs_gateway_destroy(g);
 }
 
+/* An ARP announcement of the outside VIP by another node. */
+static void announce_elsewhere(struct hs_gateway *g, int side, uint8_t mac, uint64_t at)
+{
+    uint8_t arp[42] = {0};
+    struct hs_vnet vnet = {0};
+
+    arp[12] = 8;
+    arp[13] = 6;
+    memset(arp + 22, mac, 6);
+    memcpy(arp + 28, &g->rules.vips[0].address, 4);
+    hs_gateway_receive(g, side, &vnet, arp, sizeof arp, at);
+}
+
+/* After a hand-over frames for the pair wait for the new owner and go on to it; others are nobody's. */
+static void check_relay(void)
+{
+    struct hs_gateway *g = set_up(64);
+    uint8_t *frame = make_frame(HS_UDP, 5, 0, 100), *second = make_frame(HS_UDP, 6, 0, 100);
+    uint8_t *foreign = make_frame(HS_UDP, 7, 0, 100), untouched[114];
+    uint32_t stranger = hs_ip("192.0.2.9");
+    struct hs_vnet vnet = {0};
+
+    g->rules.vips[g->rules.vip_count++] = (struct hs_vip){hs_ip("203.0.113.5"), HS_INSIDE};
+    memcpy(foreign + 26, &stranger, 4); /* from no NAT source: the machine's own, say */
+    memcpy(untouched, frame, sizeof untouched);
+    hs_gateway_disarm(g);
+    hs_gateway_begin_relay(g, now + 1000 * ms);
+    CHECK(1, receive(g, frame, vnet, now), 0);
+    CHECK(2, g->held.count, 1);
+    CHECK(3, receive(g, foreign, vnet, now), 0);
+    CHECK(4, g->counters.drop_no_lease, 1);
+    announce_elsewhere(g, HS_OUTSIDE, 0x77, now); /* the other LAN: says nothing about this one */
+    CHECK(5, sent_count, 0);
+    announce_elsewhere(g, HS_INSIDE, 0x77, now);
+    CHECK(6, sent_count, 1);
+    CHECK(7, sent[0].side, HS_INSIDE);
+    CHECK(8, sent[0].frame[0] == 0x77 && sent[0].frame[5] == 0x77, 1);
+    CHECK(9, memcmp(sent[0].frame + 12, untouched + 12, sizeof untouched - 12), 0);
+    CHECK(10, receive(g, second, vnet, now + 999 * ms), 1);
+    CHECK(11, receive(g, second, vnet, now + 1000 * ms), 0); /* a second is enough */
+    CHECK(12, g->counters.relayed_packets, 2);
+    hs_gateway_arm(g, now + 1000 * ms);
+    CHECK(13, g->relay_until_ns, 0);
+    hs_gateway_destroy(g);
+    free(frame);
+    free(second);
+    free(foreign);
+}
+
 int main(void)
 {
     check_offloads();
@@ -267,5 +316,6 @@ int main(void)
     check_held_frames();
     check_unresolved();
     check_version_zero();
+    check_relay();
     return hs_check_result();
 }

@@ -210,6 +210,13 @@ async def test_a_generation_that_cannot_be_written_is_a_fault_and_arms_nothing(t
         assert a.table[0] == 0
         assert "generation: cannot be written" in a.view.last_change_reason
         assert not (a.settings.node.state_dir / "generation").exists()
+        a.shell.report_link("inside", usable=False)
+        a.shell.report_link("inside", usable=True)
+        assert a.node.role is Role.FAULT, "a link that comes back heals no disk"
+        (a.settings.node.state_dir / "generation.new").rmdir()
+        await until(lambda: a.node.role is Role.PRIMARY, "the disk can be written again")
+        text = (a.settings.node.state_dir / "generation").read_text()
+        assert text.startswith(f"generation {a.view.generation} ")
 
 
 async def test_a_faulty_backup_leaves_its_primary_serving(tmp_path: Path) -> None:

@@ -177,6 +177,16 @@ PyObject *hs_engine_disarm(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+PyObject *hs_engine_relay(PyObject *self, PyObject *arguments)
+{
+    unsigned long long until_ns;
+
+    if (!PyArg_ParseTuple(arguments, "K", &until_ns))
+        return NULL;
+    hs_gateway_begin_relay(gateway_of(self), until_ns);
+    Py_RETURN_NONE;
+}
+
 PyObject *hs_engine_announce(PyObject *self, PyObject *unused)
 {
     uint8_t scratch[2 * HS_VIPS_MAX * HS_ARP_FRAME];

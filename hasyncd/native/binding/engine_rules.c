@@ -36,17 +36,25 @@ static int check_side(int side)
     return -1;
 }
 
+static bool is_plain(PyObject *object)
+{
+    return PyList_Check(object) || PyTuple_Check(object);
+}
+
+/* Lists and tuples only: they hold what "O" and "S" borrow, where another sequence may make its items as it is
+ * asked. */
 int hs_parse_item(PyObject *sequence, Py_ssize_t index, const char *format, ...)
 {
-    PyObject *item = PySequence_GetItem(sequence, index);
-    PyObject *tuple = item ? PySequence_Tuple(item) : NULL;
+    PyObject *item = is_plain(sequence) ? PySequence_GetItem(sequence, index) : NULL;
+    PyObject *tuple = item && is_plain(item) ? PySequence_Tuple(item) : NULL;
     va_list outputs;
     int parsed;
 
     va_start(outputs, format);
     parsed = tuple ? PyArg_VaParse(tuple, format, outputs) : 0;
     va_end(outputs);
-    /* What "O" borrowed lives on in `item`, which the sequence still holds. */
+    if (!tuple && !PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "a list of tuples");
     Py_XDECREF(tuple);
     Py_XDECREF(item);
     return parsed ? 0 : -1;

@@ -32,6 +32,7 @@
 LOCKED(set_lease)
 LOCKED(arm)
 LOCKED(disarm)
+LOCKED(relay)
 LOCKED(announce)
 LOCKED(tick)
 LOCKED(inject)
@@ -78,6 +79,7 @@ static PyMethodDef methods[] = {
     METHOD("set_lease", locked_set_lease, METH_VARARGS),
     METHOD("arm", locked_arm, METH_VARARGS),
     METHOD("disarm", locked_disarm, METH_NOARGS),
+    METHOD("relay", locked_relay, METH_VARARGS),
     METHOD("announce", locked_announce, METH_NOARGS),
     METHOD("tick", locked_tick, METH_VARARGS),
     METHOD("inject", locked_inject, METH_VARARGS),

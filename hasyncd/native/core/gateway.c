@@ -16,9 +16,11 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
     if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
-        !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) || !hs_delta_log_init(&g->log, limits.log_records) ||
+        !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
+        !hs_delta_log_init(&g->log, limits.log_records) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
-        !hs_packet_queue_init(&g->unresolved, 256, 1 << 20)) {
+        !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
+        !hs_packet_queue_init(&g->stragglers, limits.held_packets, limits.held_bytes)) {
         hs_gateway_destroy(g);
         return NULL;
     }
@@ -33,6 +35,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
     hs_delta_log_free(&g->log);
     hs_packet_queue_free(&g->held);
     hs_packet_queue_free(&g->unresolved);
+    hs_packet_queue_free(&g->stragglers);
     hs_rules_free(&g->rules);
     hs_nat_free(&g->nat);
     hs_sources_free(&g->sources);
@@ -62,6 +65,7 @@ void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
     if (!g->active)
         g->grace_until_ms = now_ns / 1000000 + HS_TAKEOVER_GRACE_S * 1000;
     g->active = true;
+    hs_gateway_end_relay(g);
 }
 
 void hs_gateway_disarm(struct hs_gateway *g)
@@ -209,7 +213,8 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
     g->counters.received_packets++;
     g->counters.received_bytes += length;
     if (!hs_gateway_armed(g, now_ns)) {
-        g->counters.drop_no_lease++;
+        if (now_ns >= g->relay_until_ns || !hs_gateway_relay(g, side, vnet, frame, length))
+            g->counters.drop_no_lease++;
         return;
     }
     if (length >= sizeof(struct hs_ethernet) &&
@@ -242,7 +247,10 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
     uint64_t now_ms = now_ns / 1000000;
     struct hs_flow *flow;
 
-    hs_gateway_expire_held(g, now_ns);
+    if (now_ns >= g->relay_until_ns)
+        hs_gateway_end_relay(g);
+    if (!g->relay_until_ns) /* else the queue holds stragglers */
+        hs_gateway_expire_held(g, now_ns);
     hs_gateway_expire_fragments(g, now_ns);
     hs_gateway_retry_unresolved(g, now_ns);
     if (!g->active)

@@ -44,6 +44,7 @@
     X(flows_closed)                                                                                \
     X(flows_aged_out)                                                                              \
     X(nat_port_probes)                                                                             \
+    X(relayed_packets)                                                                             \
     X(nat_hairpin_flows)                                                                           \
     X(nat_exempt_flows)                                                                            \
     X(nat_evicted_closing)                                                                         \
@@ -108,6 +109,7 @@ struct hs_gateway {
     struct hs_delta_log log;
     struct hs_packet_queue held;       /* waiting for commit */
     struct hs_packet_queue unresolved; /* waiting for a neighbour */
+    struct hs_packet_queue stragglers; /* from outside, waiting for the new owner; those from inside are in `held` */
     struct hs_rules rules;
     struct hs_nat nat;
     struct hs_sources sources;
@@ -121,6 +123,9 @@ struct hs_gateway {
     struct hs_output output;
     struct hs_counters counters;
     uint64_t lease_until_ns;
+    uint64_t relay_until_ns;   /* 0: nothing is relayed */
+    uint8_t relay_mac[HS_SIDES][6];
+    bool relay_known[HS_SIDES];
     uint64_t grace_until_ms;
     bool active;               /* this node writes the table: it is, or is about to be, primary */
     enum hs_commit commit;
@@ -224,6 +229,15 @@ bool hs_gateway_send_error(struct hs_gateway *g, int side, struct hs_packet *p, 
                            uint64_t now_ns);
 /* Turns the packet's own buffer into "fragmentation needed" (RFC 1191) back to its sender. */
 void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu);
+
+/* --- relay.c -------------------------------------------------------------------------------------- */
+
+/* After a hand-over, until `until_ns`: frames for the pair go to whoever announces the VIPs. */
+void hs_gateway_begin_relay(struct hs_gateway *g, uint64_t until_ns);
+void hs_gateway_end_relay(struct hs_gateway *g);
+/* True: the frame was relayed, kept for it, or an ARP packet; false: it is none of the pair's. */
+bool hs_gateway_relay(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
+                      uint32_t length);
 
 /* --- replicate.c -------------------------------------------------------------------------------- */
 
