@@ -11,6 +11,7 @@ from tests.native.frames import (
     SYN,
     TCP,
     checksum,
+    error,
     ethernet,
     ipv4,
     number,
@@ -90,6 +91,19 @@ def test_a_backup_that_saw_no_packet_of_it_evicts_nothing() -> None:
     close_by_both(gateway, 5000)
     backup = gateway.copy()
     assert backup.out(segment(OTHER, 2, SYN, 9000)) is None
+
+
+def test_an_error_neither_ends_nor_refreshes_a_mapping() -> None:
+    """RFC 4787 REQ-12."""
+    gateway = Gateway()
+    left = gateway.out(udp(HOST, 5000, SERVER, 53, b"x"))
+    assert left
+    for _ in range(3):
+        gateway.wait(99)
+        assert gateway.back(error("192.0.2.1", PUBLIC, left.packet[:28], code=3, rest=0))
+    assert gateway.flows == 1
+    gateway.wait(5)
+    assert gateway.flows == 0
 
 
 # --- half-open flows --------------------------------------------------------------------------------------
