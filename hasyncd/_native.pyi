@@ -142,8 +142,12 @@ class Engine:
         """Continue sending at `sequence`; False when the log no longer holds it."""
     def log_state(self) -> tuple[int, int, int, bool]:
         """(oldest sequence held, next to send, next to be written, overrun since start_log or rewind)."""
-    def start_log(self) -> int:
-        """Forgets what is unsent; sending goes on with the record written next, whose sequence is returned."""
+    def moment(self) -> tuple[int, int, int, bool, int, int]:
+        """`log_state` and `digest` of one moment, whatever the packet thread does beside:
+        (oldest, next to send, next to be written, overrun, flows held, digest)."""
+    def start_log(self, first: int) -> bool:
+        """Sending goes on at `first`, and what is before it counts as acknowledged: a full sync begins there.
+        False when the log does not hold it."""
     def append_snapshot(self, records_max: int, restart: bool = False) -> tuple[int, bool]:
         """Moves the full-sync cursor: appends ADDs for up to `records_max` live flows; (appended, finished)."""
     def count_at_risk(self) -> tuple[int, int]:

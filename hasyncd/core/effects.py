@@ -80,10 +80,13 @@ class SendFrom:
 
 @dataclass(frozen=True, slots=True)
 class StartSnapshot:
-    """Begin a full sync: start the log afresh and the cursor at the first slot.
+    """Begin a full sync: sending starts afresh at `first` and the cursor at the first slot.
 
-    The sequence to come was named in SYNC_BEGIN, so the shell performs both without a record between.
+    SYNC_BEGIN has named `first`; what was appended since belongs to the records that follow it. If the log holds
+    `first` no more, the answer is `receive_log_overrun`.
     """
+
+    first: int
 
 
 @dataclass(frozen=True, slots=True)

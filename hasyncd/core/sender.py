@@ -158,7 +158,7 @@ class Sender:
         # What was appended but not sent is forgotten by the shell's fresh start of the log.
         self._base = self._head(log)
         begin = SyncBegin(self._generation, self._base + 1, log.flow_count)
-        return [WriteStream(encode_frame(begin)), StartSnapshot()]
+        return [WriteStream(encode_frame(begin)), StartSnapshot(begin.next)]
 
     def finish_snapshot(self, sequence: int, flow_count: int, digest: int) -> list[Effect]:
         """The cursor is through and everything up to `sequence` was put on the stream."""

@@ -35,7 +35,7 @@ class Pump:
         log_records: int,
         *,
         on_flushed: Callable[[], None],
-        on_snapshot_done: Callable[[], None],
+        on_snapshot_done: Callable[[int, int, int], None],
         on_overrun: Callable[[], None],
     ) -> None:
         self._engine = engine
@@ -79,16 +79,18 @@ class Pump:
         self.push()
         return True
 
-    def start_snapshot(self, stream: DeltaStream) -> int:
-        """The log starts afresh and the cursor at the first slot; the sequence to come."""
+    def start_snapshot(self, stream: DeltaStream, first: int) -> bool:
+        """Sending starts afresh at `first` and the cursor at the first slot; False when the log no longer holds
+        `first`."""
         self.stop()
+        if not self._engine.start_log(first):
+            return False
         self._stream = stream
-        first = self._engine.start_log()
         self._acknowledged = first - 1
         self._engine.append_snapshot(0, restart=True)
         self._snapshotting = True
         self._continue_soon()
-        return first
+        return True
 
     def stop(self) -> None:
         """Nothing more is put on the stream."""
@@ -153,12 +155,13 @@ class Pump:
             return  # `acknowledge` comes back here
         _, finished = self._engine.append_snapshot(min(SNAPSHOT_RECORDS, self._snapshot_ahead_max))
         self.push()
-        _, send_next, next_sequence, _ = self._engine.log_state()
+        # One moment: the packet thread appends beside us, and SYNC_END's digest speaks of its sequence alone.
+        _, send_next, next_sequence, _, flow_count, digest = self._engine.moment()
         if not finished or send_next != next_sequence:
             self._continue_soon()
         elif self._is_snapshotting():  # `push` may have met an overrun
             self._snapshotting = False
-            self._on_snapshot_done()
+            self._on_snapshot_done(next_sequence - 1, flow_count, digest)
 
     def _is_snapshotting(self) -> bool:
         return self._snapshotting

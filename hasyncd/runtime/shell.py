@@ -186,10 +186,8 @@ class Shell:
         self._tell_log_state()
         self._feed(self.node.receive_port_refused(now_ns()))
 
-    def _snapshot_done(self) -> None:
+    def _snapshot_done(self, sequence: int, flow_count: int, digest: int) -> None:
         self._tell_log_state()
-        flow_count, digest = self.engine.digest()
-        sequence = self.engine.log_state()[2] - 1
         self._feed(self.node.receive_snapshot_finished(sequence, flow_count, digest, now_ns()))
 
     def _handle_timer(self) -> None:
@@ -199,8 +197,7 @@ class Shell:
 
     def _tell_log_state(self) -> None:
         """Node's rule 4: fresh numbers before whatever may quote them."""
-        oldest, _, next_sequence, _ = self.engine.log_state()
-        flow_count, digest = self.engine.digest()
+        oldest, _, next_sequence, _, flow_count, digest = self.engine.moment()
         self._feed(
             self.node.receive_log_state(next_sequence - 1, flow_count, digest, oldest, now_ns()), rearm=False
         )
@@ -294,8 +291,8 @@ class Shell:
                 if stream is not None and not self.pump.send_from(stream, effect.sequence):
                     self._log_overrun()
             case fx.StartSnapshot():
-                if stream is not None:
-                    self.pump.start_snapshot(stream)
+                if stream is not None and not self.pump.start_snapshot(stream, effect.first):
+                    self._log_overrun()
             case fx.StopDeltas():
                 self.pump.stop()
             case fx.FlushLog():

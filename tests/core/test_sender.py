@@ -85,7 +85,7 @@ def test_any_other_backup_gets_a_full_sync_never_deltas(reply: HelloReply) -> No
     sender = a_sender()
     effects = sender.receive_frame(reply, LOG)
     assert frames(effects) == [SyncBegin(GENERATION, 501, 40)]
-    assert effects[-1] == StartSnapshot()
+    assert effects[-1] == StartSnapshot(501)
     assert sender.state(peer_alive=True) is SyncState.SYNCING
     assert not sender.ready
 

@@ -183,7 +183,8 @@ def test_a_new_log_after_a_lost_peer_leaves_no_flow_stuck() -> None:
     assert open_udp(engine, 1, now) == []
     engine.set_commit("none", 0, True)  # the peer is gone
     assert len(take(engine)) == 1
-    first = engine.start_log()  # another comes
+    first = engine.log_state()[2]
+    assert engine.start_log(first)  # another comes
     assert engine.append_snapshot(100, restart=True) == (1, True)
     _, count, _ = engine.drain()
     engine.emitted(first + count - 1)
@@ -202,3 +203,21 @@ def test_what_a_held_flow_does_meanwhile_waits_for_its_add_alone() -> None:
     assert engine.acknowledge(1) == 2
     assert [sent.flags for sent in take(engine)] == [SYN, RST]
     assert engine.count_at_risk()[0] == 1, "its new state is not yet safe"
+
+
+def test_a_full_sync_begins_where_it_was_named_whatever_came_since() -> None:
+    """The packet thread may append between the naming of a sequence and the start: nothing is skipped."""
+    engine, now = make_engine(), now_ns()
+    open_udp(engine, 1, now)
+    named = engine.log_state()[2]
+    open_udp(engine, 2, now)
+    assert engine.start_log(named)
+    assert engine.drain()[0] == named
+    assert not engine.start_log(engine.log_state()[2] + 1)
+    assert not engine.start_log(0)
+
+
+def test_a_moment_is_the_log_and_the_table_together() -> None:
+    engine, now = make_engine(), now_ns()
+    open_udp(engine, 1, now)
+    assert engine.moment() == (*engine.log_state(), *engine.digest())

@@ -177,7 +177,8 @@ class Pair(RuleBasedStateMachine):
     @rule()
     def begin_full_sync(self) -> None:
         self.stream.clear()
-        first = self.primary.start_log()
+        first = self.primary.log_state()[2]
+        assert self.primary.start_log(first)
         assert self.primary.append_snapshot(0, restart=True)[0] == 0
         self.backup.begin_sync()
         self.installed = first - 1

@@ -172,7 +172,7 @@ def test_generation_another_history_gets_a_full_sync_never_deltas() -> None:
     assert backup.install(update, now) == (0, "unknown_handle")
 
     backup.begin_sync()
-    primary.start_log()
+    assert primary.start_log(primary.log_state()[2])
     assert primary.append_snapshot(1 << 20, restart=True) == (31, True)
     first, count, records = primary.drain()
     assert backup.install(records, now) == (count, None)

@@ -31,7 +31,7 @@ class Bench:
         self.pump = Pump(
             self.engine, lambda *batch: encode_frame(Deltas(GENERATION, *batch)), LOG_RECORDS,
             on_flushed=lambda: self._count("flushed"),
-            on_snapshot_done=lambda: self._count("snapshots"),
+            on_snapshot_done=lambda *_: self._count("snapshots"),
             on_overrun=lambda: self._count("overruns"),
         )  # fmt: skip
         self.sequences: list[tuple[int, int]] = []
@@ -168,8 +168,7 @@ async def test_a_snapshot_brings_the_whole_table_also_one_larger_than_the_log(
 ) -> None:
     bench.open_flows(flows)
     bench.mirror.begin_sync()
-    first = bench.pump.start_snapshot(bench.stream)
-    assert first == bench.head + 1
+    assert bench.pump.start_snapshot(bench.stream, bench.head + 1)
 
     def done() -> bool:
         bench.read()
@@ -186,7 +185,7 @@ async def test_a_snapshot_brings_the_whole_table_also_one_larger_than_the_log(
 async def test_live_deltas_travel_between_those_of_the_snapshot(bench: Bench) -> None:
     bench.open_flows(6000)
     bench.mirror.begin_sync()
-    bench.pump.start_snapshot(bench.stream)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1)
 
     def done() -> bool:
         bench.open_flows(5)
@@ -204,7 +203,7 @@ async def test_live_deltas_travel_between_those_of_the_snapshot(bench: Bench) ->
 async def test_a_snapshot_waits_for_a_peer_that_does_not_answer(bench: Bench) -> None:
     bench.open_flows(3 * LOG_RECORDS)
     bench.answering = False
-    bench.pump.start_snapshot(bench.stream)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1)
     begun = bench.head
 
     def halted() -> bool:
@@ -218,10 +217,10 @@ async def test_a_snapshot_waits_for_a_peer_that_does_not_answer(bench: Bench) ->
 
 async def test_a_snapshot_can_be_begun_anew(bench: Bench) -> None:
     bench.open_flows(3000)
-    bench.pump.start_snapshot(bench.stream)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1)
     await until(bench.read, "it has begun")
     bench.mirror.begin_sync()
-    bench.pump.start_snapshot(bench.stream)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1)
 
     def done() -> bool:
         bench.read()

@@ -79,15 +79,28 @@ PyObject *hs_engine_log_state(PyObject *self, PyObject *unused)
                          PyBool_FromLong(log->overrun));
 }
 
-PyObject *hs_engine_start_log(PyObject *self, PyObject *unused)
+PyObject *hs_engine_moment(PyObject *self, PyObject *unused)
 {
-    struct hs_gateway *g = gateway_of(self);
+    const struct hs_gateway *g = gateway_of(self);
 
     (void)unused;
-    g->log.send_next = g->log.next;
-    g->log.acknowledged = g->log.next - 1;
-    g->log.overrun = false;
-    return PyLong_FromUnsignedLongLong(g->log.next);
+    return Py_BuildValue("KKKNIK", (unsigned long long)hs_delta_log_oldest(&g->log),
+                         (unsigned long long)g->log.send_next, (unsigned long long)g->log.next,
+                         PyBool_FromLong(g->log.overrun), g->table->count,
+                         (unsigned long long)g->table->digest);
+}
+
+PyObject *hs_engine_start_log(PyObject *self, PyObject *arguments)
+{
+    struct hs_delta_log *log = &gateway_of(self)->log;
+    unsigned long long first;
+
+    if (!PyArg_ParseTuple(arguments, "K", &first))
+        return NULL;
+    if (!hs_delta_log_rewind(log, first))
+        Py_RETURN_FALSE;
+    log->acknowledged = first - 1;
+    Py_RETURN_TRUE;
 }
 
 PyObject *hs_engine_append_snapshot(PyObject *self, PyObject *arguments, PyObject *keywords)

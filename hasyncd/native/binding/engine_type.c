@@ -55,6 +55,7 @@ LOCKED(emitted)
 LOCKED(acknowledge)
 LOCKED(rewind)
 LOCKED(log_state)
+LOCKED(moment)
 LOCKED(start_log)
 LOCKED_KEYWORDS(append_snapshot)
 LOCKED(count_at_risk)
@@ -102,7 +103,8 @@ static PyMethodDef methods[] = {
     METHOD("acknowledge", locked_acknowledge, METH_VARARGS),
     METHOD("rewind", locked_rewind, METH_VARARGS),
     METHOD("log_state", locked_log_state, METH_NOARGS),
-    METHOD("start_log", locked_start_log, METH_NOARGS),
+    METHOD("moment", locked_moment, METH_NOARGS),
+    METHOD("start_log", locked_start_log, METH_VARARGS),
     METHOD("append_snapshot", locked_append_snapshot, METH_VARARGS | METH_KEYWORDS),
     METHOD("count_at_risk", locked_count_at_risk, METH_NOARGS),
     METHOD("reset", locked_reset, METH_VARARGS),
