@@ -55,6 +55,32 @@ class Engine:
     ) -> None:
         """Replaces the NAT rules, first match wins: (sources, destinations, publics, port_first,
         port_last); sources and destinations are (prefix, prefix_length), no destinations = any."""
+    def set_nat_options(
+        self,
+        index: int,
+        *,
+        exempt: Sequence[tuple[int, int]] = (),
+        reserved: Sequence[tuple[int, int]] = (),
+        max_flows_per_source: int = 0,
+        hold_down_s: int = 0,
+        preserve_parity: bool = False,
+        port_classes: bool = False,
+        icmp_on_exhaustion: bool = False,
+    ) -> None:
+        """The finer points of NAT rule `index`: destinations to which it does not translate, port ranges that are
+        never given out, flows that one source may have (0: any number), seconds before a freed port serves another
+        endpoint, and whether a sender without a port is told by ICMP. IndexError: no such rule."""
+    def set_forwards(
+        self, forwards: Sequence[tuple[int, int, int, int, int, Sequence[tuple[int, int]]]]
+    ) -> None:
+        """Replaces the ways in: (public, public_port, protocol, inside, inside_port, allow), first match wins;
+        protocol 0 (ports 0 too) maps the whole public address and the inside host to each other, both ways."""
+    def set_policy(
+        self, *, half_open_per_source: int = 0, loose: bool = False, early_drop: bool = False
+    ) -> None:
+        """TCP flows of one source that may be half-open (0: any number within the cap for all); whether an ACK without
+        a flow makes one where the rules lead it to the same host (services, ways in, exempt destinations); whether a
+        full table drops flows that are unanswered or over."""
     def set_service(
         self,
         index: int,

@@ -54,6 +54,7 @@ _As = PlainSerializer(str, return_type=str)
 Address = Annotated[IPv4Address, BeforeValidator(read_address), _As]
 Network = Annotated[IPv4Network, BeforeValidator(read_network), _As]
 Socket = Annotated[Endpoint, BeforeValidator(read_endpoint), _As]
+Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
 Name = Annotated[str, BeforeValidator(read_name)]
 Item = TypeVar("Item")
 # TOML has arrays where settings have tuples; their elements stay strict. The limits, here and below, are
@@ -112,12 +113,51 @@ class Sync(_Section):
     log_records: int = Field(262_144, ge=1024, le=1 << 24)
 
 
+class Flows(_Section):
+    """What new flows may cost."""
+
+    half_open_per_source: int = Field(0, ge=0, le=8 << 20)
+    """Half-open TCP flows of one source; 0: no limit but the one for all, a quarter of the capacity."""
+    loose: bool = False
+    """An ACK without a flow makes one where the rules lead it to the same host."""
+    early_drop: bool = False
+    """A full table drops flows that are unanswered or over (RFC 6888 would have them stay)."""
+
+
 class NatRule(_Section):
     source: Some[Network]
     destination: Several[Network] = ()
     """No networks: any destination."""
     public: Some[Address]
-    ports: Annotated[PortRange, BeforeValidator(read_port_range), _As] = PortRange(1024, 65535)
+    ports: Ports = PortRange(1024, 65535)
+    reserved: Several[Ports] = ()
+    """Ports of the range that are never given out."""
+    exempt: Several[Network] = ()
+    """Destinations to which a source goes with its own address and port."""
+    max_flows_per_source: int = Field(0, ge=0, le=8 << 20)
+    """Flows that one source may have at a time; 0: no limit."""
+    hold_down_s: int = Field(120, ge=0, le=3600)
+    """A freed public port serves no other endpoint towards the same destination for so long (RFC 6888 REQ-8)."""
+    preserve_parity: bool = False
+    port_classes: bool = True
+    on_exhaustion: Literal["drop", "icmp"] = "drop"
+
+
+class Forward(_Section):
+    """A port of a public address that is an inside host's."""
+
+    public: Socket
+    protocol: Literal["tcp", "udp"]
+    to: Socket
+    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
+
+
+class OneToOne(_Section):
+    """A public address that is an inside host's own, both ways."""
+
+    public: Address
+    inside: Address
+    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
 
 
 class Backend(_Section):
@@ -155,16 +195,21 @@ class Settings(_Section):
     vip: Some[Vip]
     peer: Peer
     sync: Sync = Sync()
+    flows: Flows = Flows()
     nat: Several[NatRule] = ()
+    forward: Annotated[tuple[Forward, ...], Field(strict=False, max_length=128)] = ()
+    one_to_one: Annotated[tuple[OneToOne, ...], Field(strict=False, max_length=128)] = ()
     service: Annotated[tuple[Service, ...], Field(strict=False, max_length=256)] = ()
     control: Control
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
     def config_hash(self) -> bytes:
-        """8 bytes over what both nodes must share: VIPs, NAT rules, services, commit mode, capacity."""
+        """8 bytes over what both nodes must share: VIPs, NAT rules and ways in, services, commit mode, capacity."""
         shared = {
             "vip": [vip.model_dump(mode="json") for vip in self.vip],
             "nat": [rule.model_dump(mode="json") for rule in self.nat],
+            "forward": [forward.model_dump(mode="json") for forward in self.forward],
+            "one_to_one": [mapping.model_dump(mode="json") for mapping in self.one_to_one],
             "service": [service.model_dump(mode="json") for service in self.service],
             "commit": self.sync.commit,
             "capacity": self.node.capacity,
@@ -253,6 +298,8 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         peer=_valid(Peer, document.get("peer")),
         vips=vips,
         nats=_all_valid(NatRule, document.get("nat")),
+        forwards=_all_valid(Forward, document.get("forward")),
+        one_to_ones=_all_valid(OneToOne, document.get("one_to_one")),
         services=_all_valid(Service, document.get("service")),
         vips_whole=isinstance(written, list) and len(vips) == len(written),
     )
@@ -274,7 +321,10 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "vip": Vip,
         "peer": Peer,
         "sync": Sync,
+        "flows": Flows,
         "nat": NatRule,
+        "forward": Forward,
+        "one_to_one": OneToOne,
         "service": Service,
         "control": Control,
         "backends": Backend,
@@ -317,7 +367,7 @@ def _describe(detail: dict[str, Any]) -> tuple[str, str]:
         case "too_long":
             message = f"must not have more than {context['max_length']} elements"
         case "tuple_type":
-            tables = place in (("vip",), ("nat",), ("service",))
+            tables = place in (("vip",), ("nat",), ("forward",), ("one_to_one",), ("service",))
             wanted = f"an array of tables ([[{key}]])" if tables else "an array"
             message = f"must be {wanted}, not {show(value)}"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hasyncd.config_values import Endpoint
 
 if TYPE_CHECKING:
-    from hasyncd.config import Interfaces, NatRule, Peer, Service, Vip
+    from hasyncd.config import Forward, Interfaces, NatRule, OneToOne, Peer, Service, Vip
 
 Contradiction = tuple[str, str]
 """Key and message."""
@@ -24,6 +24,8 @@ class Parts:
     peer: Peer | None
     vips: dict[int, Vip]
     nats: dict[int, NatRule]
+    forwards: dict[int, Forward]
+    one_to_ones: dict[int, OneToOne]
     services: dict[int, Service]
     vips_whole: bool
     """All VIPs are good, so what is not among them is nowhere."""
@@ -33,6 +35,7 @@ class Parts:
         yield from self._interfaces_and_peer()
         yield from self._vips()
         yield from self._nats()
+        yield from self._ways_in()
         yield from self._services()
 
     def _interfaces_and_peer(self) -> Iterator[Contradiction]:
@@ -78,12 +81,56 @@ class Parts:
     def _nats(self) -> Iterator[Contradiction]:
         inside = {vip.address.ip for vip in self.vips.values() if vip.interface == "inside"}
         for place, rule in self.nats.items():
+            yield from self._reserved(place, rule)
             for at, public in enumerate(rule.public):
                 key = f"nat[{place}].public[{at}]"
                 if public in rule.public[:at]:
                     yield key, f"{public} is listed twice"
                 elif public in inside:
                     yield key, f"{public} is an inside VIP; a public address lies outside"
+
+    def _reserved(self, place: int, rule: NatRule) -> Iterator[Contradiction]:
+        first, last = rule.ports
+        left = set(range(first, last + 1))
+        for at, ports in enumerate(rule.reserved):
+            if ports.last < first or ports.first > last:
+                yield f"nat[{place}].reserved[{at}]", f"{ports} lies outside of ports ({rule.ports})"
+            left.difference_update(range(ports.first, ports.last + 1))
+        if not left:
+            yield f"nat[{place}].reserved", f"reserves every port of {rule.ports}"
+
+    def _ways_in(self) -> Iterator[Contradiction]:
+        """Each public end leads to one place; a 1:1 address serves nothing else."""
+        vips = {vip.address.ip: vip.interface for vip in self.vips.values()}
+        pools = {public for rule in self.nats.values() for public in rule.public}
+        services = {(service.vip, service.protocol) for service in self.services.values()}
+        owned: dict[IPv4Address, int] = {}
+        insides: dict[IPv4Address, int] = {}
+        for place, mapping in self.one_to_ones.items():
+            key = f"one_to_one[{place}]"
+            if mapping.public in owned:
+                yield f"{key}.public", f"{mapping.public} is one_to_one[{owned[mapping.public]}] already"
+            elif mapping.public in pools or vips.get(mapping.public):
+                yield (
+                    f"{key}.public",
+                    f"{mapping.public} is a VIP or in a NAT rule's pool; this host's it is alone",
+                )
+            if mapping.inside in insides:
+                yield f"{key}.inside", f"{mapping.inside} is one_to_one[{insides[mapping.inside]}] already"
+            owned.setdefault(mapping.public, place)
+            insides.setdefault(mapping.inside, place)
+        fronts: dict[tuple[Endpoint, str], int] = {}
+        for place, forward in self.forwards.items():
+            key, front = f"forward[{place}].public", (forward.public, forward.protocol)
+            if front in fronts:
+                yield key, f"{forward.public}/{forward.protocol} is forward[{fronts[front]}] already"
+            elif front in services:
+                yield key, f"{forward.public}/{forward.protocol} is a service's"
+            elif vips.get(forward.public.address) == "inside":
+                yield key, f"{forward.public.address} is an inside VIP; a public address lies outside"
+            elif forward.public.address in owned:
+                yield key, f"{forward.public.address} is one_to_one[{owned[forward.public.address]}] already"
+            fronts.setdefault(front, place)
 
     def _services(self) -> Iterator[Contradiction]:
         names: dict[str, int] = {}

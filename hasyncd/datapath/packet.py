@@ -17,6 +17,7 @@ from hasyncd.datapath.interfaces import Interface
 __all__ = ["Engine", "build_engine", "open_sides", "owned_networks", "private_networks"]
 
 SIDES: Final = {"inside": INSIDE, "outside": OUTSIDE}
+PROTOCOLS: Final = {"tcp": 6, "udp": 17}
 
 
 Declaration = tuple[int, int, int, int, list[tuple[int, int]]]
@@ -43,6 +44,23 @@ def build_engine(
             for rule in settings.nat
         ]
     )
+    for index, rule in enumerate(settings.nat):
+        engine.set_nat_options(
+            index,
+            exempt=_prefixes(rule.exempt),
+            reserved=[(ports.first, ports.last) for ports in rule.reserved],
+            max_flows_per_source=rule.max_flows_per_source,
+            hold_down_s=rule.hold_down_s,
+            preserve_parity=rule.preserve_parity,
+            port_classes=rule.port_classes,
+            icmp_on_exhaustion=rule.on_exhaustion == "icmp",
+        )
+    engine.set_policy(
+        half_open_per_source=settings.flows.half_open_per_source,
+        loose=settings.flows.loose,
+        early_drop=settings.flows.early_drop,
+    )
+    engine.set_forwards(_ways_in(settings))
     for declaration, publication in services:
         engine.set_service(*declaration)
         engine.publish_ring(*publication)
@@ -62,6 +80,8 @@ def owned_networks(settings: Settings) -> list[IPv4Network]:
     addresses = {vip.address.ip for vip in settings.vip}
     for rule in settings.nat:
         addresses.update(rule.public)
+    addresses.update(forward.public.address for forward in settings.forward)
+    addresses.update(mapping.public for mapping in settings.one_to_one)
     return [IPv4Network(address) for address in sorted(addresses)]
 
 
@@ -71,7 +91,28 @@ def private_networks(settings: Settings) -> list[IPv4Network]:
     networks.update(
         IPv4Network(backend.address.address) for each in settings.service for backend in each.backends
     )
+    networks.update(IPv4Network(forward.to.address) for forward in settings.forward)
+    networks.update(IPv4Network(mapping.inside) for mapping in settings.one_to_one)
     return sorted(networks)
+
+
+def _ways_in(settings: Settings) -> list[tuple[int, int, int, int, int, list[tuple[int, int]]]]:
+    """The arguments of `Engine.set_forwards`: single ports before whole addresses."""
+    ports = [
+        (
+            int(forward.public.address),
+            forward.public.port,
+            PROTOCOLS[forward.protocol],
+            int(forward.to.address),
+            forward.to.port,
+            _prefixes(forward.allow),
+        )
+        for forward in settings.forward
+    ]
+    return ports + [
+        (int(mapping.public), 0, 0, int(mapping.inside), 0, _prefixes(mapping.allow))
+        for mapping in settings.one_to_one
+    ]
 
 
 def _prefixes(networks: Sequence[IPv4Network]) -> list[tuple[int, int]]:

@@ -153,9 +153,8 @@ def test_every_drop_has_its_reason() -> None:
         ("drop_no_flow", INSIDE, frames.echo(PRIVATE, "8.8.8.8", 7, reply=True)),
         ("drop_ttl", INSIDE, frames.echo(PRIVATE, "8.8.8.8", 7, ttl=1)),
         ("drop_same_side", INSIDE, frames.udp(PRIVATE, 1, "10.0.1.8", 53)),
-        ("drop_same_side", INSIDE, frames.tcp(PRIVATE, 1, OUTSIDE_VIP, 80, SYN)),
-        ("drop_fragment", INSIDE, frames.udp(PRIVATE, 1, "8.8.8.8", 53, fragment=0x2000)),
-        ("drop_fragment", INSIDE, frames.udp(PRIVATE, 1, "8.8.8.8", 53, fragment=0x0010)),
+        ("drop_fragment", INSIDE, frames.ethernet(frames.ipv4(PRIVATE, "8.8.8.8", 6, b"\0" * 8, fragment=0x2000))),
+        ("drop_fragment", INSIDE, frames.ethernet(frames.ipv4(PRIVATE, "8.8.8.8", 6, b"\0" * 8, fragment=0x0001))),
         ("drop_protocol", INSIDE, frames.ethernet(frames.ipv4(PRIVATE, "8.8.8.8", 47, b"\0" * 8))),
         ("drop_protocol", INSIDE, frames.ethernet(frames.ipv4(PRIVATE, "8.8.8.8", 1, frames.icmp(13, 0, 1)))),
         ("drop_malformed", INSIDE, b""),
@@ -166,7 +165,7 @@ def test_every_drop_has_its_reason() -> None:
     send(engine, INSIDE, frames.tcp(PRIVATE, 9, "8.8.8.8", 443, SYN))
     for reason, side, frame in cases:
         before = engine.counters()
-        assert send(engine, side, frame) == [], reason
+        assert len(send(engine, side, frame)) == (reason == "drop_ttl"), reason  # its sender is told
         assert moved(drops(engine), dict.fromkeys(drops(engine), 0) | drops_in(before)) == {reason: 1}, (
             frame.hex()
         )

@@ -375,3 +375,54 @@ def test_no_python_per_packet_when_packets_wait(world: World) -> None:
     packets = after["received_packets"] - polled["received_packets"]
     assert packets >= count
     assert (after["poll_calls"] - polled["poll_calls"]) / packets < 1 / 16
+
+
+def hop(world: World, target: str, ttl: int) -> tuple[str, int, int]:
+    """Who answers a UDP probe with this TTL, with which ICMP type and code: one line of traceroute."""
+    with in_namespace(world.private, socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        probe.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR
+        probe.connect((target, 33434))
+        probe.send(b"probe")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                _, ancillary, _, _ = probe.recvmsg(2000, 2000, socket.MSG_ERRQUEUE)
+            except BlockingIOError:
+                time.sleep(0.01)
+                continue
+            except OSError:
+                continue  # the error itself, told beside the queue
+            data = ancillary[0][2]  # struct sock_extended_err, then the offender's sockaddr_in
+            return socket.inet_ntoa(data[20:24]), data[5], data[6]
+    raise AssertionError("nobody answered")
+
+
+def test_traceroute_shows_the_gateway_and_what_lies_behind_it(world: World) -> None:
+    before = world.gateway.counters()
+    assert hop(world, FAR, 1) == (INSIDE_VIP, 11, 0)
+    assert hop(world, FAR, 2) == (SERVER, 11, 0), "the router, by the first address on its side"
+    assert hop(world, FAR, 3) == (FAR, 3, 3), "the end: port unreachable"
+    assert world.gateway.counters()["time_exceeded_sent"] - before["time_exceeded_sent"] == 1
+
+
+def test_fragmented_datagrams_pass_in_both_directions(world: World) -> None:
+    world.private.ip("route", "add", SERVER, "via", INSIDE_VIP, "mtu", str(OUTSIDE_MTU))
+    message = random.Random(5).randbytes(6000)
+    try:
+        with (
+            in_namespace(world.private, socket.SOCK_DGRAM) as near,
+            in_namespace(world.router, socket.SOCK_DGRAM) as there,
+        ):
+            for end in (near, there):
+                end.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER: do not
+            there.bind(("0.0.0.0", 7005))
+            near.connect((SERVER, 7005))
+            near.send(message)
+            received, peer = there.recvfrom(65535)
+            assert received == message
+            there.sendto(received[::-1], peer)
+            assert near.recv(65535) == message[::-1]
+    finally:
+        world.private.ip("route", "del", SERVER)
+    assert world.gateway.counters()["fragments_forwarded"] >= 10

@@ -11,6 +11,11 @@
 #define ICMP_SNAT                                                                                  \
     "01 02 0a 00 00000002 ffff 003c 0a000107 08080808 1234 0000 cb007105 0400 0000"
 
+#define TCP_BOTH                                                                                   \
+    "05 01 01 00 00000005 0001 00f0 0a000107 cb007105 c93b 20fb 0a000109 01bb 0000 cb007105 9c44 0000"
+#define ICMP_BOTH                                                                                  \
+    "05 01 09 00 00000006 0001 003c 0a000107 cb007109 1234 0000 0a000109 0000 0000 cb007105 0400 0000"
+
 static const struct {
     int number;
     const char *bytes;
@@ -28,7 +33,17 @@ static const struct {
     {8, "02 09 00 00 00000007 0102 0000 ff", HS_ACCEPTED, 12}, /* what follows is another record's */
     {10, "", HS_RECORD_TRUNCATED, 0},
     {11, "00", HS_UNKNOWN_KIND, 0},
-    {12, "05 00 00 00 00000007 0102 0000", HS_UNKNOWN_KIND, 0},
+    {12, "06 00 00 00 00000007 0102 0000", HS_UNKNOWN_KIND, 0},
+    {50, TCP_BOTH, HS_ACCEPTED, 40},
+    {51, ICMP_BOTH, HS_ACCEPTED, 40},
+    {52, "05 01 00 00 00000005 0001 00f0 0a000107 cb007105 c93b 20fb 0a000109 01bb 0000 cb007105 9c44 0000",
+     HS_BAD_STATE, 0}, /* kind 5 is DNAT */
+    {53, "05 01 01 00 00000005 0001 00f0 0a000107 cb007105 c93b 20fb 0a000109 01bb 0000 cb007105 9c44 0001",
+     HS_NONZERO_PADDING, 0},
+    {54, "05 01 09 00 00000006 0001 003c 0a000107 cb007109 1234 0000 0a000109 0001 0000 cb007105 0400 0000",
+     HS_NONZERO_PADDING, 0}, /* an echo has one identifier */
+    {55, "05 01 01 00 00000005 0001 00f0 0a000107 cb007105 c93b 20fb 0a000109 01bb 0000 cb007105 9c44 00",
+     HS_RECORD_TRUNCATED, 0},
     {13, "ff", HS_UNKNOWN_KIND, 0},
     {14, "01", HS_RECORD_TRUNCATED, 0},
     {15, "02 04 03 00 00000007 0102 00", HS_RECORD_TRUNCATED, 0},
@@ -123,10 +138,10 @@ static void check_values(void)
 /* What is read and put into a table is packed to the same bytes. */
 static void check_round_trip(void)
 {
-    static const char *const adds[] = {TCP_DNAT, UDP_SNAT, ICMP_SNAT};
+    static const char *const adds[] = {TCP_DNAT, UDP_SNAT, ICMP_SNAT, TCP_BOTH, ICMP_BOTH};
     struct hs_flow_table *table = hs_flow_table_create(16, (struct hs_seed){1, 2});
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         uint8_t bytes[64], packed[HS_RECORD_MAX];
         uint32_t length = hs_hex(adds[i], bytes, sizeof bytes);
         struct hs_record r = unpack(adds[i]);
@@ -154,7 +169,7 @@ static void check_names(void)
     CHECK(1, strcmp(hs_rejection_name(HS_STALE_VERSION), "stale_version"), 0);
     for (int kind = 0; kind < 256; kind++)
         CHECK(kind, hs_record_size((uint8_t)kind),
-              kind == 1 ? 32 : kind == 2 || kind == 3 ? 12 : kind == 4 ? 36 : 0);
+              kind == 1 ? 32 : kind == 2 || kind == 3 ? 12 : kind == 4 ? 36 : kind == 5 ? 40 : 0);
 }
 
 int main(void)

@@ -21,7 +21,9 @@ def row_of(record: dict[str, Any]) -> Row:
     proto = 17 if flags & UDP else 1 if flags & ICMP else 6
     source, sport = record["src_addr"], record["src_port"]
     target, dport = record["dst_addr"], record["dst_port"]
-    if flags & DNAT:
+    if record["kind"] == "ADD_BOTH":
+        reply = record["nat_addr"], record["nat_port"], record["public_addr"], record["public_port"]
+    elif flags & DNAT:
         reply = record["nat_addr"], record["nat_port"], source, sport
     elif flags & ICMP:
         reply = target, record["nat_port"], record["nat_addr"], 0
@@ -35,7 +37,7 @@ def table_after(records: list[dict[str, Any]]) -> set[Row]:
     held: dict[int, dict[str, Any]] = {}
     for record in records:
         match record["kind"]:
-            case "ADD":
+            case "ADD" | "ADD_BOTH":
                 held[record["handle"]] = record
             case "UPDATE":
                 changed = {key: record[key] for key in ("state", "flags", "timeout_s")}

@@ -27,7 +27,17 @@ from hasyncd.core.seal import TAG_BYTES, derive_key, seal
 from hasyncd.core.types import Role
 from hasyncd.core.wire import encode_frame, encode_heartbeat
 from tests.proto.messages_json import to_json
-from tests.proto.record_bytes import ADD_LB, ADD_NAT, ADD_PING, COUNTERS, DEL, UPDATE, Record, pack
+from tests.proto.record_bytes import (
+    ADD_HAIRPIN,
+    ADD_LB,
+    ADD_NAT,
+    ADD_PING,
+    COUNTERS,
+    DEL,
+    UPDATE,
+    Record,
+    pack,
+)
 from tests.proto.vector_files import FOLDER, Vector, text
 
 FRAMES = "sync.md#4-frames"
@@ -260,6 +270,9 @@ def accepted_records() -> Iterator[Vector]:
         "records_add_ping", [ADD_PING], "an ICMP echo through NAT: identifiers in place of ports"
     )
     yield good_records(
+        "records_add_hairpin", [ADD_HAIRPIN], "both ends translated: from inside back to inside"
+    )
+    yield good_records(
         "records_life_of_a_flow", [ADD_LB, UPDATE, COUNTERS, DEL], "opened, established, counted, closed"
     )
     yield good_records(
@@ -273,9 +286,19 @@ def accepted_records() -> Iterator[Vector]:
 
 
 def rejected_records() -> Iterator[Vector]:
-    yield bad_records("records_kind_5", "unknown_kind", "kinds are 1 to 4", patched(ADD_LB, 0, 5), ADD_NAT)
+    yield bad_records("records_kind_6", "unknown_kind", "kinds are 1 to 5", patched(ADD_LB, 0, 6), ADD_NAT)
     yield bad_records(
         "records_add_cut_short", "record_truncated", "31 of 32 bytes", pack(ADD_LB)[:31], ADD_NAT
+    )
+    yield bad_records("records_add_hairpin_snat", "bad_state", "kind 5 is DNAT", patched(ADD_HAIRPIN, 2, 0))
+    yield bad_records(
+        "records_add_hairpin_tail_set",
+        "nonzero_padding",
+        "the last two bytes are 0",
+        patched(ADD_HAIRPIN, 39, 1),
+    )
+    yield bad_records(
+        "records_add_hairpin_cut_short", "record_truncated", "39 of 40 bytes", pack(ADD_HAIRPIN)[:39]
     )
     yield bad_records("records_byte_3_set", "nonzero_padding", "byte 3 is 0", patched(ADD_LB, 3, 1))
     yield bad_records(

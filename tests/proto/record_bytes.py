@@ -8,7 +8,7 @@ from collections.abc import Mapping
 Record = Mapping[str, object]
 
 _HEAD = struct.Struct(">BBBBIHH")
-_KINDS = {"ADD": 1, "UPDATE": 2, "DEL": 3, "COUNTERS": 4}
+_KINDS = {"ADD": 1, "UPDATE": 2, "DEL": 3, "COUNTERS": 4, "ADD_BOTH": 5}
 
 
 def address(dotted: str) -> int:
@@ -34,7 +34,10 @@ def pack(record: Record) -> bytes:
     if kind == "UPDATE":
         return head
     tuples = _numbers(record, "src_addr", "dst_addr", "src_port", "dst_port", "nat_addr", "nat_port")
-    return head + struct.pack(">IIHHIHH", *tuples, 0)
+    packed = head + struct.pack(">IIHHIHH", *tuples, 0)
+    if kind == "ADD":
+        return packed
+    return packed + struct.pack(">IHH", *_numbers(record, "public_addr", "public_port"), 0)
 
 
 ADD_LB: Record = {
@@ -51,6 +54,12 @@ ADD_PING: Record = {
     "kind": "ADD", "handle": 4, "version": 9, "state": 2, "flags": 10, "timeout_s": 30,
     "src_addr": address("10.0.1.7"), "dst_addr": address("203.0.113.50"), "src_port": 777, "dst_port": 0,
     "nat_addr": address("203.0.113.5"), "nat_port": 1777,
+}  # fmt: skip
+ADD_HAIRPIN: Record = {
+    "kind": "ADD_BOTH", "handle": 5, "version": 1, "state": 1, "flags": 1, "timeout_s": 240,
+    "src_addr": address("10.0.1.7"), "dst_addr": address("203.0.113.5"), "src_port": 51_515, "dst_port": 8443,
+    "nat_addr": address("10.0.1.9"), "nat_port": 443,
+    "public_addr": address("203.0.113.5"), "public_port": 40_004,
 }  # fmt: skip
 UPDATE: Record = {"kind": "UPDATE", "handle": 17, "version": 1, "state": 3, "flags": 3, "timeout_s": 7440}
 COUNTERS: Record = {

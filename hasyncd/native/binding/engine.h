@@ -1,7 +1,8 @@
 /* hasyncd._native.Engine: a gateway with two packet sockets, as one Python object.
  *
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
- * engine_type.c the methods, engine.c life and packets, engine_rules.c what may pass, engine_sync.c log and mirror, engine_view.c looking.
+ * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass,
+ * engine_sync.c log and mirror, engine_view.c looking.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H
@@ -26,6 +27,10 @@ extern PyType_Spec hs_engine_spec;
 
 /* Sets a Python exception and returns -1 where `value` is no IPv4 address; network order otherwise. */
 int hs_parse_address(PyObject *value, uint32_t *address);
+/* One item of a sequence, taken apart by a format; -1 with an exception. */
+int hs_parse_item(PyObject *sequence, Py_ssize_t index, const char *format, ...);
+/* The length of a sequence, or -1 with an exception where it is more than `maximum`. */
+Py_ssize_t hs_checked_size(PyObject *sequence, Py_ssize_t maximum, const char *what);
 /* A sequence of (prefix, prefix_length). */
 int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes);
 
@@ -47,6 +52,9 @@ PyObject *hs_engine_take_sent(PyObject *self, PyObject *unused);
 
 PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_set_policy(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *hs_engine_ring(PyObject *self, PyObject *arguments);

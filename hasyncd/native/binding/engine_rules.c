@@ -41,15 +41,18 @@ static bool is_plain(PyObject *object)
     return PyList_Check(object) || PyTuple_Check(object);
 }
 
-/* One item of a sequence, taken apart by a format; -1 with an exception. Lists and tuples only: they hold what
- * "O" and "S" borrow, where another sequence may make its items as it is asked. */
-static int parse_item(PyObject *sequence, Py_ssize_t index, const char *format, void *a, void *b,
-                      void *c, void *d, void *e)
+/* Lists and tuples only: they hold what "O" and "S" borrow, where another sequence may make its items as it is
+ * asked. */
+int hs_parse_item(PyObject *sequence, Py_ssize_t index, const char *format, ...)
 {
     PyObject *item = is_plain(sequence) ? PySequence_GetItem(sequence, index) : NULL;
     PyObject *tuple = item && is_plain(item) ? PySequence_Tuple(item) : NULL;
-    int parsed = tuple ? PyArg_ParseTuple(tuple, format, a, b, c, d, e) : 0;
+    va_list outputs;
+    int parsed;
 
+    va_start(outputs, format);
+    parsed = tuple ? PyArg_VaParse(tuple, format, outputs) : 0;
+    va_end(outputs);
     if (!tuple && !PyErr_Occurred())
         PyErr_SetString(PyExc_TypeError, "a list of tuples");
     Py_XDECREF(tuple);
@@ -57,7 +60,7 @@ static int parse_item(PyObject *sequence, Py_ssize_t index, const char *format, 
     return parsed ? 0 : -1;
 }
 
-static Py_ssize_t checked_size(PyObject *sequence, Py_ssize_t maximum, const char *what)
+Py_ssize_t hs_checked_size(PyObject *sequence, Py_ssize_t maximum, const char *what)
 {
     Py_ssize_t size = PySequence_Size(sequence);
 
@@ -70,7 +73,7 @@ static Py_ssize_t checked_size(PyObject *sequence, Py_ssize_t maximum, const cha
 
 int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
 {
-    Py_ssize_t count = checked_size(value, HS_PREFIXES_MAX, "prefixes");
+    Py_ssize_t count = hs_checked_size(value, HS_PREFIXES_MAX, "prefixes");
 
     if (count < 0)
         return -1;
@@ -79,7 +82,7 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
         unsigned int address;
         int length;
 
-        if (parse_item(value, i, "Ii", &address, &length, NULL, NULL, NULL) ||
+        if (hs_parse_item(value, i, "Ii", &address, &length) ||
             parse_mask(length, &prefixes->list[i].mask))
             return -1;
         prefixes->list[i].address = htonl(address) & prefixes->list[i].mask;
@@ -95,73 +98,19 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
     Py_ssize_t count;
 
     if (!PyArg_ParseTuple(arguments, "O", &vips) ||
-        (count = checked_size(vips, HS_VIPS_MAX, "VIPs")) < 0)
+        (count = hs_checked_size(vips, HS_VIPS_MAX, "VIPs")) < 0)
         return NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
         unsigned int address;
         unsigned char side;
 
-        if (parse_item(vips, i, "bI", &side, &address, NULL, NULL, NULL) || check_side(side))
+        if (hs_parse_item(vips, i, "bI", &side, &address) || check_side(side))
             return NULL;
         parsed[i] = (struct hs_vip){htonl(address), side};
     }
     if (count)
         memcpy(rules->vips, parsed, (size_t)count * sizeof *parsed);
     rules->vip_count = (uint32_t)count;
-    Py_RETURN_NONE;
-}
-
-static int parse_publics(PyObject *value, struct hs_nat_rule *rule)
-{
-    Py_ssize_t count = checked_size(value, HS_PUBLICS_MAX, "public addresses");
-
-    if (count < 0)
-        return -1;
-    rule->public_count = (uint32_t)count;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PySequence_GetItem(value, i);
-        int failed = !item || hs_parse_address(item, &rule->publics[i]);
-
-        Py_XDECREF(item);
-        if (failed)
-            return -1;
-    }
-    return 0;
-}
-
-static int parse_nat_rule(PyObject *rules, Py_ssize_t index, struct hs_nat_rule *rule)
-{
-    PyObject *sources, *destinations, *publics;
-    int first, last;
-
-    if (parse_item(rules, index, "OOOii", &sources, &destinations, &publics, &first, &last) ||
-        hs_parse_prefixes(sources, &rule->sources) ||
-        hs_parse_prefixes(destinations, &rule->destinations) || parse_publics(publics, rule))
-        return -1;
-    if (first < 1 || last > 65535 || first > last || !rule->public_count) {
-        PyErr_SetString(PyExc_ValueError, "a public address and ports 1 to 65535, first <= last");
-        return -1;
-    }
-    rule->port_first = (uint16_t)first;
-    rule->port_last = (uint16_t)last;
-    rule->scan_next = 0;
-    return 0;
-}
-
-PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments)
-{
-    struct hs_rules *rules = &gateway_of(self)->rules;
-    PyObject *list;
-    Py_ssize_t count;
-
-    if (!PyArg_ParseTuple(arguments, "O", &list) ||
-        (count = checked_size(list, HS_NAT_RULES_MAX, "NAT rules")) < 0)
-        return NULL;
-    rules->nat_count = 0; /* none while they are being replaced: an error leaves nothing half read */
-    for (Py_ssize_t i = 0; i < count; i++)
-        if (parse_nat_rule(list, i, &rules->nat[i]))
-            return NULL;
-    rules->nat_count = (uint32_t)count;
     Py_RETURN_NONE;
 }
 
@@ -217,13 +166,13 @@ PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "IOI|I", names, &index, &list,
                                      &generation, &vnodes) ||
         !(service = find_service(self, index)) ||
-        (count = checked_size(list, HS_BACKENDS_MAX, "backends")) < 0)
+        (count = hs_checked_size(list, HS_BACKENDS_MAX, "backends")) < 0)
         return NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
         unsigned int server_id, address;
         unsigned short port, weight;
 
-        if (parse_item(list, i, "IIHH", &server_id, &address, &port, &weight, NULL))
+        if (hs_parse_item(list, i, "IIHH", &server_id, &address, &port, &weight))
             return NULL;
         backends[i] = (struct hs_backend){
             .server_id = server_id, .address = htonl(address), .port = htons(port), .weight = weight};
@@ -263,7 +212,7 @@ PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments)
     Py_ssize_t count;
 
     if (!PyArg_ParseTuple(arguments, "O", &list) ||
-        (count = checked_size(list, HS_ROUTES_MAX, "routes")) < 0)
+        (count = hs_checked_size(list, HS_ROUTES_MAX, "routes")) < 0)
         return NULL;
     routes = calloc((size_t)count + 1, sizeof *routes);
     if (!routes)
@@ -273,7 +222,7 @@ PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments)
         int length;
         unsigned char side;
 
-        if (parse_item(list, i, "IibI", &prefix, &length, &side, &gateway, NULL) ||
+        if (hs_parse_item(list, i, "IibI", &prefix, &length, &side, &gateway) ||
             check_side(side) || parse_mask(length, &routes[i].mask)) {
             free(routes);
             return NULL;
@@ -301,7 +250,7 @@ PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments)
         unsigned int address;
         PyObject *mac;
 
-        if (parse_item(list, i, "bIS", &side, &address, &mac, NULL, NULL) || check_side(side))
+        if (hs_parse_item(list, i, "bIS", &side, &address, &mac) || check_side(side))
             return NULL;
         entry = hs_next_hops_neighbour(&g->hops, side, htonl(address));
         if (!entry)

@@ -141,11 +141,7 @@ PyObject *hs_engine_reset(PyObject *self, PyObject *arguments)
         PyErr_SetString(PyExc_ValueError, "a seed has 16 bytes");
         return NULL;
     }
-    hs_flow_table_reset(g->table, hs_seed_load((const uint8_t *)seed));
-    g->at_risk = 0;
-    for (uint32_t i = 0; i < g->rules.service_count; i++)
-        for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
-            g->rules.services[i].backends[k].flows = 0;
+    hs_gateway_reset(g, hs_seed_load((const uint8_t *)seed));
     Py_RETURN_NONE;
 }
 

@@ -39,6 +39,9 @@ LOCKED(inject)
 LOCKED(take_sent)
 LOCKED(set_vips)
 LOCKED(set_nat_rules)
+LOCKED_KEYWORDS(set_nat_options)
+LOCKED(set_forwards)
+LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
 LOCKED_KEYWORDS(publish_ring)
 LOCKED(ring)
@@ -84,6 +87,9 @@ static PyMethodDef methods[] = {
     METHOD("take_sent", locked_take_sent, METH_NOARGS),
     METHOD("set_vips", locked_set_vips, METH_VARARGS),
     METHOD("set_nat_rules", locked_set_nat_rules, METH_VARARGS),
+    METHOD("set_nat_options", locked_set_nat_options, METH_VARARGS | METH_KEYWORDS),
+    METHOD("set_forwards", locked_set_forwards, METH_VARARGS),
+    METHOD("set_policy", locked_set_policy, METH_VARARGS | METH_KEYWORDS),
     METHOD("set_service", locked_set_service, METH_VARARGS),
     METHOD("publish_ring", locked_publish_ring, METH_VARARGS | METH_KEYWORDS),
     METHOD("ring", locked_ring, METH_VARARGS),

@@ -24,7 +24,10 @@ PyObject *hs_engine_counters(PyObject *self, PyObject *unused)
 #undef SET
     failed = failed || set_count(dict, "poll_calls", engine->calls) ||
              set_count(dict, "half_open_flows", g->table->half_open) ||
-             set_count(dict, "held_packets_now", g->held.count);
+             set_count(dict, "held_packets_now", g->held.count) ||
+             set_count(dict, "nat_held_down", g->nat.held_down) ||
+             set_count(dict, "hold_down_forgotten", g->nat.holds.forgotten) ||
+             set_count(dict, "nat_pages_built", g->nat.pool.pages_built);
     for (int i = HS_ACCEPTED + 1; i < HS_REJECTIONS && !failed; i++) {
         char name[64];
 

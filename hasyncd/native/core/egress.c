@@ -62,14 +62,15 @@ static bool fits(const struct hs_packet *p, uint32_t mtu)
     return ntohs(p->ip->total_length) <= mtu;
 }
 
-const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination)
+const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination,
+                                       bool hairpin)
 {
     const struct hs_route *route = hs_next_hops_route(&g->hops, destination);
 
-    if (route && route->side != side)
+    if (route && (route->side != side) != hairpin)
         return route;
     if (route)
-        g->counters.drop_same_side++; /* hairpin: RFC 4787 REQ-9 is not offered yet */
+        g->counters.drop_same_side++;
     else
         g->counters.drop_no_route++;
     return NULL;
@@ -77,7 +78,7 @@ const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t
 
 static const struct hs_route *choose_route(struct hs_gateway *g, int side, struct hs_packet *p)
 {
-    const struct hs_route *route = hs_gateway_route(g, side, p->ip->dst_addr);
+    const struct hs_route *route = hs_gateway_route(g, side, p->ip->dst_addr, p->hairpin);
 
     if (!route || fits(p, g->ports[route->side].mtu))
         return route;

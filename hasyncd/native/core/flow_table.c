@@ -7,18 +7,15 @@
 struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed seed)
 {
     struct hs_flow_table *t = calloc(1, sizeof *t);
-    uint32_t buckets = 2;
 
     if (!t)
         return NULL;
-    while (buckets < capacity * 2 && buckets < 1u << 31)
-        buckets *= 2;
     t->capacity = capacity;
-    t->buckets = buckets;
+    t->buckets = capacity * 2;
     t->words = (capacity + 63) / 64;
     /* calloc: untouched pages cost nothing, so that a large capacity is free until it is used. */
     t->flows = calloc(capacity, sizeof *t->flows);
-    t->heads = malloc(buckets * sizeof *t->heads);
+    t->heads = malloc(t->buckets * sizeof *t->heads);
     t->used = calloc(t->words, sizeof *t->used);
     t->wheel = malloc(HS_WHEEL_SECONDS * sizeof *t->wheel);
     if (!t->flows || !t->heads || !t->used || !t->wheel) {
@@ -58,7 +55,7 @@ void hs_flow_table_reset(struct hs_flow_table *t, struct hs_seed seed)
 
 static uint32_t bucket_of(const struct hs_flow_table *t, const struct hs_tuple *tuple)
 {
-    return (uint32_t)hs_siphash(t->seed, tuple, sizeof *tuple) & (t->buckets - 1);
+    return (uint32_t)((hs_siphash(t->seed, tuple, sizeof *tuple) >> 32) * t->buckets >> 32);
 }
 
 struct hs_found hs_flow_table_find(const struct hs_flow_table *t, const struct hs_tuple *tuple)

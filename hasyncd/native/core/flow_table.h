@@ -37,12 +37,20 @@ enum hs_flow_flags {
 /* UDP and ICMP states beside enum hs_tcp_state. */
 enum hs_simple_state { HS_UNREPLIED = 1, HS_REPLIED = 2 };
 
+/* What this node keeps count of. */
+enum hs_local_flags {
+    HS_LOCAL_COUNTED = 1 << 0,   /* among its source's flows */
+    HS_LOCAL_HALF_OPEN = 1 << 1, /* among its source's half-open flows */
+    HS_LOCAL_SEQUENCE = 1 << 2,  /* `sequence` is known: a packet came by here */
+};
+
 struct hs_flow {
     struct hs_tuple tuple[2]; /* by enum hs_direction */
     uint32_t next[2];         /* chain links: nodes, slot * 2 + direction */
     uint32_t wheel_next, wheel_previous;
     uint64_t expires_ms;
-    uint64_t risk_sequence; /* of the last ADD or state change in the delta log */
+    uint32_t risk_sequence; /* of the last ADD or state change in the delta log, the low half */
+    uint32_t sequence;      /* TCP: where the original direction's data ended, if local says that it is known */
     uint64_t bytes[2];
     uint32_t packets[2];
     uint32_t told_s;     /* the expiry that the peer was last told, in seconds of our clock */
@@ -52,12 +60,14 @@ struct hs_flow {
     bool lived;          /* a flow was ever in the slot: its version means something */
     uint8_t state;       /* 0: the slot is empty */
     uint8_t flags;
+    uint8_t local; /* enum hs_local_flags */
     int16_t rule; /* service or NAT rule, -1 none */
     uint16_t backend;    /* position in the service's list */
     uint16_t wheel_slot; /* the second (modulo the wheel) whose list holds it */
 };
 
-_Static_assert(sizeof(struct hs_flow) <= 112, "with 16 bytes of hash a flow costs at most 128");
+/* 8 of hash, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h): a flow costs less than 128. */
+_Static_assert(sizeof(struct hs_flow) <= 112, "flow size");
 
 struct hs_found {
     struct hs_flow *flow; /* NULL: no such tuple */
@@ -114,6 +124,14 @@ struct hs_flow *hs_flow_table_next_expired(struct hs_flow_table *table, uint64_t
 
 uint32_t hs_flow_timeout_s(const struct hs_flow *flow);
 bool hs_flow_is_half_open(uint8_t state, uint8_t flags);
+
+/* Both ends are translated: from inside to a public address of ours and back inside (RFC 4787 REQ-9). */
+static inline bool hs_flow_is_hairpin(const struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+
+    return reply->src_addr != original->dst_addr && reply->dst_addr != original->src_addr;
+}
 
 /* One flow's share in the table's digest (proto/sync.md §8). */
 uint64_t hs_flow_digest(const struct hs_flow_table *table, const struct hs_flow *flow);

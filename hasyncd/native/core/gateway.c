@@ -15,7 +15,9 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->output = output;
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
-    if (!g->table || !hs_delta_log_init(&g->log, limits.log_records) ||
+    if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
+        !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
+        !hs_delta_log_init(&g->log, limits.log_records) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
         !hs_packet_queue_init(&g->stragglers, limits.held_packets, limits.held_bytes)) {
@@ -35,7 +37,27 @@ void hs_gateway_destroy(struct hs_gateway *g)
     hs_packet_queue_free(&g->unresolved);
     hs_packet_queue_free(&g->stragglers);
     hs_rules_free(&g->rules);
+    hs_nat_free(&g->nat);
+    hs_sources_free(&g->sources);
+    hs_fragments_free(&g->fragments);
     free(g);
+}
+
+void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
+{
+    hs_flow_table_reset(g->table, seed);
+    hs_port_pool_recount(&g->nat.pool, g->table);
+    hs_sources_clear(&g->sources);
+    hs_fragments_clear(&g->fragments);
+    g->at_risk = 0;
+    for (uint32_t i = 0; i < g->rules.service_count; i++)
+        for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
+            g->rules.services[i].backends[k].flows = 0;
+}
+
+bool hs_gateway_nat_changed(struct hs_gateway *g)
+{
+    return hs_nat_configure(&g->nat, &g->rules, g->table);
 }
 
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
@@ -50,9 +72,10 @@ void hs_gateway_disarm(struct hs_gateway *g)
 {
     g->lease_until_ns = 0;
     g->active = false;
-    g->counters.drop_hold_lost += g->held.count + g->unresolved.count;
+    g->counters.drop_hold_lost += g->held.count + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->held);
     hs_packet_queue_clear(&g->unresolved);
+    hs_fragments_clear(&g->fragments);
 }
 
 /* The state after a packet of the flow; false: it must not pass. */
@@ -86,7 +109,7 @@ static bool track(struct hs_gateway *g, struct hs_flow *flow, enum hs_direction 
 /* The expiry moves with every packet; the peer hears of it now and then, of a state at once. */
 static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, uint64_t now_ns)
 {
-    uint32_t timeout_s = hs_flow_timeout_s(flow);
+    uint32_t timeout_s = hs_gateway_timeout_s(g, flow);
     uint32_t step_s = timeout_s / 4 < HS_REFRESH_S_MAX ? timeout_s / 4 : HS_REFRESH_S_MAX;
     uint64_t expires_ms = now_ns / 1000000 + (uint64_t)timeout_s * 1000;
 
@@ -97,6 +120,17 @@ static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, ui
     hs_gateway_log_flow(g, flow, HS_UPDATE, changed, now_ns);
     if (!changed)
         hs_gateway_log_flow(g, flow, HS_COUNTERS, false, now_ns);
+}
+
+/* How far the original direction has come: a later connection on the same ports must begin behind it. */
+static void note_sequence(struct hs_flow *flow, const struct hs_packet *p)
+{
+    uint32_t end = hs_packet_sequence_end(p);
+
+    if (flow->local & HS_LOCAL_SEQUENCE && (int32_t)(end - flow->sequence) <= 0)
+        return;
+    flow->sequence = end;
+    flow->local |= HS_LOCAL_SEQUENCE;
 }
 
 static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_found found,
@@ -113,14 +147,19 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     if (found.direction == HS_REPLY && !ignore)
         flags |= HS_FLOW_BOTH_SEEN;
     changed = state != flow->state || (flags ^ flow->flags) & HS_FLOW_ON_WIRE;
-    if (changed)
+    if (changed) {
         hs_flow_set_state(g->table, flow, state, flags);
+        hs_gateway_settle_half_open(g, flow);
+    }
     flow->flags = flags;
+    if (found.direction == HS_ORIGINAL && p->tuple.proto == HS_TCP)
+        note_sequence(flow, p);
     flow->packets[found.direction]++;
     flow->bytes[found.direction] += ntohs(p->ip->total_length);
     if (!ignore)
         refresh(g, flow, changed, now_ns);
     to = hs_tuple_invert(&flow->tuple[!found.direction]);
+    p->hairpin = hs_flow_is_hairpin(flow);
     hs_packet_rewrite(p, &to);
     hs_gateway_forward(g, side, p, flow, now_ns);
 }
@@ -133,15 +172,16 @@ static bool reopens(const struct hs_found *found, const struct hs_packet *p)
            (found->flow->state == HS_TCP_TIME_WAIT || found->flow->state == HS_TCP_CLOSE);
 }
 
-static void receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
     struct hs_found found;
     struct hs_tuple to;
 
-    if (p->tuple.proto == HS_ICMP && hs_gateway_answer_echo(g, side, p))
+    if (p->tuple.proto == HS_ICMP && !(p->ip->fragment & htons(0x3fff)) && hs_gateway_answer_echo(g, side, p))
         return;
     if (p->ip->ttl <= 1) {
         g->counters.drop_ttl++;
+        g->counters.time_exceeded_sent += hs_gateway_send_error(g, side, p, HS_TIME_EXCEEDED, 0, now_ns);
         return;
     }
     found = hs_flow_table_find(g->table, &p->tuple);
@@ -156,6 +196,8 @@ static void receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, ui
     found.flow = hs_gateway_new_flow(g, side, p, now_ns);
     if (!found.flow)
         return;
+    if (p->tuple.proto == HS_TCP)
+        note_sequence(found.flow, p);
     found.flow->packets[HS_ORIGINAL] = 1;
     found.flow->bytes[HS_ORIGINAL] = ntohs(p->ip->total_length);
     to = hs_tuple_invert(&found.flow->tuple[HS_REPLY]);
@@ -182,13 +224,13 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
     }
     switch (hs_packet_parse(&packet, vnet, frame, length)) {
     case HS_PACKET_FLOW:
-        receive_flow(g, side, &packet, now_ns);
+        hs_gateway_receive_flow(g, side, &packet, now_ns);
         break;
     case HS_PACKET_ICMP_ERROR:
         hs_gateway_translate_error(g, side, &packet, now_ns);
         break;
     case HS_PACKET_FRAGMENT:
-        g->counters.drop_fragment++;
+        hs_gateway_receive_fragment(g, side, &packet, now_ns);
         break;
     case HS_PACKET_MALFORMED:
         g->counters.drop_malformed++;
@@ -209,6 +251,7 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
         hs_gateway_end_relay(g);
     if (!g->relay_until_ns) /* else the queue holds stragglers */
         hs_gateway_expire_held(g, now_ns);
+    hs_gateway_expire_fragments(g, now_ns);
     hs_gateway_retry_unresolved(g, now_ns);
     if (!g->active)
         return 0; /* the primary owns ageing */

@@ -15,10 +15,13 @@
 
 #include "core/delta_log.h"
 #include "core/flow_table.h"
+#include "core/fragments.h"
+#include "core/nat.h"
 #include "core/next_hop.h"
 #include "core/packet.h"
 #include "core/packet_queue.h"
 #include "core/rules.h"
+#include "core/sources.h"
 
 /* Counters: name in C, name outside. A drop has exactly one reason. */
 #define HS_COUNTERS_LIST(X)                                                                        \
@@ -32,11 +35,22 @@
     X(echo_answered)                                                                               \
     X(icmp_errors_translated)                                                                      \
     X(fragmentation_needed_sent)                                                                   \
+    X(unreachable_sent)                                                                            \
+    X(time_exceeded_sent)                                                                          \
+    X(icmp_rate_limited)                                                                           \
+    X(fragments_forwarded)                                                                         \
+    X(fragments_held)                                                                              \
     X(flows_created)                                                                               \
     X(flows_closed)                                                                                \
     X(flows_aged_out)                                                                              \
     X(nat_port_probes)                                                                             \
     X(relayed_packets)                                                                             \
+    X(nat_hairpin_flows)                                                                           \
+    X(nat_exempt_flows)                                                                            \
+    X(nat_evicted_closing)                                                                         \
+    X(flows_early_dropped)                                                                         \
+    X(flows_picked_up)                                                                             \
+    X(sources_untracked)                                                                           \
     X(held_packets)                                                                                \
     X(fail_open_released)                                                                          \
     X(fail_closed_dropped)                                                                         \
@@ -54,7 +68,9 @@
     X(drop_tcp_invalid)                                                                            \
     X(drop_icmp_unrelated)                                                                         \
     X(drop_nat_exhausted)                                                                          \
+    X(drop_nat_quota)                                                                              \
     X(drop_table_full)                                                                             \
+    X(drop_half_open_source)                                                                       \
     X(drop_half_open_limit)                                                                        \
     X(drop_no_route)                                                                               \
     X(drop_same_side)                                                                              \
@@ -81,6 +97,13 @@ struct hs_output {
     void *context;
 };
 
+/* What an operator may choose about flows. All zero: no cap per source, no pick-up, nobody is dropped early. */
+struct hs_policy {
+    uint32_t half_open_per_source; /* 0: only the cap for all */
+    bool loose;                    /* an ACK without a flow makes one, where that leads to the same host */
+    bool early_drop;               /* a full table drops flows that are unanswered or over */
+};
+
 struct hs_gateway {
     struct hs_flow_table *table;
     struct hs_delta_log log;
@@ -88,6 +111,13 @@ struct hs_gateway {
     struct hs_packet_queue unresolved; /* waiting for a neighbour */
     struct hs_packet_queue stragglers; /* from outside, waiting for the new owner; those from inside are in `held` */
     struct hs_rules rules;
+    struct hs_nat nat;
+    struct hs_sources sources;
+    struct hs_fragments fragments;
+    struct hs_policy policy;
+    uint32_t early_drop_slot; /* where the next search for a victim begins */
+    uint32_t icmp_tokens; /* errors that may be made now */
+    uint64_t icmp_tokens_at_ns;
     struct hs_next_hops hops;
     struct hs_port ports[HS_SIDES];
     struct hs_output output;
@@ -127,6 +157,12 @@ static inline bool hs_gateway_armed(const struct hs_gateway *g, uint64_t now_ns)
 /* Judges one frame. It may be changed in place and be given to `output.send`. */
 void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
                         uint32_t length, uint64_t now_ns);
+/* Empties the table and takes a new seed (proto/sync.md §7). */
+void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
+/* The NAT rules changed: the ports of their public addresses are watched. False: no memory. */
+bool hs_gateway_nat_changed(struct hs_gateway *g);
+/* A packet whose tuple is known: its flow, or a new one. */
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
 /* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
@@ -134,12 +170,28 @@ void hs_gateway_disarm(struct hs_gateway *g);
 
 /* --- new_flow.c --------------------------------------------------------------------------- */
 
-/* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted. */
-struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct hs_packet *p,
+/* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted; `p` may be an error's now. */
+struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns);
+/* --- fragments.c --------------------------------------------------------------------------- */
+
+void hs_gateway_receive_fragment(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
+/* Drops those that have waited too long for their first. */
+void hs_gateway_expire_fragments(struct hs_gateway *g, uint64_t now_ns);
+
+/* --- accounts.c --------------------------------------------------------------------------- */
+
+/* Seconds that a flow lives from now without another packet. */
+uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *flow);
+/* Its state changed: it may no longer be half-open. */
+void hs_gateway_settle_half_open(struct hs_gateway *g, struct hs_flow *flow);
 /* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
-/* Takes a flow out of the table and its backend's count. */
+/* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */
+void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow);
+/* Remembers that the flow's public port comes free (RFC 6888 REQ-8). */
+void hs_gateway_hold_down(struct hs_gateway *g, const struct hs_flow *flow, uint8_t reason, uint64_t now_s);
+/* Takes a flow out of the table and every count. */
 void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow);
 /* The same, told to the peer. */
 void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
@@ -147,8 +199,10 @@ void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_r
 
 /* --- egress.c ------------------------------------------------------------------------------ */
 
-/* The route to a destination on the other side than `side`; NULL: there is none, and it is counted. */
-const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination);
+/* The route to a destination on the other side than `side` (hairpin: on the same); NULL: there is none, and it
+ * is counted. */
+const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination,
+                                        bool hairpin);
 /* Sends a rewritten packet to its next hop; `flow` tells what it waits for (NULL: nothing). */
 void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
                         const struct hs_flow *flow, uint64_t now_ns);
@@ -169,6 +223,10 @@ uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch);
 bool hs_gateway_answer_echo(struct hs_gateway *g, int side, struct hs_packet *p);
 void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet *p,
                                 uint64_t now_ns);
+/* Turns an untranslated packet's own buffer into an error back to its sender (RFC 1812 4.3.2), at a bounded rate.
+ * False: none was made. */
+bool hs_gateway_send_error(struct hs_gateway *g, int side, struct hs_packet *p, uint8_t type, uint8_t code,
+                           uint64_t now_ns);
 /* Turns the packet's own buffer into "fragmentation needed" (RFC 1191) back to its sender. */
 void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu);
 

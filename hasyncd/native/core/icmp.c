@@ -5,7 +5,7 @@
 #include "core/checksum.h"
 #include "core/gateway.h"
 
-enum { FRAGMENTATION_NEEDED = 4, QUOTED_MAX = 548, OUR_TTL = 64 }; /* RFC 1812 4.3.2.3: 576 bytes in all */
+enum { QUOTED_MAX = 548, OUR_TTL = 64 }; /* RFC 1812 4.3.2.3: 576 bytes in all */
 
 static const struct hs_vnet plain;
 
@@ -99,6 +99,7 @@ void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet
         return;
     }
     inner = found.flow->tuple[!found.direction];
+    p->hairpin = hs_flow_is_hairpin(found.flow);
     outer = hs_tuple_invert(&inner);
     translate_inner(p->inner, inner_l4, p->l4_length - (uint32_t)(inner_l4 - p->l4), &p->tuple, &inner);
     if (side == HS_INSIDE || p->ip->src_addr == arriving.src_addr)
@@ -112,19 +113,15 @@ void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet
     hs_gateway_forward(g, side, p, NULL, now_ns);
 }
 
-void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu)
+/* The packet becomes an error from `source` that quotes it, to where it came from. */
+static void return_error(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t source,
+                         struct hs_icmp message)
 {
     uint32_t quoted = hs_packet_frame_length(p) - (uint32_t)sizeof(struct hs_ethernet);
     struct hs_icmp *icmp = (struct hs_icmp *)(p->ip + 1);
-    /* The sender must find its own packet in the quotation: the untranslated one. */
-    struct hs_tuple inverted = hs_tuple_invert(&p->tuple), sender;
-    struct hs_found found = hs_flow_table_find(g->table, &inverted);
     struct hs_ipv4 *ip = p->ip;
+    uint32_t target = ip->src_addr;
 
-    if (!found.flow || p->inner) /* RFC 1122 3.2.2: no error about an error */
-        return;
-    sender = found.flow->tuple[!found.direction];
-    hs_packet_rewrite(p, &sender);
     quoted = quoted < QUOTED_MAX ? quoted : QUOTED_MAX;
     memmove((uint8_t *)ip + 28, ip, quoted);
     *ip = (struct hs_ipv4){
@@ -132,13 +129,67 @@ void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p
         .total_length = htons((uint16_t)(28 + quoted)),
         .ttl = OUR_TTL,
         .proto = HS_ICMP,
-        .src_addr = sender.dst_addr,
-        .dst_addr = sender.src_addr,
+        .src_addr = source,
+        .dst_addr = target,
     };
     set_ip_checksum(ip);
-    *icmp = (struct hs_icmp){
-        .type = HS_UNREACHABLE, .code = FRAGMENTATION_NEEDED, .sequence = htons((uint16_t)mtu)};
+    *icmp = message;
     icmp->checksum = (uint16_t)~hs_checksum_sum(icmp, 8 + quoted);
-    g->counters.fragmentation_needed_sent++;
     return_frame(g, side, p, (uint32_t)sizeof(struct hs_ethernet) + 28 + quoted);
+}
+
+static bool take_icmp_token(struct hs_gateway *g, uint64_t now_ns)
+{
+    uint64_t earned = (now_ns - g->icmp_tokens_at_ns) / (1000000000 / HS_ICMP_ERRORS_PER_S);
+
+    if (earned) {
+        g->icmp_tokens_at_ns = now_ns;
+        g->icmp_tokens = earned + g->icmp_tokens > HS_ICMP_ERRORS_BURST ? HS_ICMP_ERRORS_BURST
+                                                                       : g->icmp_tokens + (uint32_t)earned;
+    }
+    if (!g->icmp_tokens) {
+        g->counters.icmp_rate_limited++;
+        return false;
+    }
+    g->icmp_tokens--;
+    return true;
+}
+
+/* RFC 1122 3.2.2: never about an error, nor to an address that is no single host's. */
+static bool may_complain(const struct hs_packet *p)
+{
+    uint32_t first = ntohl(p->ip->src_addr) >> 24;
+
+    return !p->inner && first != 0 && first != 127 && first < 224 && !(p->frame[0] & 1);
+}
+
+bool hs_gateway_send_error(struct hs_gateway *g, int side, struct hs_packet *p, uint8_t type, uint8_t code,
+                           uint64_t now_ns)
+{
+    uint32_t source = p->ip->dst_addr;
+
+    if (!may_complain(p) || !take_icmp_token(g, now_ns))
+        return false;
+    for (uint32_t i = g->rules.vip_count; i--;)
+        if (g->rules.vips[i].side == side)
+            source = g->rules.vips[i].address; /* the router's own: what traceroute shows */
+    return_error(g, side, p, source, (struct hs_icmp){.type = type, .code = code});
+    return true;
+}
+
+void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu)
+{
+    /* The sender must find its own packet in the quotation: the untranslated one. */
+    struct hs_tuple inverted = hs_tuple_invert(&p->tuple), sender;
+    struct hs_found found = hs_flow_table_find(g->table, &inverted);
+
+    if (!found.flow || p->inner) /* RFC 1122 3.2.2: no error about an error */
+        return;
+    sender = found.flow->tuple[!found.direction];
+    hs_packet_rewrite(p, &sender);
+    return_error(g, side, p, sender.dst_addr,
+                 (struct hs_icmp){.type = HS_UNREACHABLE,
+                                  .code = HS_FRAGMENTATION_NEEDED,
+                                  .sequence = htons((uint16_t)mtu)});
+    g->counters.fragmentation_needed_sent++;
 }

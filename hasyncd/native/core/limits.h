@@ -13,11 +13,19 @@ enum hs_limits {
     HS_PREFIXES_MAX = 64,           /* sources, destinations or an allow list of one rule */
     HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */
     HS_NAT_RULES_MAX = 64,
-    HS_NAT_LOOKS_MAX = 1024,        /* ports that one packet may look at */
+    HS_NAT_PROBES = 32,             /* reply tuples tried one by one before a bitmap is asked */
+    HS_RESERVED_MAX = 64,           /* port ranges of one NAT rule that are never given out */
+    HS_FORWARDS_MAX = 256,          /* port forwards and 1:1 mappings */
     HS_ROUTES_MAX = 4096,
     HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
     HS_FRAME_MAX = 14 + 65535,      /* bytes: an Ethernet header and the largest IPv4 packet */
     HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
+    HS_ICMP_ERRORS_PER_S = 1000,    /* made by us, as net.ipv4.icmp_msgs_per_sec */
+    HS_ICMP_ERRORS_BURST = 50,
+    HS_NAT_LOOKS_MAX = 1024,        /* ports that one packet may look at in vain */
+    HS_PAGE_BUILDS_PER_S = 8,       /* each takes some milliseconds: core/port_pool.h */
+    HS_NAT_EVICT_PROBES = 128,      /* closing connections looked for when every port is taken */
+    HS_EARLY_DROP_PROBES = 64,      /* slots looked at for a flow that may be dropped early */
     HS_EXPIRE_BUDGET = 4096,        /* flows looked at by one tick */
     HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
 };
@@ -26,10 +34,13 @@ enum hs_limits {
 enum hs_timeouts {
     HS_TCP_ESTABLISHED_S = 7440,
     HS_TCP_TRANSITORY_S = 240,
+    HS_TCP_HALF_OPEN_S = 30,        /* half-open flows while half of those that may be are there (RFC 7857 §2.1) */
     HS_UDP_S = 300,
     HS_ICMP_S = 60,
     HS_TAKEOVER_GRACE_S = 120,      /* proto/pair.md §4: nothing ages out sooner after a promotion */
     HS_REFRESH_S_MAX = 30,          /* an active flow's timeout is told to the peer this often at least */
+    HS_FRAGMENT_S = 15,             /* a first fragment speaks for the others so long (RFC 791 §3.2) */
+    HS_FRAGMENT_WAIT_S = 2,         /* others wait for it so long */
     HS_UNRESOLVED_MS = 1000,        /* a packet waits this long for its neighbour */
 };
 

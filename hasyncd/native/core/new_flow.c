@@ -16,15 +16,30 @@ static uint8_t protocol_flags(uint8_t proto)
     return proto == HS_UDP ? HS_FLOW_UDP : proto == HS_ICMP ? HS_FLOW_ICMP : 0;
 }
 
-/* The first packet of a service: destination NAT to a backend, the client's source kept. */
-static bool choose_backend(struct hs_gateway *g, int index, const struct hs_tuple *original,
-                           struct hs_tuple *reply, uint16_t *position)
+/* What the rules make of a first packet. */
+struct plan {
+    int service, rule;            /* -1: none */
+    const struct hs_forward *in;  /* the way in that it uses, or NULL */
+    const struct hs_forward *own; /* its source's own public address, or NULL */
+    uint16_t backend;
+    bool picked_up; /* its first packet did not come by here */
+    struct hs_tuple onward; /* the packet with its destination translated */
+    struct hs_tuple reply;
+};
+
+static bool is_inbound(const struct plan *plan)
 {
-    struct hs_service *service = &g->rules.services[index];
-    uint32_t hash = (uint32_t)hs_siphash(g->table->seed, original, sizeof *original);
+    return plan->service >= 0 || plan->in;
+}
+
+/* The backend of a service's first packet; the client's source is kept. */
+static bool choose_backend(struct hs_gateway *g, struct plan *plan)
+{
+    struct hs_service *service = &g->rules.services[plan->service];
+    uint32_t hash = (uint32_t)hs_siphash(g->table->seed, &plan->onward, sizeof plan->onward);
     int backend;
 
-    if (!hs_prefixes_match(&service->allow, original->src_addr)) {
+    if (!hs_prefixes_match(&service->allow, plan->onward.src_addr)) {
         g->counters.drop_not_allowed++;
         return false;
     }
@@ -33,26 +48,82 @@ static bool choose_backend(struct hs_gateway *g, int index, const struct hs_tupl
         g->counters.drop_no_backend++;
         return false;
     }
-    *position = (uint16_t)backend;
-    *reply = hs_tuple_invert(original);
-    reply->src_addr = service->backends[backend].address;
-    reply->src_port = service->backends[backend].port;
-    if (hs_flow_table_find(g->table, reply).flow) {
-        g->counters.drop_no_backend++; /* the backend talks from that port to this client already */
-        return false;
-    }
+    plan->backend = (uint16_t)backend;
+    plan->onward.dst_addr = service->backends[backend].address;
+    plan->onward.dst_port = service->backends[backend].port;
     return true;
 }
 
-static bool choose_public(struct hs_gateway *g, int index, const struct hs_tuple *original,
-                          struct hs_tuple *reply)
+static bool choose_inside_host(struct hs_gateway *g, struct plan *plan)
 {
-    uint32_t probes;
-    bool found = hs_nat_allocate(g->table, &g->rules, &g->rules.nat[index], original, reply, &probes);
+    if (!hs_prefixes_match(&plan->in->allow, plan->onward.src_addr)) {
+        g->counters.drop_not_allowed++;
+        return false;
+    }
+    plan->onward.dst_addr = plan->in->inside;
+    if (plan->in->proto)
+        plan->onward.dst_port = plan->in->inside_port;
+    return true;
+}
 
+/* Whether another flow of the source would be one too many, by the rule's quota. */
+static bool is_over_quota(struct hs_gateway *g, const struct hs_nat_rule *rule, uint32_t address)
+{
+    const struct hs_source *source;
+
+    if (!rule->max_flows_per_source)
+        return false;
+    source = hs_sources_find(&g->sources, g->table->seed, address);
+    return source ? source->flows >= rule->max_flows_per_source : hs_sources_are_full(&g->sources);
+}
+
+/* RFC 5508 REQ-8: a sender that gets no port is told "administratively prohibited", where the rule wants it. */
+static void complain(struct hs_gateway *g, int side, struct hs_packet *p, const struct hs_nat_rule *rule,
+                     uint64_t now_ns)
+{
+    if (rule->icmp_on_exhaustion)
+        g->counters.unreachable_sent += hs_gateway_send_error(g, side, p, HS_UNREACHABLE, HS_PROHIBITED, now_ns);
+}
+
+/* A public address and port from the NAT rule's pool. */
+static bool choose_public(struct hs_gateway *g, int side, struct hs_packet *p, struct plan *plan,
+                          uint64_t now_ns)
+{
+    struct hs_nat_request request = {
+        .table = g->table,
+        .rules = &g->rules,
+        .rule = &g->rules.nat[plan->rule],
+        .original = &plan->onward,
+        .now_s = now_ns / 1000000000,
+    };
+    uint32_t probes;
+    bool found;
+
+    if (!p->hairpin && hs_prefixes_match(&request.rule->exempt, plan->onward.dst_addr)) {
+        g->counters.nat_exempt_flows++; /* its own address and port are what the other end sees */
+        return true;
+    }
+    if (is_over_quota(g, request.rule, plan->onward.src_addr)) {
+        g->counters.drop_nat_quota++;
+        complain(g, side, p, request.rule, now_ns);
+        return false;
+    }
+    found = hs_nat_allocate(&g->nat, &request, &plan->reply, &probes);
     g->counters.nat_port_probes += probes;
-    if (!found)
+    if (!found && p->tuple.proto == HS_TCP) {
+        struct hs_flow *closing =
+            hs_nat_find_closing(&g->nat, &request, hs_packet_sequence_end(p) - 1, &plan->reply);
+
+        found = closing;
+        if (closing) {
+            g->counters.nat_evicted_closing++;
+            hs_gateway_delete(g, closing, HS_DEL_REPLACED, now_ns);
+        }
+    }
+    if (!found) {
         g->counters.drop_nat_exhausted++;
+        complain(g, side, p, request.rule, now_ns);
+    }
     return found;
 }
 
@@ -70,112 +141,160 @@ static bool has_way_back(struct hs_gateway *g, int side, uint32_t source)
     return false;
 }
 
-/* False: nothing may pass, and it is counted. */
-static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, bool *is_service,
-                  int *rule)
+/* Which rules speak of a first packet; false: none. */
+static bool find_rules(struct hs_gateway *g, int side, const struct hs_tuple *t, struct plan *plan)
 {
-    const struct hs_tuple *t = &p->tuple;
+    *plan = (struct plan){.service = -1, .rule = -1, .onward = *t};
+    if (t->proto != HS_ICMP)
+        plan->service = hs_rules_find_service(&g->rules, t->dst_addr, t->dst_port, t->proto);
+    if (plan->service < 0)
+        plan->in = hs_rules_find_forward(&g->rules, t->dst_addr, t->dst_port, t->proto);
+    if (side == HS_INSIDE && (is_inbound(plan) || !hs_rules_is_vip(&g->rules, t->dst_addr))) {
+        plan->own = hs_rules_find_own_public(&g->rules, t->src_addr);
+        plan->rule = hs_rules_find_nat(&g->rules, t);
+    }
+    return is_inbound(plan) || plan->own || plan->rule >= 0;
+}
 
-    *rule = hs_rules_find_service(&g->rules, t->dst_addr, t->dst_port, t->proto);
-    *is_service = *rule >= 0 && t->proto != HS_ICMP;
-    if (!*is_service)
-        *rule = side == HS_INSIDE && !hs_rules_is_vip(&g->rules, t->dst_addr)
-                    ? hs_rules_find_nat(&g->rules, t)
-                    : -1;
-    if (*rule < 0 || hs_rules_is_vip(&g->rules, t->src_addr)) { /* nobody else speaks for a VIP */
-        g->counters.drop_no_rule++;
-        return false;
-    }
-    if (!is_first_packet(p)) {
-        g->counters.drop_no_flow++;
-        return false;
-    }
-    if (t->proto == HS_TCP && g->table->half_open >= g->table->capacity / HS_HALF_OPEN_DIVISOR) {
+/* A flood of SYNs fills neither the table nor what one sender may have of it. */
+static bool may_open(struct hs_gateway *g, uint32_t address)
+{
+    const struct hs_source *source;
+
+    if (g->table->half_open >= g->table->capacity / HS_HALF_OPEN_DIVISOR) {
         g->counters.drop_half_open_limit++;
         return false;
     }
+    if (!g->policy.half_open_per_source)
+        return true;
+    source = hs_sources_find(&g->sources, g->table->seed, address);
+    if (!source || source->half_open < g->policy.half_open_per_source)
+        return true;
+    g->counters.drop_half_open_source++;
+    return false;
+}
+
+/* Loose pick-up: a connection under way whose flow is unknown, where the rules lead it to where it was. A pool would
+ * give it another port, and its server would reset it. */
+static bool may_pick_up(const struct hs_gateway *g, const struct hs_packet *p, const struct plan *plan)
+{
+    if (!g->policy.loose || p->tuple.proto != HS_TCP || hs_tcp_classify(p->tcp_flags) != HS_CLASS_ACK)
+        return false;
+    return is_inbound(plan) || plan->own ||
+           hs_prefixes_match(&g->rules.nat[plan->rule].exempt, plan->onward.dst_addr);
+}
+
+/* False: nothing may pass, and it is counted. */
+static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct plan *plan)
+{
+    const struct hs_tuple *t = &p->tuple;
+
+    /* Nobody else speaks for a VIP. */
+    if (!find_rules(g, side, t, plan) || hs_rules_is_vip(&g->rules, t->src_addr)) {
+        g->counters.drop_no_rule++;
+        return false;
+    }
+    plan->picked_up = !is_first_packet(p);
+    if (plan->picked_up && !may_pick_up(g, p, plan)) {
+        g->counters.drop_no_flow++;
+        return false;
+    }
+    if (t->proto == HS_TCP && !plan->picked_up && !may_open(g, t->src_addr))
+        return false;
     return has_way_back(g, side, t->src_addr);
 }
 
-struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, const struct hs_packet *p,
+/* Destination first, then the source: kept, an own public address, or one from a pool. */
+static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struct plan *plan,
+                      uint64_t now_ns)
+{
+    const struct hs_route *route;
+    bool keeps_source;
+
+    if ((plan->service >= 0 && !choose_backend(g, plan)) || (plan->in && !choose_inside_host(g, plan)))
+        return false;
+    /* From inside to inside by a public address: the other end must answer through us (RFC 4787 REQ-9). */
+    route = hs_next_hops_route(&g->hops, plan->onward.dst_addr);
+    p->hairpin = side == HS_INSIDE && is_inbound(plan) && route && route->side == side &&
+                 (plan->own || plan->rule >= 0);
+    /* Before there is a flow: one whose packets cannot leave would only fill the table. */
+    if (!hs_gateway_route(g, side, plan->onward.dst_addr, p->hairpin))
+        return false;
+    plan->reply = hs_tuple_invert(&plan->onward);
+    keeps_source = is_inbound(plan) && !p->hairpin;
+    if (!keeps_source && plan->own)
+        plan->reply.dst_addr = plan->own->public;
+    else if (!keeps_source && !choose_public(g, side, p, plan, now_ns))
+        return false;
+    if (hs_flow_table_find(g->table, &plan->reply).flow) {
+        /* The other end talks from that port to this one already. */
+        *(is_inbound(plan) ? &g->counters.drop_no_backend : &g->counters.drop_nat_exhausted) += 1;
+        return false;
+    }
+    g->counters.nat_hairpin_flows += p->hairpin;
+    return true;
+}
+
+/* Makes room in a full table: a flow that nobody answered, or that is over. Never one that is in use. */
+static void drop_early(struct hs_gateway *g, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < HS_EARLY_DROP_PROBES && i < g->table->capacity; i++) {
+        struct hs_flow *flow = &g->table->flows[g->early_drop_slot++ % g->table->capacity];
+        bool tcp = !(flow->flags & (HS_FLOW_UDP | HS_FLOW_ICMP));
+        bool over = tcp && (flow->state == HS_TCP_LAST_ACK || flow->state == HS_TCP_TIME_WAIT ||
+                            flow->state == HS_TCP_CLOSE);
+
+        if (!flow->state || (flow->flags & HS_FLOW_BOTH_SEEN && !over))
+            continue;
+        g->counters.flows_early_dropped++;
+        hs_gateway_delete(g, flow, HS_DEL_REPLACED, now_ns);
+        return;
+    }
+}
+
+/* Whoever was picked up proves by another packet that he is there. */
+static uint32_t first_timeout_s(const struct hs_gateway *g, const struct hs_flow *flow, const struct plan *plan)
+{
+    return plan->picked_up ? HS_TCP_TRANSITORY_S : hs_gateway_timeout_s(g, flow);
+}
+
+struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns)
 {
-    struct hs_tuple tuple[2] = {p->tuple, {0}};
     uint8_t flags = protocol_flags(p->tuple.proto);
-    uint16_t position = 0;
+    struct hs_tuple tuple[2];
     struct hs_flow *flow;
-    bool is_service;
-    int rule;
+    struct plan plan;
 
-    if (!admit(g, side, p, &is_service, &rule))
+    if (!admit(g, side, p, &plan) || !translate(g, side, p, &plan, now_ns))
         return NULL;
-    if (is_service ? !choose_backend(g, rule, &tuple[0], &tuple[1], &position)
-                   : !choose_public(g, rule, &tuple[0], &tuple[1]))
-        return NULL;
-    /* Before there is a flow: one whose packets cannot leave would only fill the table. */
-    if (!hs_gateway_route(g, side, tuple[HS_REPLY].src_addr))
-        return NULL;
-    if (is_service)
+    tuple[HS_ORIGINAL] = p->tuple;
+    tuple[HS_REPLY] = plan.reply;
+    if (is_inbound(&plan))
         flags |= HS_FLOW_DNAT;
-    flow = hs_flow_table_add(g->table, tuple, 1, flags, now_ns / 1000000); /* SYN_SENT or UNREPLIED */
+    if (plan.picked_up)
+        flags |= HS_FLOW_LIBERAL;
+    if (g->table->count == g->table->capacity && g->policy.early_drop)
+        drop_early(g, now_ns);
+    flow = hs_flow_table_add(g->table, tuple, plan.picked_up ? HS_TCP_ESTABLISHED : 1, flags,
+                             now_ns / 1000000); /* 1: SYN_SENT or UNREPLIED */
     if (!flow) {
         g->counters.drop_table_full++;
         return NULL;
     }
     hs_flow_set_expiry(g->table, flow,
-                       now_ns / 1000000 + (uint64_t)hs_flow_timeout_s(flow) * 1000);
+                       now_ns / 1000000 + (uint64_t)first_timeout_s(g, flow, &plan) * 1000);
     flow->told_s = (uint32_t)(flow->expires_ms / 1000);
-    flow->rule = (int16_t)rule;
-    flow->backend = position;
-    if (is_service)
-        g->rules.services[rule].backends[position].flows++;
+    flow->rule = (int16_t)(is_inbound(&plan) ? plan.service : plan.own ? -1 : plan.rule);
+    flow->backend = plan.backend;
+    hs_gateway_account(g, flow);
+    if (plan.service >= 0)
+        g->rules.services[plan.service].backends[plan.backend].flows++;
     if (g->commit != HS_COMMIT_NONE)
         flow->flags |= HS_FLOW_UNCOMMITTED;
     g->counters.flows_created++;
+    g->counters.flows_picked_up += plan.picked_up;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
-    flow->add_sequence = (uint32_t)flow->risk_sequence;
+    flow->add_sequence = flow->risk_sequence;
     return flow;
-}
-
-void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
-{
-    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
-    int backend;
-
-    flow->rule = -1;
-    if (!(flow->flags & HS_FLOW_DNAT)) {
-        flow->rule = (int16_t)hs_rules_find_nat(&g->rules, original);
-        return;
-    }
-    flow->rule = (int16_t)hs_rules_find_service(&g->rules, original->dst_addr, original->dst_port,
-                                                original->proto);
-    if (flow->rule < 0)
-        return;
-    backend = hs_service_find_backend(&g->rules.services[flow->rule], reply->src_addr,
-                                      reply->src_port);
-    if (backend < 0) {
-        flow->rule = -1; /* a backend that our configuration does not know: it forwards all the same */
-        return;
-    }
-    flow->backend = (uint16_t)backend;
-    g->rules.services[flow->rule].backends[backend].flows++;
-}
-
-void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
-{
-    if (flow->flags & HS_FLOW_DNAT && flow->rule >= 0)
-        g->rules.services[flow->rule].backends[flow->backend].flows--;
-    if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
-        g->at_risk--;
-    hs_flow_table_remove(g->table, flow);
-}
-
-void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
-                       uint64_t now_ns)
-{
-    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
-
-    hs_record_pack_del(out, g->table, flow, reason);
-    g->counters.flows_closed++;
-    hs_gateway_forget(g, flow);
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "core/checksum.h"
+#include "core/tcp_state.h"
 
 enum { ETHERTYPE_IPV4 = 0x0800, FRAGMENT_MASK = 0x3fff, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
 
@@ -95,6 +96,31 @@ enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, u
     return read_tuple(&p->tuple, p->ip, p->l4, p->l4_length) ? HS_PACKET_FLOW : HS_PACKET_OTHER;
 }
 
+bool hs_packet_parse_first_fragment(struct hs_packet *p)
+{
+    uint32_t least = p->ip->proto == HS_TCP ? 20 : 8;
+
+    if (p->l4_length < least)
+        return false;
+    if (p->ip->proto == HS_TCP && ((p->l4[12] >> 4) * 4u > p->l4_length || p->l4[12] >> 4 < 5))
+        return false;
+    if (p->ip->proto == HS_TCP)
+        p->tcp_flags = p->l4[13];
+    if (p->ip->proto == HS_ICMP)
+        p->icmp_type = p->l4[0];
+    return read_tuple(&p->tuple, p->ip, p->l4, p->l4_length);
+}
+
+void hs_packet_rewrite_addresses(struct hs_packet *p, uint32_t src_addr, uint32_t dst_addr)
+{
+    uint32_t addresses =
+        hs_checksum_delta32(p->ip->src_addr, src_addr) + hs_checksum_delta32(p->ip->dst_addr, dst_addr);
+
+    p->ip->src_addr = src_addr;
+    p->ip->dst_addr = dst_addr;
+    p->ip->checksum = hs_checksum_apply(p->ip->checksum, addresses);
+}
+
 uint32_t hs_packet_frame_length(const struct hs_packet *p)
 {
     return (uint32_t)sizeof(struct hs_ethernet) + ntohs(p->ip->total_length);
@@ -145,6 +171,15 @@ void hs_packet_rewrite(struct hs_packet *p, const struct hs_tuple *to)
     }
     fix_l4_checksum(p, addresses, ports);
     p->tuple = *to;
+}
+
+uint32_t hs_packet_sequence_end(const struct hs_packet *p)
+{
+    uint32_t sequence;
+
+    memcpy(&sequence, p->l4 + 4, 4);
+    return ntohl(sequence) + p->l4_length - (p->l4[12] >> 4) * 4u + !!(p->tcp_flags & HS_SYN) +
+           !!(p->tcp_flags & HS_FIN);
 }
 
 void hs_packet_decrement_ttl(struct hs_packet *p)

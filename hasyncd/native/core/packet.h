@@ -46,6 +46,8 @@ enum hs_icmp_type {
     HS_PARAMETER_PROBLEM = 12,
 };
 
+enum hs_icmp_code { HS_FRAGMENTATION_NEEDED = 4, HS_PROHIBITED = 13 };
+
 enum hs_packet_kind {
     HS_PACKET_FLOW,       /* TCP, UDP or echo, with `tuple` */
     HS_PACKET_ICMP_ERROR, /* quotes a packet of ours, with the quoted packet's tuple */
@@ -63,6 +65,7 @@ struct hs_packet {
     struct hs_tuple tuple;
     uint8_t tcp_flags, icmp_type;
     struct hs_ipv4 *inner; /* of an ICMP error */
+    bool hairpin;          /* leaves by the side that it came in by */
 };
 
 enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, uint8_t *frame,
@@ -71,8 +74,17 @@ enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, u
 /* Bytes of the frame that are packet: padding behind the IPv4 length is not passed on. */
 uint32_t hs_packet_frame_length(const struct hs_packet *p);
 
+/* Reads the ports of a first fragment, which holds its whole layer-4 header or is refused (RFC 1858). */
+bool hs_packet_parse_first_fragment(struct hs_packet *p);
+
+/* Another source and destination for a later fragment, which carries no layer-4 header. */
+void hs_packet_rewrite_addresses(struct hs_packet *p, uint32_t src_addr, uint32_t dst_addr);
+
 /* Makes the packet look like `to`, checksums included (partial ones stay partial). */
 void hs_packet_rewrite(struct hs_packet *p, const struct hs_tuple *to);
+
+/* The sequence number behind a TCP segment: data, SYN and FIN counted. */
+uint32_t hs_packet_sequence_end(const struct hs_packet *p);
 
 /* Decrements the TTL; the caller made sure that it is above 1. */
 void hs_packet_decrement_ttl(struct hs_packet *p);

@@ -61,6 +61,8 @@ uint32_t hs_record_size(uint8_t kind)
         return HS_SHORT_SIZE;
     case HS_COUNTERS:
         return HS_COUNTERS_SIZE;
+    case HS_ADD_BOTH:
+        return HS_ADD_BOTH_SIZE;
     default:
         return 0;
     }
@@ -96,6 +98,12 @@ static void pack_tuple(uint8_t *out, const struct hs_flow *flow)
         memcpy(out + 24, &reply->dst_addr, 4);
         memcpy(out + 28, icmp ? &reply->src_port : &reply->dst_port, 2);
     }
+    if (out[0] != HS_ADD_BOTH)
+        return;
+    if (icmp)
+        memset(out + 28, 0, 2); /* an echo has one identifier: the public one */
+    memcpy(out + 32, &reply->dst_addr, 4);
+    memcpy(out + 36, icmp ? &reply->src_port : &reply->dst_port, 2);
 }
 
 uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kind,
@@ -113,9 +121,11 @@ uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kin
     out[1] = flow->state;
     out[2] = flow->flags & HS_FLOW_ON_WIRE;
     put16(out + 10, remaining_s(flow, now_ms));
+    if (kind == HS_ADD && hs_flow_is_hairpin(flow))
+        out[0] = HS_ADD_BOTH;
     if (kind == HS_ADD)
         pack_tuple(out, flow);
-    return hs_record_size((uint8_t)kind);
+    return hs_record_size(out[0]);
 }
 
 uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
@@ -138,8 +148,13 @@ static enum hs_rejection unpack_tuples(struct hs_record *r, const uint8_t *bytes
     struct hs_tuple *original = &r->tuple[HS_ORIGINAL], *reply = &r->tuple[HS_REPLY];
     bool icmp = r->flags & HS_FLOW_ICMP;
 
-    if (get16(bytes + 30) || (icmp && get16(bytes + 22)))
+    bool both = bytes[0] == HS_ADD_BOTH;
+
+    if (get16(bytes + 30) || (icmp && get16(bytes + 22)) || (both && get16(bytes + 38)) ||
+        (both && icmp && get16(bytes + 28)))
         return HS_NONZERO_PADDING;
+    if (both && !(r->flags & HS_FLOW_DNAT))
+        return HS_BAD_STATE;
     memset(r->tuple, 0, sizeof r->tuple);
     memcpy(original, bytes + 12, 12);
     original->proto = r->flags & HS_FLOW_UDP ? HS_UDP : icmp ? HS_ICMP : HS_TCP;
@@ -150,6 +165,10 @@ static enum hs_rejection unpack_tuples(struct hs_record *r, const uint8_t *bytes
     } else {
         memcpy(&reply->dst_addr, bytes + 24, 4);
         memcpy(icmp ? &reply->src_port : &reply->dst_port, bytes + 28, 2);
+    }
+    if (both) {
+        memcpy(&reply->dst_addr, bytes + 32, 4);
+        memcpy(icmp ? &reply->src_port : &reply->dst_port, bytes + 36, 2);
     }
     return HS_ACCEPTED;
 }
@@ -182,7 +201,7 @@ enum hs_rejection hs_record_unpack(struct hs_record *r, const uint8_t *bytes, ui
     if (length < *size)
         return HS_RECORD_TRUNCATED;
     *r = (struct hs_record){
-        .kind = bytes[0],
+        .kind = bytes[0] == HS_ADD_BOTH ? HS_ADD : (enum hs_record_kind)bytes[0],
         .state = bytes[1],
         .flags = bytes[2],
         .handle = get32(bytes + 4),

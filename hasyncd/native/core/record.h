@@ -6,10 +6,10 @@
 
 #include "core/flow_table.h"
 
-enum hs_record_kind { HS_ADD = 1, HS_UPDATE = 2, HS_DEL = 3, HS_COUNTERS = 4 };
+enum hs_record_kind { HS_ADD = 1, HS_UPDATE = 2, HS_DEL = 3, HS_COUNTERS = 4, HS_ADD_BOTH = 5 };
 enum hs_del_reason { HS_DEL_CLOSED = 0, HS_DEL_TIMED_OUT = 1, HS_DEL_REPLACED = 2, HS_DEL_OPERATOR = 3 };
 
-enum hs_record_sizes { HS_ADD_SIZE = 32, HS_SHORT_SIZE = 12, HS_COUNTERS_SIZE = 36, HS_RECORD_MAX = 36 };
+enum hs_record_sizes { HS_ADD_SIZE = 32, HS_SHORT_SIZE = 12, HS_COUNTERS_SIZE = 36, HS_ADD_BOTH_SIZE = 40, HS_RECORD_MAX = 40 };
 
 enum hs_rejection {
     HS_ACCEPTED = 0,
@@ -39,13 +39,14 @@ struct hs_record {
 /* Bytes of a record of this kind; 0 for an unknown one. */
 uint32_t hs_record_size(uint8_t kind);
 
+/* HS_ADD of a flow with both ends translated becomes HS_ADD_BOTH. */
 uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kind,
                              const struct hs_flow_table *table, const struct hs_flow *flow,
                              uint64_t now_ms);
 uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
                             const struct hs_flow *flow, enum hs_del_reason reason);
 
-/* Reads one record from `length` bytes; on success `*size` is what it took. */
+/* Reads one record (HS_ADD_BOTH as HS_ADD) from `length` bytes; on success `*size` is what it took. */
 enum hs_rejection hs_record_unpack(struct hs_record *record, const uint8_t *bytes, uint32_t length,
                                    uint32_t *size);
 

@@ -13,7 +13,7 @@ void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_rec
         return;
     g->at_risk += !(flow->flags & HS_FLOW_AT_RISK);
     flow->flags |= HS_FLOW_AT_RISK;
-    flow->risk_sequence = sequence;
+    flow->risk_sequence = (uint32_t)sequence;
 }
 
 /* The flow that a record of our own log speaks of, if that life of it still lasts. */
@@ -42,9 +42,10 @@ void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence)
 
         if (!flow)
             continue;
-        if (record[0] == HS_ADD)
+        if (record[0] == HS_ADD || record[0] == HS_ADD_BOTH)
             flow->flags &= (uint8_t)~HS_FLOW_UNCOMMITTED;
-        if (flow->flags & HS_FLOW_AT_RISK && flow->risk_sequence <= sequence) {
+        if (flow->flags & HS_FLOW_AT_RISK &&
+            g->log.next - ((uint32_t)g->log.next - flow->risk_sequence) <= sequence) {
             flow->flags &= (uint8_t)~HS_FLOW_AT_RISK;
             g->at_risk--;
         }
@@ -148,6 +149,7 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
     hs_flow_table_add_at(t, r->handle, r->version, r->tuple, r->state,
                          (uint8_t)(r->flags | HS_FLOW_LIBERAL), expiry_of(r, now_ms));
     hs_gateway_attribute(g, flow);
+    hs_gateway_account(g, flow);
     warm_next_hops(g, flow);
     return HS_ACCEPTED;
 }
@@ -169,6 +171,7 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
             return HS_BAD_STATE;
         hs_flow_set_state(g->table, flow, r->state,
                           (uint8_t)((flow->flags & ~HS_FLOW_ON_WIRE) | r->flags));
+        hs_gateway_settle_half_open(g, flow);
         hs_flow_set_expiry(g->table, flow, expiry_of(r, now_ms));
         break;
     case HS_COUNTERS:
@@ -178,7 +181,11 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
         }
         break;
     case HS_DEL:
+        hs_gateway_hold_down(g, flow, r->state, now_ms / 1000);
+        hs_gateway_forget(g, flow);
+        break;
     case HS_ADD:
+    case HS_ADD_BOTH:
         hs_gateway_forget(g, flow);
         break;
     }

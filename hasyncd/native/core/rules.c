@@ -45,6 +45,27 @@ int hs_rules_find_service(const struct hs_rules *rules, uint32_t address, uint16
     return -1;
 }
 
+const struct hs_forward *hs_rules_find_forward(const struct hs_rules *rules, uint32_t address,
+                                               uint16_t port, uint8_t proto)
+{
+    for (uint32_t i = 0; i < rules->forward_count; i++) {
+        const struct hs_forward *forward = &rules->forwards[i];
+
+        if (forward->public == address &&
+            (!forward->proto || (forward->proto == proto && forward->public_port == port)))
+            return forward;
+    }
+    return NULL;
+}
+
+const struct hs_forward *hs_rules_find_own_public(const struct hs_rules *rules, uint32_t inside)
+{
+    for (uint32_t i = 0; i < rules->forward_count; i++)
+        if (rules->forwards[i].inside == inside && !rules->forwards[i].proto)
+            return &rules->forwards[i];
+    return NULL;
+}
+
 int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple)
 {
     for (uint32_t i = 0; i < rules->nat_count; i++) {

@@ -38,12 +38,32 @@ struct hs_service {
     struct hs_backend *backends; /* HS_BACKENDS_MAX */
 };
 
+/* Host order, inclusive. */
+struct hs_port_range {
+    uint16_t first, last;
+};
+
 struct hs_nat_rule {
     struct hs_prefixes sources, destinations; /* no destinations: any */
     uint32_t publics[HS_PUBLICS_MAX];
     uint32_t public_count;
     uint16_t port_first, port_last; /* host order, inclusive */
-    uint32_t scan_next;             /* where the next search goes on that its preferred ports left in vain */
+    struct hs_prefixes exempt;      /* destinations to which the source goes untranslated */
+    struct hs_port_range reserved[HS_RESERVED_MAX];
+    uint32_t reserved_count;
+    uint32_t max_flows_per_source; /* 0: no limit */
+    uint32_t hold_down_s;
+    bool preserve_parity;    /* UDP: even to even, odd to odd (RFC 4787 REQ-4) */
+    bool port_classes;       /* below 1024 to below 1024 (RFC 4787 REQ-3 a) */
+    bool icmp_on_exhaustion; /* else silent */
+};
+
+/* A way in: a public address and port is an inside host's; 1:1 (proto 0) a whole address is, both ways. */
+struct hs_forward {
+    uint32_t public, inside;
+    uint16_t public_port, inside_port; /* network order; 0: 1:1 */
+    uint8_t proto;
+    struct hs_prefixes allow;
 };
 
 struct hs_vip {
@@ -55,7 +75,8 @@ struct hs_rules {
     struct hs_vip vips[HS_VIPS_MAX];
     struct hs_service services[HS_SERVICES_MAX];
     struct hs_nat_rule nat[HS_NAT_RULES_MAX];
-    uint32_t vip_count, service_count, nat_count;
+    struct hs_forward forwards[HS_FORWARDS_MAX];
+    uint32_t vip_count, service_count, nat_count, forward_count;
 };
 
 void hs_rules_free(struct hs_rules *rules);
@@ -67,6 +88,13 @@ bool hs_rules_is_vip_on(const struct hs_rules *rules, uint32_t address, int side
 /* Index of the service at an address and port, or -1. */
 int hs_rules_find_service(const struct hs_rules *rules, uint32_t address, uint16_t port,
                           uint8_t proto);
+
+/* The way in at an address and port, or NULL. */
+const struct hs_forward *hs_rules_find_forward(const struct hs_rules *rules, uint32_t address,
+                                               uint16_t port, uint8_t proto);
+
+/* The 1:1 mapping of an inside host, or NULL. */
+const struct hs_forward *hs_rules_find_own_public(const struct hs_rules *rules, uint32_t inside);
 
 /* Index of the first NAT rule for a packet, or -1. */
 int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple);

@@ -1,0 +1,117 @@
+#include "core/gateway.h"
+
+void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+    int backend;
+
+    flow->rule = -1;
+    if (!(flow->flags & HS_FLOW_DNAT)) {
+        if (!hs_rules_find_own_public(&g->rules, original->src_addr))
+            flow->rule = (int16_t)hs_rules_find_nat(&g->rules, original);
+        return;
+    }
+    flow->rule = (int16_t)hs_rules_find_service(&g->rules, original->dst_addr, original->dst_port,
+                                                original->proto);
+    if (flow->rule < 0)
+        return;
+    backend = hs_service_find_backend(&g->rules.services[flow->rule], reply->src_addr,
+                                      reply->src_port);
+    if (backend < 0) {
+        flow->rule = -1; /* a backend that our configuration does not know: it forwards all the same */
+        return;
+    }
+    flow->backend = (uint16_t)backend;
+    g->rules.services[flow->rule].backends[backend].flows++;
+}
+
+/* Whether the flow occupies a public port for its source. */
+static bool is_source_translated(const struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+
+    return reply->dst_addr != original->src_addr;
+}
+
+void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
+{
+    bool counted = is_source_translated(flow);
+    bool half_open = hs_flow_is_half_open(flow->state, flow->flags);
+    struct hs_source *source;
+
+    hs_port_pool_take(&g->nat.pool, &flow->tuple[HS_REPLY]);
+    if (!counted && !half_open)
+        return;
+    source = hs_sources_get(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
+    if (!source) {
+        g->counters.sources_untracked++;
+        return;
+    }
+    flow->local = (uint8_t)(counted * HS_LOCAL_COUNTED | half_open * HS_LOCAL_HALF_OPEN);
+    source->flows += counted;
+    source->half_open += half_open;
+}
+
+void hs_gateway_hold_down(struct hs_gateway *g, const struct hs_flow *flow, uint8_t reason, uint64_t now_s)
+{
+    bool tcp = !(flow->flags & (HS_FLOW_UDP | HS_FLOW_ICMP));
+
+    /* Closed in both directions: nothing late is to be feared that the ends do not sort out themselves. */
+    if (reason == HS_DEL_REPLACED || (tcp && flow->state == HS_TCP_TIME_WAIT) || !is_source_translated(flow))
+        return;
+    hs_hold_down_add(&g->nat.holds, g->table->seed, &flow->tuple[HS_REPLY], &flow->tuple[HS_ORIGINAL], now_s);
+}
+
+/* Takes the flow out of some of its source's counts. */
+static void discount(struct hs_gateway *g, struct hs_flow *flow, uint8_t counts)
+{
+    struct hs_source *source;
+
+    counts &= flow->local;
+    if (!counts)
+        return;
+    flow->local &= (uint8_t)~counts;
+    source = hs_sources_find(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
+    if (!source)
+        return;
+    source->flows -= !!(counts & HS_LOCAL_COUNTED);
+    source->half_open -= !!(counts & HS_LOCAL_HALF_OPEN);
+    hs_sources_settle(&g->sources, g->table->seed, source);
+}
+
+void hs_gateway_settle_half_open(struct hs_gateway *g, struct hs_flow *flow)
+{
+    if (!hs_flow_is_half_open(flow->state, flow->flags))
+        discount(g, flow, HS_LOCAL_HALF_OPEN);
+}
+
+uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *flow)
+{
+    uint32_t pressure = g->table->capacity / HS_HALF_OPEN_DIVISOR / 2;
+
+    if (hs_flow_is_half_open(flow->state, flow->flags) && g->table->half_open > pressure)
+        return HS_TCP_HALF_OPEN_S;
+    return hs_flow_timeout_s(flow);
+}
+
+void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
+{
+    if (flow->flags & HS_FLOW_DNAT && flow->rule >= 0)
+        g->rules.services[flow->rule].backends[flow->backend].flows--;
+    if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
+        g->at_risk--;
+    hs_port_pool_release(&g->nat.pool, &flow->tuple[HS_REPLY]);
+    discount(g, flow, HS_LOCAL_COUNTED | HS_LOCAL_HALF_OPEN);
+    hs_flow_table_remove(g->table, flow);
+}
+
+void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
+                       uint64_t now_ns)
+{
+    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
+
+    hs_record_pack_del(out, g->table, flow, reason);
+    g->counters.flows_closed++;
+    hs_gateway_hold_down(g, flow, (uint8_t)reason, now_ns / 1000000000);
+    hs_gateway_forget(g, flow);
+}

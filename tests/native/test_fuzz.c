@@ -1,0 +1,215 @@
+/* Bounded fuzzing with a seeded mutator: what a wire and a peer can say must never harm the core.
+ *
+ * HS_FUZZ_ROUNDS in the environment makes it longer. Under the sanitizers a bad access ends the program.
+ */
+#include "core/gateway.h"
+
+#include <time.h>
+
+#include "check.h"
+
+enum { FRAME_ROOM = 2048, ROUNDS = 60000, SECONDS = 15 };
+
+static const uint64_t second = 1000000000;
+static uint64_t random_state = 0x9e3779b97f4a7c15;
+
+static uint32_t random_below(uint32_t limit)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)((random_state >> 32) * limit >> 32);
+}
+
+static void discard(void *context, int side, const struct hs_vnet *vnet, uint8_t *frame, uint32_t length)
+{
+    volatile uint8_t byte = 0;
+
+    (void)context, (void)side, (void)vnet;
+    for (uint32_t i = 0; i < length; i++)
+        byte ^= frame[i]; /* every byte that leaves was there */
+}
+
+static struct hs_gateway *set_up(void)
+{
+    struct hs_gateway *g = hs_gateway_create(
+        (struct hs_seed){1, 2}, (struct hs_gateway_limits){64, 64, 8, 16384}, (struct hs_output){discard, NULL});
+    struct hs_route routes[] = {{hs_ip("10.0.0.0"), hs_ip("255.255.0.0"), 0, HS_INSIDE},
+                                {0, 0, hs_ip("203.0.113.254"), HS_OUTSIDE}};
+    struct hs_neighbour *router = hs_next_hops_neighbour(&g->hops, HS_OUTSIDE, hs_ip("203.0.113.254"));
+    struct hs_backend backend = {.server_id = 1, .address = hs_ip("10.0.1.9"), .port = htons(8080), .weight = 1};
+    struct hs_service *service = &g->rules.services[0];
+
+    g->ports[0].mtu = g->ports[1].mtu = 1500;
+    hs_next_hops_set_routes(&g->hops, routes, 2);
+    router->known = true;
+    for (uint32_t i = 0; i < 16; i++)
+        hs_next_hops_neighbour(&g->hops, HS_INSIDE, htonl(0x0a000100 + i))->known = i % 4 != 0;
+    g->rules.vips[0] = (struct hs_vip){hs_ip("10.0.1.1"), HS_INSIDE};
+    g->rules.vips[1] = (struct hs_vip){hs_ip("203.0.113.5"), HS_OUTSIDE};
+    g->rules.vip_count = 2;
+    g->rules.nat[0] = (struct hs_nat_rule){
+        .sources = {1, {{hs_ip("10.0.0.0"), hs_ip("255.255.0.0")}}}, .publics = {hs_ip("203.0.113.6")},
+        .public_count = 1, .port_first = 40000, .port_last = 40031, .hold_down_s = 1,
+        .max_flows_per_source = 24, .icmp_on_exhaustion = true, .preserve_parity = true};
+    g->rules.nat_count = 1;
+    g->rules.forwards[0] = (struct hs_forward){.public = hs_ip("203.0.113.6"), .inside = hs_ip("10.0.1.9"),
+                                               .public_port = htons(8443), .inside_port = htons(443),
+                                               .proto = HS_TCP, .allow = {1, {{0, 0}}}};
+    g->rules.forward_count = 1;
+    *service = (struct hs_service){.vip = hs_ip("203.0.113.5"), .port = htons(80), .proto = HS_TCP,
+                                   .allow = {1, {{0, 0}}}, .backends = calloc(HS_BACKENDS_MAX, sizeof backend)};
+    g->rules.service_count = 1;
+    hs_service_publish(service, &backend, 1, 1, 16);
+    g->policy = (struct hs_policy){8, true, true};
+    CHECK(1, hs_gateway_nat_changed(g), true);
+    hs_gateway_arm(g, second);
+    g->lease_until_ns = UINT64_MAX;
+    return g;
+}
+
+/* Frames that a mutation of a few bytes leaves nearly right. */
+static const char *const corpus[] = {
+    /* UDP 10.0.1.7:5000 -> 8.8.8.8:53 */
+    "020202020202 060606060606 0800 4500001d1234 0000 4011 0000 0a000107 08080808 1388 0035 0009 0000 78",
+    /* TCP SYN 10.0.1.7:5001 -> 8.8.8.8:80 */
+    "020202020202 060606060606 0800 450000281234 4000 4006 0000 0a000107 08080808 1389 0050 00000001 00000002 "
+    "5002 03e8 0000 0000",
+    /* TCP SYN to the service, and to the forward from inside */
+    "020202020202 060606060606 0800 450000281234 4000 4006 0000 c6336409 cb007105 1389 0050 00000001 00000002 "
+    "5002 03e8 0000 0000",
+    "020202020202 060606060606 0800 450000281234 4000 4006 0000 0a000107 cb007106 1389 20fb 00000001 00000002 "
+    "5002 03e8 0000 0000",
+    /* a first fragment and a later one */
+    "020202020202 060606060606 0800 450000241234 2000 4011 0000 0a000107 08080808 1388 0035 0109 0000 "
+    "7878787878787878",
+    "020202020202 060606060606 0800 4500001c1234 0001 4011 0000 0a000107 08080808 7878787878787878",
+    /* an echo, and an error about the UDP packet */
+    "020202020202 060606060606 0800 450000241234 0000 4001 0000 0a000107 08080808 0800 0000 0007 0001 7878787878787878",
+    "020202020202 060606060606 0800 450000381234 0000 4001 0000 08080808 cb007106 0301 0000 00000000 "
+    "4500001d1234 0000 3f11 0000 cb007106 08080808 9c40 0035 0009 0000",
+    /* ARP for the inside VIP */
+    "ffffffffffff 060606060606 0806 0001 0800 06 04 0001 060606060606 0a000107 000000000000 0a000101",
+};
+enum { CORPUS = sizeof corpus / sizeof *corpus };
+
+static uint32_t mutate(uint8_t *frame, uint32_t length, uint32_t room)
+{
+    uint32_t changes = random_below(6);
+
+    for (uint32_t i = 0; i < changes && length; i++) {
+        uint32_t at = random_below(length);
+
+        switch (random_below(5)) {
+        case 0: frame[at] ^= (uint8_t)(1u << random_below(8)); break;
+        case 1: frame[at] = (uint8_t)random_below(256); break;
+        case 2: frame[at] = (uint8_t)(random_below(2) ? 0xff : 0); break;
+        case 3: length = at; break;
+        case 4: length += random_below(room - length < 64 ? room - length + 1 : 64); break;
+        }
+    }
+    return length;
+}
+
+/* Every frame lies in its own memory, with as much room behind it as a received one has: one byte too far is seen. */
+static void fuzz_receive(uint32_t rounds)
+{
+    struct hs_gateway *g = set_up();
+    uint64_t now = 2 * second;
+    time_t end = time(NULL) + SECONDS;
+
+    for (uint32_t round = 0; round < rounds && (round % 1024 || time(NULL) < end); round++) {
+        uint8_t made[FRAME_ROOM] = {0};
+        uint32_t length = mutate(made, hs_hex(corpus[random_below(CORPUS)], made, sizeof made), sizeof made);
+        struct hs_vnet vnet = {.flags = (uint8_t)(random_below(8) ? 0 : random_below(4)),
+                               .gso_type = (uint8_t)(random_below(16) ? 0 : 1),
+                               .gso_size = (uint16_t)random_below(2000)};
+        uint8_t *frame = malloc(length + 64);
+
+        memcpy(frame, made, length);
+        if (random_below(2)) /* what a host behind NAT would answer: ports of flows that live */
+            frame[length ? random_below(length) : 0] = (uint8_t)random_below(256);
+        hs_gateway_receive(g, (int)random_below(2), &vnet, frame, length, now);
+        free(frame);
+        now += random_below(20000000);
+        if (round % 16 == 0)
+            hs_gateway_tick(g, now);
+        if (round % 4096 == 0)
+            hs_gateway_set_commit(g, (enum hs_commit)random_below(3), second / 20, random_below(2), now);
+    }
+    CHECK(2, g->counters.flows_created > 100, true);
+    CHECK(3, g->counters.fragments_forwarded > 10, true);
+    CHECK(4, g->counters.icmp_errors_translated + g->counters.drop_icmp_unrelated > 10, true);
+    hs_gateway_destroy(g);
+}
+
+static void fuzz_parser(uint32_t rounds)
+{
+    for (uint32_t round = 0; round < rounds; round++) {
+        uint8_t made[FRAME_ROOM] = {0};
+        uint32_t length = mutate(made, hs_hex(corpus[random_below(CORPUS)], made, sizeof made), sizeof made);
+        uint8_t *exact = malloc(length ? length : 1);
+        struct hs_packet p;
+
+        memcpy(exact, made, length);
+        if (hs_packet_parse(&p, NULL, exact, length) == HS_PACKET_FLOW)
+            CHECK(round, (uint32_t)(p.l4 - exact) + p.l4_length <= length, true);
+        free(exact);
+    }
+}
+
+/* Whatever a peer sends: the table stays whole and can be emptied. */
+static void fuzz_records(uint32_t rounds)
+{
+    static const char *const records[] = {
+        "01 03 03 00 00000007 0102 1d10 cb007164 cb007105 c738 0050 0a000115 1f90 0000",
+        "01 01 04 00 00000001 0001 012c 0a000107 08080808 c93b 0035 cb007106 9c44 0000",
+        "01 02 0a 00 00000002 ffff 003c 0a000107 08080808 1234 0000 cb007106 9c41 0000",
+        "05 01 01 00 00000005 0001 00f0 0a000107 cb007106 c93b 20fb 0a000109 01bb 0000 cb007106 9c44 0000",
+        "02 04 03 00 00000007 0102 00f0",
+        "03 00 00 00 00000007 0102 0000",
+        "04 00 00 00 00000007 0102 0000 00000001 0000000000000040 00000002 0000000000000080",
+    };
+    struct hs_gateway *g = set_up();
+    uint64_t accepted = 0;
+
+    hs_gateway_disarm(g);
+    for (uint32_t round = 0; round < rounds; round++) {
+        uint8_t made[256] = {0}, *exact;
+        enum hs_rejection rejection;
+        uint32_t length = hs_hex(records[random_below(7)], made, sizeof made);
+
+        if (random_below(2))
+            made[7] = (uint8_t)random_below(70); /* the handle's last byte */
+        if (random_below(2))
+            length = mutate(made, length, sizeof made);
+        exact = malloc(length ? length : 1);
+        memcpy(exact, made, length);
+        accepted += hs_gateway_install(g, exact, length, round * second / 10, &rejection);
+        free(exact);
+        if (round % 512 == 0)
+            hs_gateway_begin_sync(g);
+        if (round % 512 == 300)
+            hs_gateway_end_sync(g);
+    }
+    CHECK(5, accepted > rounds / 10, true);
+    hs_gateway_begin_sync(g);
+    hs_gateway_end_sync(g);
+    CHECK(6, g->table->count, 0);
+    CHECK(7, g->table->digest, 0);
+    CHECK(8, g->sources.used, 0);
+    for (uint32_t word = 0; word < HS_PORT_WORDS; word++)
+        CHECK(word, hs_port_pool_used(&g->nat.pool, hs_ip("203.0.113.6"), HS_UDP)[word], 0);
+    hs_gateway_destroy(g);
+}
+
+int main(void)
+{
+    const char *wanted = getenv("HS_FUZZ_ROUNDS");
+    uint32_t rounds = wanted ? (uint32_t)strtoul(wanted, NULL, 10) : ROUNDS;
+
+    fuzz_parser(rounds);
+    fuzz_receive(rounds);
+    fuzz_records(rounds);
+    return hs_check_result();
+}
