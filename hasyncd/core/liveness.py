@@ -32,7 +32,6 @@ class Liveness:
         self._boot_id = boot_id
         self._judge_from_ns = now_ns
         self._former_boots: deque[int] = deque(maxlen=_FORMER_BOOTS_MAX)
-        self._heard_in_phase = False
         self.last_heard_ns: int | None = None
         self.beat: Heartbeat | None = None
         """The newest heartbeat accepted."""
@@ -57,7 +56,6 @@ class Liveness:
             raise Rejected("replayed")
         self.beat = beat
         self.last_heard_ns = now_ns
-        self._heard_in_phase = True
         if beat.echo_boot_id == self._boot_id and beat.echo_sent_ns <= now_ns:
             self.echo_sent_ns = max(self.echo_sent_ns or 0, beat.echo_sent_ns)
         return fresh_boot
@@ -70,10 +68,6 @@ class Liveness:
     def listen_from(self, now_ns: int) -> None:
         """Silence counts from here: a new role, or we have slept."""
         self._judge_from_ns = now_ns
-
-    def forget_hearing(self) -> None:
-        """Nobody has been heard: `init` begins to listen."""
-        self._heard_in_phase = False
 
     @property
     def silent_at_ns(self) -> int:

@@ -333,10 +333,6 @@ class Node(Conduct):
         """One a service, in order of configuration; the next heartbeat carries them."""
         self._voice.rings = rings
 
-    def reject(self, name: str) -> None:
-        """Counts a rejection that the shell met before the core did."""
-        self._rejections[name] += 1
-
     def view(self, now_ns: int) -> NodeView:
         role = self._election.role
         beat = self._liveness.beat

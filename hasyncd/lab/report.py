@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console
@@ -107,8 +106,3 @@ def _silence(result: Result) -> str:
     if figures["p50"] is None:
         return ""
     return f"; a flow's longest silence was {figures['p50']:.0f} ms (median), {figures['max']:.0f} ms (worst)"
-
-
-def all_passed(results: Iterable[Result]) -> bool:
-    """Whether every drill passed."""
-    return all(result.passed for result in results)

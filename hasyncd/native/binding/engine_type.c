@@ -5,29 +5,23 @@
  */
 #include "binding/engine.h"
 
-#define LOCKED(name)                                                                               \
-    static PyObject *locked_##name(PyObject *self, PyObject *arguments)                            \
+#define LOCKED_AS(name, parameters, arguments_given)                                               \
+    static PyObject *locked_##name parameters                                                      \
     {                                                                                              \
         struct hs_packet_io *io = ((struct engine *)self)->io;                                     \
         PyObject *result;                                                                          \
                                                                                                    \
         hs_packet_io_lock(io);                                                                     \
-        result = hs_engine_##name(self, arguments);                                                \
+        result = hs_engine_##name arguments_given;                                                 \
         hs_packet_io_unlock(io);                                                                   \
         return result;                                                                             \
     }
 
+#define LOCKED(name) LOCKED_AS(name, (PyObject *self, PyObject *arguments), (self, arguments))
+
 #define LOCKED_KEYWORDS(name)                                                                      \
-    static PyObject *locked_##name(PyObject *self, PyObject *arguments, PyObject *keywords)        \
-    {                                                                                              \
-        struct hs_packet_io *io = ((struct engine *)self)->io;                                     \
-        PyObject *result;                                                                          \
-                                                                                                   \
-        hs_packet_io_lock(io);                                                                     \
-        result = hs_engine_##name(self, arguments, keywords);                                      \
-        hs_packet_io_unlock(io);                                                                   \
-        return result;                                                                             \
-    }
+    LOCKED_AS(name, (PyObject *self, PyObject *arguments, PyObject *keywords),                     \
+              (self, arguments, keywords))
 
 LOCKED(set_lease)
 LOCKED(arm)
