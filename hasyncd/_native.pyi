@@ -1,15 +1,22 @@
 """The C extension: a gateway's data path.
 
-Addresses are IPv4 addresses as ints in host order, ports are ints, moments are nanoseconds of
-CLOCK_BOOTTIME, sides are INSIDE (0) and OUTSIDE (1). Nothing here is called per packet or per flow:
-`poll`, `drain`, `install`, `acknowledge` move batches. One Python thread calls it; the
+An address is an int in host order (IPv4) or 16 bytes in network order (IPv6), wherever an `Address` is taken or given;
+ports are ints, moments are nanoseconds of CLOCK_BOOTTIME, sides are INSIDE (0) and OUTSIDE (1). Nothing here is called
+per packet or per flow: `poll`, `drain`, `install`, `acknowledge` move batches. One Python thread calls it; the
 packet thread, once started, shares the gateway with it under a lock of the extension's own.
+
+NAT rules and ways in are IPv4's alone. The first IPv6 VIP, service or pass rule, or the first IPv6 flow of the peer, reserves
+48 bytes of address space a slot for the long addresses; memory is used only by flows that have them.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from typing_extensions import Buffer
+
+Address: TypeAlias = int | bytes
+Prefix: TypeAlias = tuple[Address, int]
+"""(prefix, prefix_length)"""
 
 INSIDE: Final = 0
 OUTSIDE: Final = 1
@@ -35,20 +42,22 @@ class Engine:
     def attach(self, side: int, mac: bytes, mtu: int) -> None:
         """Describes a side without a socket: for `inject`."""
     def close(self) -> None: ...
-    def set_routes(self, routes: Sequence[tuple[int, int, int, int]]) -> None:
-        """Replaces the route mirror: (prefix, prefix_length, side, gateway), gateway 0 = on link."""
-    def set_neighbours(self, neighbours: Sequence[tuple[int, int, bytes]]) -> None:
+    def set_routes(self, routes: Sequence[tuple[Address, int, int, Address]]) -> None:
+        """Replaces the route mirror, both families in one list: (prefix, prefix_length, side, gateway), gateway 0 = on
+        link; else of the prefix's family (an IPv6 gateway is mostly link-local, which the side makes unique)."""
+    def set_neighbours(self, neighbours: Sequence[tuple[int, Address, bytes]]) -> None:
         """Adds or changes neighbours: (side, address, mac); an empty mac forgets one. Packets that
         waited for it leave."""
-    def wanted_neighbours(self) -> list[tuple[int, int]]:
+    def wanted_neighbours(self) -> list[tuple[int, Address]]:
         """(side, address) that packets or installed flows need and the mirror lacks; each is named
         once a second at most."""
-    def used_neighbours(self) -> list[tuple[int, int]]:
+    def used_neighbours(self) -> list[tuple[int, Address]]:
         """(side, address) used since the last call: worth keeping fresh in the kernel."""
 
     # --- the rules --------------------------------------------------------------------------
-    def set_vips(self, vips: Sequence[tuple[int, int]]) -> None:
-        """(side, address): answered by ARP and ICMP echo while the lease lasts."""
+    def set_vips(self, vips: Sequence[tuple[int, Address]]) -> None:
+        """(side, address): answered by ARP or neighbour discovery, and ICMP echo, while the lease lasts. A side with a
+        socket joins each IPv6 VIP's solicited-node group."""
     def set_nat_rules(
         self,
         rules: Sequence[tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]], Sequence[int], int, int]],
@@ -81,19 +90,24 @@ class Engine:
         """TCP flows of one source that may be half-open (0: any number within the cap for all); whether an ACK without
         a flow makes one where the rules lead it to the same host (services, ways in, exempt destinations); whether a
         full table drops flows that are unanswered or over."""
+    def set_passes(self, passes: Sequence[tuple[Sequence[Prefix], Sequence[Prefix], bool]]) -> None:
+        """Replaces the pass rules, IPv6 only (else ValueError): (sources, destinations, inbound), no destinations = any;
+        at most 64 rules. A flow that one matches is forwarded untranslated and tracked. It is opened from inside, and from outside
+        too where `inbound`. Link-local and multicast addresses are never forwarded, whatever a rule says."""
     def set_service(
         self,
         index: int,
-        vip: int,
+        vip: Address,
         port: int,
         protocol: int,
-        allow: Sequence[tuple[int, int]],
+        allow: Sequence[Prefix],
     ) -> None:
-        """Declares service `index` (0, 1, 2 … in order of configuration), as yet without a table."""
+        """Declares service `index` (0, 1, 2 … in order of configuration), as yet without a table. A service is of one
+        family: `allow` and its backends are of the VIP's (else ValueError); no source is allowed by an empty list."""
     def publish_ring(
         self,
         index: int,
-        backends: Sequence[tuple[int, int, int, int]],
+        backends: Sequence[tuple[int, Address, int, int]],
         generation: int,
         vnodes: int = 160,
     ) -> None:
@@ -113,7 +127,8 @@ class Engine:
         """After `disarm`, for a hand-over: until then frames for the pair wait for the new owner's
         gratuitous ARP and are sent on to it. `arm` ends it."""
     def announce(self) -> int:
-        """Sends gratuitous ARP, request and reply form, for every VIP (the lease permitting); frames sent."""
+        """Sends gratuitous ARP, request and reply form, for every IPv4 VIP, and an unsolicited neighbour advertisement for
+        every IPv6 VIP (the lease permitting); frames sent."""
 
     # --- packets ----------------------------------------------------------------------------
     def poll(self, budget: int = 256) -> int:
@@ -167,12 +182,15 @@ class Engine:
 
     # --- looking ------------------------------------------------------------------------------
     def counters(self) -> dict[str, int]:
-        """Every counter by name, those of drops by reason among them (`drop_…`)."""
+        """Every counter by name, those of drops by reason among them (`drop_…`). IPv6 has some of its own: ndp_answered,
+        ndp_announced, packet_too_big_sent, pass_flows, drop_extension_header, drop_scope (link-local or multicast: never
+        forwarded)."""
     def flow_counts(self) -> tuple[int, int, int, int]:
-        """(total, tcp, udp, icmp)."""
+        """(total, tcp, udp, icmp), both families; icmp includes ICMPv6."""
     def backend_flow_counts(self, index: int) -> dict[int, int]:
         """server_id -> live flows of a service."""
     def list_flows(self, cursor: int, count: int, now_ns: int) -> tuple[int, list[tuple[object, ...]]]:
-        """Up to `count` flows from a cursor (0 first; -1 returned at the end): (proto, src, sport, dst, dport,
+        """Up to `count` flows from a cursor (0 first; -1 returned at the end), an address as an `Address`, proto 58 is
+        ICMPv6: (proto, src, sport, dst, dport,
         reply_src, reply_sport, reply_dst, reply_dport, state, timeout_s,
         service index or -1, server_id, nat rule index or -1, at_risk)."""
