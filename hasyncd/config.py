@@ -13,23 +13,27 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
+from hasyncd import addresses
 from hasyncd.config_checks import Parts
 from hasyncd.config_values import (
     NAME,
     Endpoint,
     PortRange,
     read_absolute_path,
-    read_address,
     read_endpoint,
     read_engine,
     read_interface,
     read_interface_choice,
+    read_ipv4_address,
+    read_ipv4_endpoint,
+    read_ipv4_network,
+    read_ipv6_network,
     read_name,
     read_network,
     read_path_name,
@@ -51,9 +55,12 @@ class ConfigError(Exception):
 
 
 _As = PlainSerializer(str, return_type=str)
-Address = Annotated[IPv4Address, BeforeValidator(read_address), _As]
-Network = Annotated[IPv4Network, BeforeValidator(read_network), _As]
+Network = Annotated[addresses.Network, BeforeValidator(read_network), _As]
 Socket = Annotated[Endpoint, BeforeValidator(read_endpoint), _As]
+AddressV4 = Annotated[IPv4Address, BeforeValidator(read_ipv4_address), _As]
+NetworkV4 = Annotated[IPv4Network, BeforeValidator(read_ipv4_network), _As]
+NetworkV6 = Annotated[IPv6Network, BeforeValidator(read_ipv6_network), _As]
+SocketV4 = Annotated[Endpoint, BeforeValidator(read_ipv4_endpoint), _As]
 Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
 Name = Annotated[str, BeforeValidator(read_name)]
 Item = TypeVar("Item")
@@ -88,7 +95,7 @@ class Interfaces(_Section):
 
 
 class Vip(_Section):
-    address: Annotated[IPv4Interface, BeforeValidator(read_interface), _As]
+    address: Annotated[addresses.Interface, BeforeValidator(read_interface), _As]
     interface: Literal["inside", "outside"]
 
 
@@ -125,14 +132,14 @@ class Flows(_Section):
 
 
 class NatRule(_Section):
-    source: Some[Network]
-    destination: Several[Network] = ()
+    source: Some[NetworkV4]
+    destination: Several[NetworkV4] = ()
     """No networks: any destination."""
-    public: Some[Address]
+    public: Some[AddressV4]
     ports: Ports = PortRange(1024, 65535)
     reserved: Several[Ports] = ()
     """Ports of the range that are never given out."""
-    exempt: Several[Network] = ()
+    exempt: Several[NetworkV4] = ()
     """Destinations to which a source goes with its own address and port."""
     max_flows_per_source: int = Field(0, ge=0, le=8 << 20)
     """Flows that one source may have at a time; 0: no limit."""
@@ -146,18 +153,28 @@ class NatRule(_Section):
 class Forward(_Section):
     """A port of a public address that is an inside host's."""
 
-    public: Socket
+    public: SocketV4
     protocol: Literal["tcp", "udp"]
-    to: Socket
-    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
+    to: SocketV4
+    allow: Some[NetworkV4] = (IPv4Network("0.0.0.0/0"),)
 
 
 class OneToOne(_Section):
     """A public address that is an inside host's own, both ways."""
 
-    public: Address
-    inside: Address
-    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
+    public: AddressV4
+    inside: AddressV4
+    allow: Some[NetworkV4] = (IPv4Network("0.0.0.0/0"),)
+
+
+class Pass(_Section):
+    """IPv6 that is forwarded as it is: hosts inside and whom they may reach."""
+
+    source: Some[NetworkV6]
+    destination: Several[NetworkV6] = ()
+    """No networks: any destination."""
+    inbound: bool = False
+    """Flows may be opened from outside too, from a destination to a source."""
 
 
 class Backend(_Section):
@@ -173,12 +190,18 @@ class Health(_Section):
     fall: int = Field(3, ge=1, le=1000)
 
 
+def any_client(service: dict[str, Any]) -> tuple[addresses.Network, ...]:
+    """Everybody of the family of the service's VIP."""
+    vip = service.get("vip")
+    return (IPv6Network("::/0") if vip and vip.address.version == 6 else IPv4Network("0.0.0.0/0"),)
+
+
 class Service(_Section):
     name: Name
     vip: Socket
     protocol: Literal["tcp", "udp"]
     algorithm: Literal["consistent-hash"] = "consistent-hash"
-    allow: Some[Network] = (IPv4Network("0.0.0.0/0"),)
+    allow: Some[Network] = Field(default_factory=any_client)
     backends: Annotated[tuple[Backend, ...], Field(strict=False, min_length=1, max_length=1024)]
     health: Health | None = None
 
@@ -199,17 +222,19 @@ class Settings(_Section):
     nat: Several[NatRule] = ()
     forward: Annotated[tuple[Forward, ...], Field(strict=False, max_length=128)] = ()
     one_to_one: Annotated[tuple[OneToOne, ...], Field(strict=False, max_length=128)] = ()
+    passes: Several[Pass] = Field((), alias="pass")
     service: Annotated[tuple[Service, ...], Field(strict=False, max_length=256)] = ()
     control: Control
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
     def config_hash(self) -> bytes:
-        """8 bytes over what both nodes must share: VIPs, NAT rules and ways in, services, commit mode, capacity."""
+        """8 bytes over what both nodes must share: VIPs, all rules, services, commit mode, capacity."""
         shared = {
             "vip": [vip.model_dump(mode="json") for vip in self.vip],
             "nat": [rule.model_dump(mode="json") for rule in self.nat],
             "forward": [forward.model_dump(mode="json") for forward in self.forward],
             "one_to_one": [mapping.model_dump(mode="json") for mapping in self.one_to_one],
+            "pass": [rule.model_dump(mode="json") for rule in self.passes],
             "service": [service.model_dump(mode="json") for service in self.service],
             "commit": self.sync.commit,
             "capacity": self.node.capacity,
@@ -325,6 +350,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "nat": NatRule,
         "forward": Forward,
         "one_to_one": OneToOne,
+        "pass": Pass,
         "service": Service,
         "control": Control,
         "backends": Backend,
@@ -332,7 +358,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     }
     for part in place[:-1]:
         model = inner.get(part, model) if isinstance(part, str) else model
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _echo(detail: Mapping[str, Any]) -> bool:
@@ -367,7 +393,7 @@ def _describe(detail: dict[str, Any]) -> tuple[str, str]:
         case "too_long":
             message = f"must not have more than {context['max_length']} elements"
         case "tuple_type":
-            tables = place in (("vip",), ("nat",), ("forward",), ("one_to_one",), ("service",))
+            tables = place in (("vip",), ("nat",), ("forward",), ("one_to_one",), ("pass",), ("service",))
             wanted = f"an array of tables ([[{key}]])" if tables else "an array"
             message = f"must be {wanted}, not {show(value)}"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
+from hasyncd.addresses import Address
 from hasyncd.config_values import Endpoint
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class Parts:
             yield "interfaces.outside", "is the inside interface too; the gateway needs two"
         if self.peer is None:
             return
-        if self.peer.listen.address == self.peer.address.address:
+        if self.peer.listen.address.version != self.peer.address.address.version:
+            yield "peer.address", f"{self.peer.address} is of another address family than peer.listen"
+        elif self.peer.listen.address == self.peer.address.address:
             yield "peer.address", f"{self.peer.address.address} is this node's own address (peer.listen)"
         if self.peer.keys is None and not self.peer.insecure:
             yield (
@@ -60,7 +62,7 @@ class Parts:
             )
 
     def _vips(self) -> Iterator[Contradiction]:
-        seen: dict[IPv4Address, int] = {}
+        seen: dict[Address, int] = {}
         for place, vip in self.vips.items():
             key = f"vip[{place}].address"
             if vip.address.ip in seen:
@@ -104,8 +106,8 @@ class Parts:
         vips = {vip.address.ip: vip.interface for vip in self.vips.values()}
         pools = {public for rule in self.nats.values() for public in rule.public}
         services = {(service.vip, service.protocol) for service in self.services.values()}
-        owned: dict[IPv4Address, int] = {}
-        insides: dict[IPv4Address, int] = {}
+        owned: dict[Address, int] = {}
+        insides: dict[Address, int] = {}
         for place, mapping in self.one_to_ones.items():
             key = f"one_to_one[{place}]"
             if mapping.public in owned:
@@ -150,9 +152,24 @@ class Parts:
                 yield f"{key}.vip", f"{service.vip.address} is no [[vip]] of this file"
             elif vip is not None and vip.interface == "inside":
                 yield f"{key}.vip", f"{service.vip.address} is an inside VIP; clients come from outside"
+            yield from self._families(key, service)
             yield from self._backends(key, service, set(vips))
 
-    def _backends(self, key: str, service: Service, vips: set[IPv4Address]) -> Iterator[Contradiction]:
+    def _families(self, key: str, service: Service) -> Iterator[Contradiction]:
+        """Nothing is translated between the families."""
+        family = service.vip.address.version
+        front = f"{service.vip} is IPv{family}"
+        for place, network in enumerate(service.allow):
+            if network.version != family:
+                yield f"{key}.allow[{place}]", f"{network} is IPv{network.version}, and {front}"
+        for place, backend in enumerate(service.backends):
+            if backend.address.address.version != family:
+                yield (
+                    f"{key}.backends[{place}].address",
+                    f"{backend.address} is IPv{backend.address.address.version}, and {front}",
+                )
+
+    def _backends(self, key: str, service: Service, vips: set[Address]) -> Iterator[Contradiction]:
         ids: dict[int, int] = {}
         addresses: dict[Endpoint, int] = {}
         for place, backend in enumerate(service.backends):

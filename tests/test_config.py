@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,20 @@ name = "other"
 vip = "203.0.113.5:81"
 protocol = "tcp"
 backends = [{ id = 1, address = "10.0.1.21:8080" }]
+"""
+
+
+DUAL_STACK = """
+[[vip]]
+address = "2001:db8:2::5/64"
+interface = "outside"
+[[service]]
+name = "web6"
+vip = "[2001:db8:2::5]:80"
+protocol = "tcp"
+backends = [{ id = 1, address = "[fd00:1::21]:8080" }]
+[[pass]]
+source = ["2001:db8:1::/64"]
 """
 
 
@@ -90,6 +104,34 @@ def test_defaults_stand_for_what_is_not_said(tmp_path: Path) -> None:
     assert (settings.nat, settings.service, settings.metrics) == ((), (), None)
 
 
+def test_ipv6_stands_beside_ipv4(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(MINIMAL + DUAL_STACK)
+    settings = load(path)
+    assert settings.vip[1].address == IPv6Interface("2001:db8:2::5/64")
+    (service,) = settings.service
+    assert service.vip == Endpoint(IPv6Address("2001:db8:2::5"), 80)
+    assert str(service.backends[0].address) == "[fd00:1::21]:8080"
+    assert service.allow == (IPv6Network("::/0"),), "anybody of the VIP's family"
+    (rule,) = settings.passes
+    assert (rule.source, rule.destination, rule.inbound) == ((IPv6Network("2001:db8:1::/64"),), (), False)
+
+
+def test_the_commented_lines_of_the_example_are_good_ones(tmp_path: Path) -> None:
+    """All but those that contradict what stands there: taken in one after the other."""
+    begin = GOOD.index("# [[vip]]")
+    block = GOOD[begin : GOOD.index("\n\n", begin)]
+    path = tmp_path / "node.toml"
+    path.write_text(GOOD.replace(block, "\n".join(line.removeprefix("# ") for line in block.splitlines())))
+    assert len(load(path).vip) == 4
+
+
+def test_the_sync_link_may_be_ipv6(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(MINIMAL.replace("169.254.10.1", "[fd00::1]").replace("169.254.10.2", "[fd00::2]"))
+    assert load(path).peer.address == Endpoint(IPv6Address("fd00::2"), 7077)
+
+
 def test_settings_are_frozen(tmp_path: Path) -> None:
     settings = load(DEPLOY / "hasyncd.example.toml")
     with pytest.raises(ValidationError):
@@ -107,6 +149,7 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         ("203.0.113.5/24", "203.0.113.5/25", False),
         ('ports = "1024-65535"', 'ports = "2048-65535"', False),
         ("weight = 1 }", "weight = 2 }", False),
+        ("[control]", '[[pass]]\nsource = ["2001:db8:1::/64"]\n[control]', False),
     ],
 )
 def test_the_hash_covers_what_both_nodes_must_share(tmp_path: Path, old: str, new: str, same: bool) -> None:
