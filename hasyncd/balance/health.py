@@ -132,9 +132,8 @@ def _complain(task: asyncio.Task[None]) -> None:
 
 async def connect_once(address: str, port: int) -> None:
     """Opens a TCP connection and resets it: no TIME_WAIT is left behind on either side."""
-    connection = socket.socket(
-        socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    )
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     with connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         await asyncio.get_running_loop().sock_connect(connection, (address, port))

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from hasyncd.addresses import EngineAddress, EnginePrefix, for_engine, prefixes_for_engine
+
 if TYPE_CHECKING:
     from hasyncd.config import Backend, Service
 
@@ -24,17 +26,17 @@ class Declaration(NamedTuple):
 
     service: int
     """Its place in the configuration."""
-    vip: int
+    vip: EngineAddress
     port: int
     protocol: int
-    allow: list[tuple[int, int]]
+    allow: list[EnginePrefix]
 
 
 class Publication(NamedTuple):
     """The arguments of the engine's `publish_ring`; backends as (server_id, address, port, weight)."""
 
     service: int
-    backends: list[tuple[int, int, int, int]]
+    backends: list[tuple[int, EngineAddress, int, int]]
     generation: int
 
 
@@ -74,10 +76,10 @@ class Services:
         return [
             Declaration(
                 service=index,
-                vip=int(service.vip.address),
+                vip=for_engine(service.vip.address),
                 port=service.vip.port,
                 protocol=_PROTOCOLS[service.protocol],
-                allow=[(int(network.network_address), network.prefixlen) for network in service.allow],
+                allow=prefixes_for_engine(service.allow),
             )
             for index, service in enumerate(self._services)
         ]
@@ -136,5 +138,5 @@ class Services:
         return (backend for backend in self._services[index].backends if backend.id not in down)
 
 
-def _row(backend: Backend) -> tuple[int, int, int, int]:
-    return backend.id, int(backend.address.address), backend.address.port, backend.weight
+def _row(backend: Backend) -> tuple[int, EngineAddress, int, int]:
+    return backend.id, for_engine(backend.address.address), backend.address.port, backend.weight

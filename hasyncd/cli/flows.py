@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import sys
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from hasyncd.cli.client import Answer, add_target_arguments, target_socket
 
-PROTOCOL_NUMBERS: Final = {"icmp": 1, "tcp": 6, "udp": 17}
+PROTOCOL_NUMBERS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 Flow = dict[str, Any]
 _FILTERS: Final = ("proto", "src", "dst", "sport", "dport", "state", "service", "backend")
 
 
-def _network(text: str) -> IPv4Network:
+def _network(text: str) -> IPv4Network | IPv6Network:
     try:
-        return IPv4Network(text)
+        return ipaddress.ip_network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -69,8 +70,8 @@ def wanted(args: argparse.Namespace) -> Callable[[Flow], bool]:
 
 
 def _matches(value: object, wanted: object) -> bool:
-    if isinstance(wanted, IPv4Network):
-        return isinstance(value, str) and IPv4Address(value) in wanted
+    if isinstance(wanted, IPv4Network | IPv6Network):
+        return isinstance(value, str) and ipaddress.ip_address(value) in wanted
     return str(value).casefold() == str(wanted).casefold()
 
 

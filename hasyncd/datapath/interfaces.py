@@ -6,22 +6,23 @@ Everything here is asked once, before the event loop carries traffic; what chang
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ipaddress
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, NetmaskValueError
 from pathlib import Path
 from typing import Any, Final
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from hasyncd import addresses
 from hasyncd.datapath.netlink_wire import NetlinkRequests
 
 RTM_GETLINK: Final = 18
 RTM_GETADDR: Final = 22
-_AF_INET: Final = 2
+_FAMILIES: Final = (2, 10)  # AF_INET, AF_INET6
 _ARPHRD_ETHER: Final = 1
 _IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
+_IPV6_SETTINGS: Final = Path("/proc/sys/net/ipv6/conf")
 
 
 class InterfaceError(Exception):
@@ -36,15 +37,15 @@ class Interface:
     index: int
     mac: bytes
     mtu: int
-    addresses: tuple[IPv4Interface, ...]
+    addresses: tuple[addresses.Interface, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalAddress:
-    """An IPv4 address that the kernel answers for, and the interface that carries it."""
+    """An address that the kernel answers for, and the interface that carries it."""
 
     interface_index: int
-    address: IPv4Interface
+    address: addresses.Interface
 
 
 def find_interface(spec: str) -> Interface:
@@ -55,8 +56,8 @@ def find_interface(spec: str) -> Interface:
     """
     with NetlinkRequests() as requests:
         links = requests.dump(ifinfmsg(), RTM_GETLINK, "listing interfaces")
-    addresses = local_addresses()
-    link = _link_by_address(spec, links, addresses) if "/" in spec else _link_by_name(spec, links)
+    present = local_addresses()
+    link = _link_by_address(spec, links, present) if "/" in spec else _link_by_name(spec, links)
     name, mac = str(link.get_attr("IFLA_IFNAME")), link.get_attr("IFLA_ADDRESS")
     if link["ifi_type"] != _ARPHRD_ETHER or mac is None:
         raise InterfaceError(f"interface {name} is not Ethernet")
@@ -66,22 +67,20 @@ def find_interface(spec: str) -> Interface:
         index=index,
         mac=bytes.fromhex(mac.replace(":", "")),
         mtu=int(link.get_attr("IFLA_MTU")),
-        addresses=tuple(local.address for local in addresses if local.interface_index == index),
+        addresses=tuple(local.address for local in present if local.interface_index == index),
     )
 
 
 def local_addresses() -> list[LocalAddress]:
-    """Every IPv4 address of this network namespace, loopback's included."""
-    request = ifaddrmsg()
-    request["family"] = _AF_INET
+    """Every address of this network namespace, loopback's and link-local ones included."""
     with NetlinkRequests() as requests:
-        messages = requests.dump(request, RTM_GETADDR, "listing addresses")
+        messages = requests.dump(ifaddrmsg(), RTM_GETADDR, "listing addresses")
     found = []
     for message in messages:
         # On a point-to-point link IFA_ADDRESS is the far end, and IFA_LOCAL ours.
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if message["family"] == _AF_INET and address is not None:
-            interface = IPv4Interface(f"{address}/{message['prefixlen']}")
+        if message["family"] in _FAMILIES and address is not None:
+            interface = ipaddress.ip_interface(f"{address}/{message['prefixlen']}")
             found.append(LocalAddress(int(message["index"]), interface))
     return found
 
@@ -91,10 +90,14 @@ def ip_forward() -> bool:
     return _IP_FORWARD.read_text(encoding="ascii").strip() != "0"
 
 
-def addresses_in_use(addresses: Sequence[IPv4Address]) -> list[IPv4Address]:
-    """Those of `addresses` that the kernel holds on some interface, and so would answer for itself."""
-    held = {local.address.ip for local in local_addresses()}
-    return [address for address in addresses if address in held]
+def ipv6_forward() -> bool:
+    """Whether the kernel of this network namespace forwards IPv6 itself, or would on some interface.
+
+    `conf.all.forwarding` is the switch, `force_forwarding` (since Linux 6.17) one for each interface; an interface
+    whose `forwarding` is 1 is half of the way, and counts.
+    """
+    switches = [*_IPV6_SETTINGS.glob("*/forwarding"), *_IPV6_SETTINGS.glob("*/force_forwarding")]
+    return any(switch.read_text(encoding="ascii").strip() != "0" for switch in switches)
 
 
 def _link_by_name(name: str, links: list[Any]) -> Any:
@@ -105,16 +108,16 @@ def _link_by_name(name: str, links: list[Any]) -> Any:
     raise InterfaceError(f"no interface {name} (present: {present})")
 
 
-def _link_by_address(spec: str, links: list[Any], addresses: list[LocalAddress]) -> Any:
+def _link_by_address(spec: str, links: list[Any], local: list[LocalAddress]) -> Any:
     try:
-        wanted = IPv4Interface(spec)
-    except (AddressValueError, NetmaskValueError, ValueError) as error:
+        wanted = ipaddress.ip_interface(spec)
+    except ValueError as error:
         raise InterfaceError(f"{spec} is neither an interface's name nor address/prefix") from error
-    indexes = {local.interface_index for local in addresses if local.address == wanted}
+    indexes = {each.interface_index for each in local if each.address == wanted}
     if len(indexes) > 1:
         raise InterfaceError(f"several interfaces carry {spec}")
     for link in links:
         if int(link["index"]) in indexes:
             return link
-    present = ", ".join(str(local.address) for local in addresses)
+    present = ", ".join(str(each.address) for each in local)
     raise InterfaceError(f"no interface carries {spec} (present: {present})")

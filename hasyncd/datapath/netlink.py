@@ -29,6 +29,7 @@ from hasyncd.datapath.kernel_tables import (
     RT_TABLE_MAIN,
     RTM_NEWNEIGH,
     NeighbourEntry,
+    NeighbourKey,
     NeighbourTable,
     RouteCandidate,
     RouteEntry,
@@ -64,7 +65,7 @@ _RTM_GETROUTE: Final = 26
 _RTM_DELNEIGH: Final = 29
 _RTM_GETNEIGH: Final = 30
 
-_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40  # link, neighbours, IPv4 addresses, IPv4 routes
+_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # link, neighbours; addresses, routes (IPv4, IPv6)
 _IFF_UP: Final = 0x1
 _IFF_LOWER_UP: Final = 0x1_0000
 _SKIP_STATISTICS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS
@@ -104,7 +105,7 @@ class Netlink:
 
     Callbacks run in the event loop and must not raise: `on_routes` gets the whole list whenever it changed,
     `on_neighbours` the changed ones (all of them first), `on_link` a side's state at the start and whenever
-    it changes. `counters` counts what went wrong and what was asked.
+    it changes, `on_addresses` that the machine's own addresses may have changed. `counters` counts what went wrong and what was asked.
     """
 
     def __init__(
@@ -115,13 +116,15 @@ class Netlink:
         on_routes: Callable[[list[RouteEntry]], None],
         on_neighbours: Callable[[list[NeighbourEntry]], None],
         on_link: Callable[[int, LinkState], None],
+        on_addresses: Callable[[], None] = lambda: None,
         receive_buffer: int = 4_194_304,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.routes: list[RouteEntry] = []
         self._indexes = (inside.index, outside.index)
         self._sides = {inside.index: 0, outside.index: 1}
-        self._on_routes, self._on_neighbours, self._on_link = on_routes, on_neighbours, on_link
+        self._on_routes, self._on_neighbours = on_routes, on_neighbours
+        self._on_link, self._on_addresses = on_link, on_addresses
         self._receive_buffer = receive_buffer
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -130,8 +133,11 @@ class Netlink:
 
         self._links: dict[int, LinkState] = {}
         self._neighbours = NeighbourTable()
-        self._wanted: dict[tuple[int, int], None] = {}
-        self._templates = tuple(use_request(index) for index in self._indexes)
+        self._wanted: dict[NeighbourKey, None] = {}
+        self._asking = [
+            {family: use_request(index, family) for family in (socket.AF_INET, socket.AF_INET6)}
+            for index in self._indexes
+        ]
 
         self._dumps: deque[Dump] = deque()
         self._dumping: Dump | None = None
@@ -167,7 +173,7 @@ class Netlink:
             self._socket.close()
         self._socket = None
 
-    def resolve(self, wanted: Sequence[tuple[int, int]]) -> None:
+    def resolve(self, wanted: Sequence[NeighbourKey]) -> None:
         """Asks the kernel to find the MACs of (side, address); answers come by `on_neighbours`.
 
         Bounded: what exceeds 4,096 waiting requests is dropped and counted, for the engine names what it
@@ -182,7 +188,7 @@ class Netlink:
                 self.counters["neighbour_requests_dropped"] += 1
         self._send_wanted_soon()
 
-    def refresh(self, used: Iterable[tuple[int, int]]) -> None:
+    def refresh(self, used: Iterable[NeighbourKey]) -> None:
         """Tells the kernel that these neighbours are in use: it probes the stale ones of them."""
         for key in used:
             if self._neighbours.is_stale(key) and len(self._wanted) < _REQUESTS_PENDING_MAX:
@@ -196,12 +202,14 @@ class Netlink:
             self._later("wanted", 0, self._send_wanted)
 
     def _send_wanted(self) -> None:
-        batch = b"".join(
-            self._templates[side] + address.to_bytes(4, "big")
+        batch = [
+            self._asking[side][socket.AF_INET] + address.to_bytes(4, "big")
+            if isinstance(address, int)
+            else self._asking[side][socket.AF_INET6] + address
             for side, address in take(self._wanted, _REQUESTS_PER_BATCH)
-        )
-        self.counters["neighbour_requests"] += len(batch) // (len(self._templates[0]) + 4)
-        self._send(batch)
+        ]
+        self.counters["neighbour_requests"] += len(batch)
+        self._send(b"".join(batch))
         if self._wanted:
             self._later("wanted", _BATCH_INTERVAL_S, self._send_wanted)
 
@@ -258,14 +266,12 @@ class Netlink:
         self.counters[f"dumps_{self._dumping.value}"] += 1
         if self._dumping is Dump.ROUTES:
             self._candidates = []
-            request = rtmsg()
-            request["family"], request["table"] = socket.AF_INET, RT_TABLE_MAIN
+            request = rtmsg()  # of every family: the kernel writes one after the other
+            request["table"] = RT_TABLE_MAIN
             sent = self._send(encode(request, _RTM_GETROUTE, NLM_F_DUMP, self._sequence))
         else:
             self._neighbours.begin_dump()
-            request = ndmsg()
-            request["family"] = socket.AF_INET
-            sent = self._send(encode(request, _RTM_GETNEIGH, NLM_F_DUMP, self._sequence))
+            sent = self._send(encode(ndmsg(), _RTM_GETNEIGH, NLM_F_DUMP, self._sequence))
         if sent:
             self._later("stuck", _DUMP_TIMEOUT_S, self._abandon_dump)
         else:
@@ -327,6 +333,8 @@ class Netlink:
                 self._candidates.append(candidate)
         elif frame.kind in (_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWADDR, _RTM_DELADDR):
             self._dump_routes_soon()
+            if frame.kind in (_RTM_NEWADDR, _RTM_DELADDR):
+                self._later("addresses", _ROUTES_SETTLE_S, self._on_addresses)
 
     def _of_dump(self, frame: Frame, dump: Dump) -> bool:
         """Whether the frame answers the dump under way; notices an interrupted one."""
@@ -378,7 +386,7 @@ class Netlink:
             self._on_routes(list(routes))
 
     def _receive_neighbour(self, frame: Frame) -> None:
-        if frame.data[16] != socket.AF_INET:
+        if frame.data[16] not in (socket.AF_INET, socket.AF_INET6):
             return
         self._of_dump(frame, Dump.NEIGHBOURS)
         deleted = frame.kind == _RTM_DELNEIGH

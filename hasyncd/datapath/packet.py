@@ -6,11 +6,13 @@ only tells it the rules and opens its sockets.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 from typing import Final
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
+from hasyncd.addresses import EngineAddress, EnginePrefix, Network, for_engine, in_order, prefixes_for_engine
 from hasyncd.config import Settings
 from hasyncd.datapath.interfaces import Interface
 
@@ -20,9 +22,9 @@ SIDES: Final = {"inside": INSIDE, "outside": OUTSIDE}
 PROTOCOLS: Final = {"tcp": 6, "udp": 17}
 
 
-Declaration = tuple[int, int, int, int, list[tuple[int, int]]]
+Declaration = tuple[int, EngineAddress, int, int, list[EnginePrefix]]
 """The arguments of `Engine.set_service`."""
-Publication = tuple[int, list[tuple[int, int, int, int]], int]
+Publication = tuple[int, list[tuple[int, EngineAddress, int, int]], int]
 """The arguments of `Engine.publish_ring`."""
 
 
@@ -31,7 +33,7 @@ def build_engine(
 ) -> Engine:
     """An engine with the configuration's rules, no sockets yet. `seed` is 16 random bytes."""
     engine = Engine(capacity=settings.node.capacity, seed=seed, log_records=settings.sync.log_records)
-    engine.set_vips([(SIDES[vip.interface], int(vip.address.ip)) for vip in settings.vip])
+    engine.set_vips([(SIDES[vip.interface], for_engine(vip.address.ip)) for vip in settings.vip])
     engine.set_nat_rules(
         [
             (
@@ -61,6 +63,13 @@ def build_engine(
         early_drop=settings.flows.early_drop,
     )
     engine.set_forwards(_ways_in(settings))
+    if settings.passes:
+        engine.set_passes(
+            [
+                (prefixes_for_engine(rule.source), prefixes_for_engine(rule.destination), rule.inbound)
+                for rule in settings.passes
+            ]
+        )
     for declaration, publication in services:
         engine.set_service(*declaration)
         engine.publish_ring(*publication)
@@ -75,25 +84,28 @@ def open_sides(engine: Engine, inside: Interface, outside: Interface) -> tuple[i
     )
 
 
-def owned_networks(settings: Settings) -> list[IPv4Network]:
+def owned_networks(settings: Settings) -> list[Network]:
     """What the kernel stack must never answer for: VIPs and public addresses."""
     addresses = {vip.address.ip for vip in settings.vip}
     for rule in settings.nat:
         addresses.update(rule.public)
     addresses.update(forward.public.address for forward in settings.forward)
     addresses.update(mapping.public for mapping in settings.one_to_one)
-    return [IPv4Network(address) for address in sorted(addresses)]
+    return in_order(ipaddress.ip_network(address) for address in addresses)
 
 
-def private_networks(settings: Settings) -> list[IPv4Network]:
-    """Sources whose transit is the gateway's alone: NAT sources, and backends that answer clients."""
-    networks = {network for rule in settings.nat for network in rule.source}
+def private_networks(settings: Settings) -> list[Network]:
+    """Whose transit is the gateway's alone: NAT and pass sources, and backends that answer clients."""
+    networks: set[Network] = {network for rule in settings.nat for network in rule.source}
+    networks.update(network for pass_rule in settings.passes for network in pass_rule.source)
     networks.update(
-        IPv4Network(backend.address.address) for each in settings.service for backend in each.backends
+        ipaddress.ip_network(backend.address.address)
+        for each in settings.service
+        for backend in each.backends
     )
-    networks.update(IPv4Network(forward.to.address) for forward in settings.forward)
+    networks.update(ipaddress.ip_network(forward.to.address) for forward in settings.forward)
     networks.update(IPv4Network(mapping.inside) for mapping in settings.one_to_one)
-    return sorted(networks)
+    return in_order(networks)
 
 
 def _ways_in(settings: Settings) -> list[tuple[int, int, int, int, int, list[tuple[int, int]]]]:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import gc
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import structlog
 import uvloop
 
+from hasyncd.addresses import for_engine
 from hasyncd.balance.health import HealthChecks
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
 from hasyncd.core.node import Node
 from hasyncd.core.types import MILLISECOND_NS, PairSettings
-from hasyncd.datapath import kernel_drop
-from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface, ip_forward
+from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface
+from hasyncd.datapath.kernel_drop import KernelDropError
+from hasyncd.datapath.kernel_tables import NeighbourKey
 from hasyncd.datapath.netlink import LinkState, Netlink
-from hasyncd.datapath.packet import Engine, build_engine, open_sides, owned_networks, private_networks
+from hasyncd.datapath.packet import Engine, build_engine, open_sides
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.kernel_guard import KernelGuard
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
@@ -54,7 +56,7 @@ def main(settings: Settings) -> int:
     try:
         uvloop.run(_run(settings))
     except (
-        InterfaceError, kernel_drop.KernelDropError, PairKeysError, PeerPortError, StateDirError, SocketTaken
+        InterfaceError, KernelDropError, PairKeysError, PeerPortError, StateDirError, SocketTaken
     ) as error:  # fmt: skip
         return _refuse(str(error))
     except OSError as error:
@@ -78,8 +80,8 @@ async def _run(settings: Settings) -> None:
         _check_sides(inside, outside)
         # Before anything is touched that another daemon at this socket may live by.
         clear_socket(settings.control.socket)
-        with _kernel_kept_out(settings, (inside, outside)):
-            await Daemon(settings, state, keys, inside, outside).run()
+        with KernelGuard(settings, (inside, outside)) as guard:
+            await Daemon(settings, state, keys, inside, outside, guard.refresh).run()
 
 
 def _load_keys(settings: Settings) -> PairKeys | None:
@@ -108,23 +110,6 @@ def _raise_priority(nice: int) -> None:
             _AUTOGROUP.write_text(str(nice))
     except OSError as error:
         _log.info("priority_kept", detail=f"node.nice is not applied: {error.strerror}")
-
-
-@contextlib.contextmanager
-def _kernel_kept_out(settings: Settings, interfaces: tuple[Interface, ...]) -> Iterator[None]:
-    forwarding = ip_forward()
-    failures = kernel_drop.protect(
-        interfaces, owned_networks(settings), private_networks(settings), forwarding=forwarding
-    )
-    for failure in failures:
-        _log.warning("kernel_drop_missing", detail=failure)
-    try:
-        yield
-    finally:
-        # A kernel that forwards must not start to do so with private sources because we stopped.
-        for interface in () if forwarding else interfaces:
-            with contextlib.suppress(kernel_drop.KernelDropError):
-                kernel_drop.remove(interface.index)
 
 
 def pair_settings(settings: Settings) -> PairSettings:
@@ -159,7 +144,9 @@ class Daemon:
         keys: PairKeys | None,
         inside: Interface,
         outside: Interface,
+        on_addresses: Callable[[], None],
     ) -> None:
+        """`on_addresses` is called when the machine's own addresses may have changed."""
         self._settings = settings
         self._interfaces = (inside, outside)
         self._loop = asyncio.get_running_loop()
@@ -191,6 +178,7 @@ class Daemon:
             on_routes=self._engine.set_routes,
             on_neighbours=self._engine.set_neighbours,
             on_link=self._link_changed,
+            on_addresses=on_addresses,
         )
         self._links = {0: LinkState.UP, 1: LinkState.UP}
         self._started = self._stop_asked = False
@@ -311,13 +299,17 @@ class Daemon:
         self._watched = ()
         self._engine.close()
 
-    def _known_neighbours(self) -> list[tuple[int, int]]:
+    def _known_neighbours(self) -> list[NeighbourKey]:
         """Whom the first packet after a takeover will need: backends inside, and every route's gateway."""
-        backends = {
-            int(backend.address.address) for each in self._settings.service for backend in each.backends
-        }
-        gateways = {(side, gateway) for _, _, side, gateway in self._netlink.routes if gateway}
-        return sorted({(0, address) for address in backends} | gateways)
+        backends: list[NeighbourKey] = [
+            (0, for_engine(backend.address.address))
+            for each in self._settings.service
+            for backend in each.backends
+        ]
+        gateways: list[NeighbourKey] = [
+            (side, gateway) for _, _, side, gateway in self._netlink.routes if gateway
+        ]
+        return list(dict.fromkeys(backends + gateways))
 
     def _backend_changed(self, index: int, backend_id: int, up: bool, reason: str) -> None:
         publication = self._services.set_backend_up(index, backend_id, up)

@@ -49,8 +49,10 @@ class PeerPort:
 
     def __init__(self, listen: Endpoint, peer: Endpoint, keys: PairKeys | None = None) -> None:
         self._keys = keys
+        self._where = str(listen)
         self._listen = (str(listen.address), listen.port)
         self._peer = (str(peer.address), peer.port)
+        self._family = socket.AF_INET if listen.address.version == 4 else socket.AF_INET6
         self.counters: Counter[str] = Counter()
         self._listener: socket.socket | None = None
         self._datagrams: socket.socket | None = None
@@ -69,8 +71,8 @@ class PeerPort:
         self._on_connection, self._on_datagram = on_connection, on_datagram
         self._on_untrusted = on_untrusted
         self._loop = asyncio.get_running_loop()
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._listener = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._datagrams = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._listener.bind(self._listen)
@@ -78,8 +80,7 @@ class PeerPort:
             self._datagrams.bind(self._listen)
         except OSError as error:
             self.close()
-            address, port = self._listen
-            raise PeerPortError(f"peer.listen {address}:{port}: {error.strerror}") from error
+            raise PeerPortError(f"peer.listen {self._where}: {error.strerror}") from error
         self._loop.add_reader(self._listener.fileno(), self._accept)
         self._loop.add_reader(self._datagrams.fileno(), self._receive)
 
@@ -122,7 +123,7 @@ class PeerPort:
         return task
 
     async def _open_connection(self) -> socket.socket:
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        connection = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             connection.bind((self._listen[0], 0))
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):

@@ -13,7 +13,7 @@ from hasyncd.core.types import NodeView, Role, SyncState
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 
-ARRIVALS: Final = ("sent_packets", "arp_answered", "echo_answered")
+ARRIVALS: Final = ("sent_packets", "arp_answered", "ndp_answered", "echo_answered")
 """Counters that move only when somebody's traffic for a VIP has come here."""
 
 
@@ -52,7 +52,7 @@ class StatusReport:
         view = self._node.view(moment)
         counters = self._engine.counters()
         owned = view.role is Role.PRIMARY and view.armed and moment < view.lease_until_ns
-        arrived = any(counters[name] > armed_counters.get(name, 0) for name in ARRIVALS)
+        arrived = any(counters.get(name, 0) > armed_counters.get(name, 0) for name in ARRIVALS)
         total, tcp, udp, icmp = self._engine.flow_counts()
         return {
             "node": self._settings.node.name,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address
 from typing import Any, Final
 
+from hasyncd.addresses import text_of
 from hasyncd.config import Settings
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
@@ -14,7 +14,7 @@ from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.status import StatusReport
 
 _FLOWS_PER_BITE: Final = 256
-_PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp"}
+_PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 # proto/sync.md §3.1
 _TCP_STATES: Final = (
     "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT",
@@ -62,13 +62,13 @@ def _describe(settings: Settings, flow: tuple[Any, ...]) -> dict[str, Any]:
     states = _TCP_STATES if proto == 6 else _SIMPLE_STATES
     return {
         "proto": _PROTOCOLS.get(proto, str(proto)),
-        "src": str(IPv4Address(src)),
+        "src": text_of(src),
         "sport": sport,
-        "dst": str(IPv4Address(dst)),
+        "dst": text_of(dst),
         "dport": dport,
-        "reply_src": str(IPv4Address(reply_src)),
+        "reply_src": text_of(reply_src),
         "reply_sport": reply_sport,
-        "reply_dst": str(IPv4Address(reply_dst)),
+        "reply_dst": text_of(reply_dst),
         "reply_dport": reply_dport,
         "state": states[state],
         "timeout_s": timeout_s,

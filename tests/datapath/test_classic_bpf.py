@@ -69,6 +69,7 @@ def frame(source: IPv4Address | str, destination: IPv4Address | str, ethertype: 
         ("10.0.1.7", "224.0.0.1", False),
         ("10.0.1.7", "255.255.255.255", False),
         ("203.0.113.5", "198.18.0.9", False),
+        ("198.18.0.9", "10.2.0.7", True),  # an answer to a private host that went out untranslated
     ],
 )
 def test_drops_what_is_the_engines_and_passes_what_is_the_kernels(
@@ -126,7 +127,8 @@ def test_agrees_with_the_model(
     destination: IPv4Address,
 ) -> None:
     dropped = destination not in own and (
-        any(destination in network for network in owned) or any(source in network for network in sources)
+        any(destination in network for network in (*owned, *sources))
+        or any(source in network for network in sources)
     )
     program = build_drop_program(own, owned, sources)
     assert interpret(program, frame(source, destination)) == (TC_ACT_SHOT if dropped else TC_ACT_UNSPEC)

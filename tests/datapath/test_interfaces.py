@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 
 from hasyncd.datapath.interfaces import (
     InterfaceError,
-    addresses_in_use,
     find_interface,
     ip_forward,
+    ipv6_forward,
 )
 from tests.datapath.namespaces import Namespace, join, namespaces
 
@@ -39,6 +39,15 @@ def test_finds_by_name_and_by_address(gateway: Namespace) -> None:
     assert find_interface("203.0.113.2/24").name == "eth1"
 
 
+def test_finds_by_an_ipv6_address(gateway: Namespace) -> None:
+    gateway.sysctl("ipv6/conf/eth0/disable_ipv6", "0")
+    gateway.ip("addr", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad")
+    found = find_interface("2001:db8:1:0::2/64")
+    assert found.name == "eth0"
+    assert IPv6Interface("2001:db8:1::2/64") in found.addresses
+    assert any(address.ip.is_link_local for address in found.addresses)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -59,12 +68,14 @@ def test_an_address_on_two_interfaces_names_neither(gateway: Namespace) -> None:
         find_interface("10.0.1.2/24")
 
 
-def test_names_the_addresses_that_the_kernel_holds(gateway: Namespace) -> None:
-    asked = [IPv4Address("10.0.1.1"), IPv4Address("203.0.113.2"), IPv4Address("127.0.0.1")]
-    assert addresses_in_use(asked) == asked[1:]
-
-
 def test_reads_the_namespaces_own_forwarding(gateway: Namespace) -> None:
     assert not ip_forward()
     gateway.sysctl("ipv4/ip_forward", "1")
     assert ip_forward()
+
+
+@pytest.mark.parametrize("switch", ["all/forwarding", "eth0/forwarding", "eth0/force_forwarding"])
+def test_reads_the_switches_of_ipv6_forwarding(gateway: Namespace, switch: str) -> None:
+    assert not ipv6_forward()
+    gateway.sysctl(f"ipv6/conf/{switch}", "1")
+    assert ipv6_forward()

@@ -147,7 +147,7 @@ def test_installing_again_replaces_what_a_dead_predecessor_left(net: Net) -> Non
         kernel_drop.install(inside.index, [IPv4Address(OWN)], OWNED, SOURCES)
         second = net.filters()
         kernel_drop.install(inside.index, [IPv4Address(OWN)], OWNED, SOURCES)
-        assert kernel_drop.is_installed(inside.index)
+        assert kernel_drop.installed(inside.index) == {4}
     assert len(first) == len(second) == 1
     assert first != second == net.filters()
 
@@ -163,7 +163,7 @@ def test_other_programs_filters_and_their_clsact_stay(net: Net) -> None:
         index = find_interface("inside").index
         kernel_drop.remove(index)
         kernel_drop.remove(index)
-        assert not kernel_drop.is_installed(index)
+        assert kernel_drop.installed(index) == set()
     assert net.filters() == before
     assert "clsact" in net.gateway.run("tc", "qdisc", "show", "dev", "inside")
 
@@ -171,7 +171,7 @@ def test_other_programs_filters_and_their_clsact_stay(net: Net) -> None:
 def test_refuses_the_place_of_another_programs_filter(net: Net) -> None:
     net.gateway.run("tc", "qdisc", "add", "dev", "inside", "clsact")
     add = ["tc", "filter", "add", "dev", "inside", "ingress", "protocol", "ip", "prio"]
-    net.gateway.run(*add, str(kernel_drop.PRIORITY), *STRANGER)
+    net.gateway.run(*add, str(kernel_drop.PLACES[4].priority), *STRANGER)
     with pytest.raises(KernelDropError, match="another program's"):
         net.install()
     with net.gateway.entered():
@@ -189,7 +189,7 @@ def test_an_owned_address_on_a_kernel_interface_refuses_the_start(net: Net) -> N
     net.gateway.ip("addr", "add", f"{VIP}/32", "dev", "lo")
     interfaces = [net.interface("inside"), net.interface("outside")]
     with net.gateway.entered(), pytest.raises(KernelDropError, match=r"10\.0\.1\.1 is configured"):
-        kernel_drop.protect(interfaces, OWNED, SOURCES, forwarding=False)
+        kernel_drop.protect(interfaces, OWNED, SOURCES, forwarding=())
 
 
 def test_a_drop_that_fails_refuses_the_start_of_a_forwarding_gateway(net: Net) -> None:
@@ -197,8 +197,8 @@ def test_a_drop_that_fails_refuses_the_start_of_a_forwarding_gateway(net: Net) -
     interfaces = [net.interface("inside"), gone]
     with net.gateway.entered():
         with pytest.raises(KernelDropError, match=r"gone: net\.ipv4\.ip_forward is 1"):
-            kernel_drop.protect(interfaces, OWNED, SOURCES, forwarding=True)
-        failures = kernel_drop.protect(interfaces, OWNED, SOURCES, forwarding=False)
+            kernel_drop.protect(interfaces, OWNED, SOURCES, forwarding=(4,))
+        failures = kernel_drop.protect(interfaces, OWNED, SOURCES, forwarding=())
     assert len(failures) == 1
     assert failures[0].startswith("gone: ")
     assert len(net.filters()) == 1
