@@ -3,9 +3,9 @@
 The packet sockets see a frame before this filter does, the kernel's IP stack only after it. So the engine
 forwards while the kernel sends neither RST nor redirect nor a second, untranslated copy.
 
-Filters outlive the process that installed them: ours (one for each family) has a fixed place (priority, handle) and a mark, is
-replaced in one step, and a successor finds it. Other filters stay, and so does the clsact qdisc itself, which
-may serve them.
+Filters outlive the process that installed them: ours, one for each family, have a fixed place (priority, handle)
+and a mark, are replaced in one step, and a successor finds them. Other filters stay, and so does the clsact
+qdisc itself, which may serve them.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def _program(
 
 
 def remove(interface_index: int, versions: Iterable[int] = PLACES) -> None:
-    """Removes our filters of these IP versions; the rest of clsact stays. Nothing happens where there are none, or no such
-    interface. Raises KernelDropError."""
+    """Removes our filters of these IP versions; the rest of clsact stays. Nothing happens where there are none,
+    or no such interface. Raises KernelDropError."""
     for version in versions:
         _remove(interface_index, version)
 

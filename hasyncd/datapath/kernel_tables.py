@@ -103,14 +103,8 @@ def read_route(message: Any, sides: Mapping[int, int]) -> RouteCandidate | None:
         side, gateway = _next_hop(message, sides)
     elif message["type"] not in (6, 7, 8):  # blackhole, unreachable, prohibit
         return None
-    preference = _PREFERENCES.get(_preference(message), 0)
+    preference = _PREFERENCES.get(message.get_attr("RTA_PREF"), 0)
     return RouteCandidate(prefix, message["dst_len"], metric, side, gateway, preference)
-
-
-def _preference(message: Any) -> int:
-    value = message.get_attr("RTA_PREF")
-    # pyroute2 knows the attribute by name only, and shows its byte as hexadecimal text.
-    return int(value, 16) if isinstance(value, str) else value or 0
 
 
 def _next_hop(message: Any, sides: Mapping[int, int]) -> tuple[int | None, EngineAddress]:

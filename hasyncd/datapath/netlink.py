@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import errno
+import itertools
 import socket
 import struct
 from collections import Counter, deque
@@ -24,9 +25,9 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from hasyncd.datapath.interfaces import RTM_GETLINK, Interface
+from hasyncd.datapath.kernel_dumps import ROUTE_DUMPS, Dump, dump_request
 from hasyncd.datapath.kernel_tables import (
     NEIGHBOUR_SEQUENCE,
-    RT_TABLE_MAIN,
     RTM_NEWNEIGH,
     NeighbourEntry,
     NeighbourKey,
@@ -40,7 +41,6 @@ from hasyncd.datapath.kernel_tables import (
     use_request,
 )
 from hasyncd.datapath.netlink_wire import (
-    NLM_F_DUMP,
     NLM_F_DUMP_INTERRUPTED,
     NLM_F_MULTI,
     NLMSG_DONE,
@@ -61,9 +61,7 @@ _RTM_NEWADDR: Final = 20
 _RTM_DELADDR: Final = 21
 _RTM_NEWROUTE: Final = 24
 _RTM_DELROUTE: Final = 25
-_RTM_GETROUTE: Final = 26
 _RTM_DELNEIGH: Final = 29
-_RTM_GETNEIGH: Final = 30
 
 _GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # link, neighbours; addresses, routes (IPv4, IPv6)
 _IFF_UP: Final = 0x1
@@ -93,19 +91,13 @@ class LinkState(enum.Enum):
     """Gone from this namespace. An interface of the same name that appears later is another one."""
 
 
-class Dump(enum.Enum):
-    """What is dumped, one at a time."""
-
-    ROUTES = "routes"
-    NEIGHBOURS = "neighbours"
-
-
 class Netlink:
     """Mirrors what the packet engine needs of the kernel; one task uses it.
 
     Callbacks run in the event loop and must not raise: `on_routes` gets the whole list whenever it changed,
     `on_neighbours` the changed ones (all of them first), `on_link` a side's state at the start and whenever
-    it changes, `on_addresses` that the machine's own addresses may have changed. `counters` counts what went wrong and what was asked.
+    it changes, `on_addresses` that the machine's own addresses may have changed. `counters` counts what went
+    wrong and what was asked.
     """
 
     def __init__(
@@ -144,7 +136,8 @@ class Netlink:
         self._sequence = _FIRST_DUMP_SEQUENCE
         self._interrupted = False
         self._overrun = False
-        self._candidates: list[RouteCandidate] = []
+        self._candidates: dict[Dump, list[RouteCandidate]] = {}
+        self._read_candidates: list[RouteCandidate] = []
         self._routes_known = False
 
     async def start(self) -> None:
@@ -237,7 +230,7 @@ class Netlink:
 
     def _refresh_all(self) -> None:
         self._query_links()
-        self._dump(Dump.ROUTES)
+        self._dump_routes()
         self._dump(Dump.NEIGHBOURS)
 
     def _query_links(self) -> None:
@@ -249,8 +242,13 @@ class Netlink:
 
     def _dump_routes_soon(self) -> None:
         """After a moment that grows with the table, so that restless routes cost a few percent at most."""
-        delay_s = max(_ROUTES_SETTLE_S, _SETTLE_PER_ROUTE_S * len(self._candidates))
-        self._later("routes", delay_s, lambda: self._dump(Dump.ROUTES))
+        count = sum(map(len, self._candidates.values()))
+        delay_s = max(_ROUTES_SETTLE_S, _SETTLE_PER_ROUTE_S * count)
+        self._later("routes", delay_s, self._dump_routes)
+
+    def _dump_routes(self) -> None:
+        for dump in ROUTE_DUMPS:
+            self._dump(dump)
 
     def _dump(self, dump: Dump) -> None:
         if dump not in self._dumps:
@@ -264,14 +262,10 @@ class Netlink:
         self._interrupted = False
         self._sequence = max(_FIRST_DUMP_SEQUENCE, (self._sequence + 1) & 0xFFFF_FFFF)
         self.counters[f"dumps_{self._dumping.value}"] += 1
-        if self._dumping is Dump.ROUTES:
-            self._candidates = []
-            request = rtmsg()  # of every family: the kernel writes one after the other
-            request["table"] = RT_TABLE_MAIN
-            sent = self._send(encode(request, _RTM_GETROUTE, NLM_F_DUMP, self._sequence))
-        else:
+        self._read_candidates = []
+        if self._dumping is Dump.NEIGHBOURS:
             self._neighbours.begin_dump()
-            sent = self._send(encode(ndmsg(), _RTM_GETNEIGH, NLM_F_DUMP, self._sequence))
+        sent = self._send(dump_request(self._dumping, self._sequence))
         if sent:
             self._later("stuck", _DUMP_TIMEOUT_S, self._abandon_dump)
         else:
@@ -327,19 +321,19 @@ class Netlink:
             self._receive_neighbour(frame)
         elif frame.kind in (_RTM_NEWLINK, _RTM_DELLINK):
             self._receive_link(frame)
-        elif frame.kind == _RTM_NEWROUTE and self._of_dump(frame, Dump.ROUTES):
+        elif frame.kind == _RTM_NEWROUTE and self._of_dump(frame, *ROUTE_DUMPS):
             candidate = read_route(decode(rtmsg, frame), self._sides)
             if candidate is not None:
-                self._candidates.append(candidate)
+                self._read_candidates.append(candidate)
         elif frame.kind in (_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWADDR, _RTM_DELADDR):
             self._dump_routes_soon()
             if frame.kind in (_RTM_NEWADDR, _RTM_DELADDR):
                 self._later("addresses", _ROUTES_SETTLE_S, self._on_addresses)
 
-    def _of_dump(self, frame: Frame, dump: Dump) -> bool:
-        """Whether the frame answers the dump under way; notices an interrupted one."""
+    def _of_dump(self, frame: Frame, *dumps: Dump) -> bool:
+        """Whether the frame answers the dump under way, one of `dumps`; notices an interrupted one."""
         # An event repeats the sequence of whoever caused it, which may equal ours; only dumps are multipart.
-        if self._dumping is not dump or frame.sequence != self._sequence or not frame.flags & NLM_F_MULTI:
+        if self._dumping not in dumps or frame.sequence != self._sequence or not frame.flags & NLM_F_MULTI:
             return False
         if frame.flags & NLM_F_DUMP_INTERRUPTED:
             self._interrupted = True
@@ -361,7 +355,7 @@ class Netlink:
         if (stuck := self._timers.pop("stuck", None)) is not None:
             stuck.cancel()
         # A namespace that never had a route has no main table: that is no error.
-        if frame.error and not (dump is Dump.ROUTES and frame.error == errno.ENOENT):
+        if frame.error and not (dump in ROUTE_DUMPS and frame.error == errno.ENOENT):
             self.counters["dump_errors"] += 1
             self._fail(error_of(frame, f"listing {dump.value}"))
             self._later("retry", _RETRY_S, self._refresh_all)
@@ -370,16 +364,19 @@ class Netlink:
             self._later("interrupted", _ROUTES_SETTLE_S, self._refresh_all)
             self._next_dump()
             return
-        elif dump is Dump.ROUTES:
-            self._end_routes()
+        elif dump in ROUTE_DUMPS:
+            self._end_routes(dump)
         else:
             self._neighbours.end_dump()
             self._report_neighbours()
         self._next_dump()
         self._succeed()
 
-    def _end_routes(self) -> None:
-        routes = choose_routes(self._candidates)
+    def _end_routes(self, dump: Dump) -> None:
+        self._candidates[dump] = self._read_candidates
+        if len(self._candidates) < len(ROUTE_DUMPS):
+            return
+        routes = choose_routes(itertools.chain.from_iterable(self._candidates.values()))
         if routes != self.routes or not self._routes_known:
             self._routes_known = True
             self.routes = routes

@@ -32,6 +32,13 @@ class Namespace:
         self.sysctl("ipv4/ip_forward", "0")
         self.sysctl("ipv6/conf/default/disable_ipv6", "1")
 
+    def speak_ipv6(self) -> None:
+        """Interfaces get link-local addresses, usable at once (no duplicate address detection)."""
+        for which in ("default", "all"):
+            self.sysctl(f"ipv6/conf/{which}/accept_dad", "0")
+            self.sysctl(f"ipv6/conf/{which}/accept_ra", "0")
+            self.sysctl(f"ipv6/conf/{which}/disable_ipv6", "0")
+
     def close(self) -> None:
         run("ip", "netns", "del", self.name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,7 @@ from hasyncd.datapath.classic_bpf import (
     Instruction,
     ProgramTooLongError,
     build_drop_program,
+    build_drop_program_ipv6,
     is_marked,
     pack,
 )
@@ -31,7 +32,7 @@ def interpret(program: Sequence[Instruction], frame: bytes) -> int:
     while True:
         code, jump_true, jump_false, operand = program[at]
         at += 1
-        size = {0x28: 2, 0x20: 4}.get(code)
+        size = {0x30: 1, 0x28: 2, 0x20: 4}.get(code)
         if size is not None:
             if operand + size > len(frame):
                 return 0
@@ -132,3 +133,79 @@ def test_agrees_with_the_model(
     )
     program = build_drop_program(own, owned, sources)
     assert interpret(program, frame(source, destination)) == (TC_ACT_SHOT if dropped else TC_ACT_UNSPEC)
+
+
+OWN6 = [IPv6Address("2001:db8:1::2"), IPv6Address("fe80::2")]
+OWNED6 = [IPv6Network("2001:db8:1::1"), IPv6Network("2001:db8:2::5")]
+PRIVATE6 = [IPv6Network("2001:db8:1::/64"), IPv6Network("fd00:1::/47")]
+
+
+def frame6(
+    source: IPv6Address | str, destination: IPv6Address | str, next_header: int = 6, first_byte: int = 0
+) -> bytes:
+    head = b"\x60\0\0\0\0\x14" + bytes([next_header, 64])
+    addresses = IPv6Address(source).packed + IPv6Address(destination).packed
+    return bytes(12) + struct.pack(">H", 0x86DD) + head + addresses + bytes([first_byte]) + bytes(19)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "dropped"),
+    [
+        ("2001:db8:9::9", "2001:db8:2::5", True),  # to a VIP
+        ("2001:db8:9::9", "2001:db8:2::6", False),
+        ("2001:db8:1::7", "2001:db8:9::9", True),  # a private host on its way out
+        ("2001:db8:9::9", "2001:db8:1::7", True),  # and the answer to it
+        ("fd00:1:2::7", "2001:db8:9::9", False),
+        ("fd00:1:1::7", "2001:db8:9::9", True),  # a prefix that ends within a word
+        ("fd00:2::7", "2001:db8:9::9", False),
+        ("2001:db8:1::7", "2001:db8:1::2", False),  # to the gateway itself
+        ("2001:db8:1::7", "2001:db8:1::1", True),  # to the inside VIP
+        ("2001:db8:1::7", "fe80::2", False),
+        ("2001:db8:1::7", "fe80::77", False),  # link-local: the kernel does not forward it
+        ("fe80::7", "2001:db8:1::9", False),
+        ("2001:db8:1::7", "ff02::1:ff00:2", False),  # multicast: discovery, MLD, router advertisements
+    ],
+)
+def test_drops_of_ipv6_what_is_the_engines(source: str, destination: str, dropped: bool) -> None:
+    program = build_drop_program_ipv6(OWN6, OWNED6, PRIVATE6)
+    assert interpret(program, frame6(source, destination)) == (TC_ACT_SHOT if dropped else TC_ACT_UNSPEC)
+
+
+def test_neighbour_discovery_is_the_kernels_and_echo_is_not() -> None:
+    """An answer may come to an address that the kernel got after the program was made."""
+    program = build_drop_program_ipv6(OWN6, OWNED6, PRIVATE6)
+    for kind in range(256):
+        found = interpret(program, frame6("2001:db8:1::7", "2001:db8:1::99", 58, kind))
+        assert found == (TC_ACT_UNSPEC if 133 <= kind <= 137 else TC_ACT_SHOT), kind
+    assert interpret(program, frame6("2001:db8:1::7", "2001:db8:2::5", 58, 135)) == TC_ACT_SHOT
+    assert interpret(program, frame6("2001:db8:1::7", "2001:db8:9::9", 17, 135)) == TC_ACT_SHOT
+
+
+def test_refuses_of_ipv6_too_what_does_not_fit() -> None:
+    scattered = [IPv6Network(2 * number) for number in range(1, 600)]
+    with pytest.raises(ProgramTooLongError, match="4096"):
+        build_drop_program_ipv6([], scattered, [])
+
+
+near6 = st.tuples(st.sampled_from([0, 1 << 32, 1 << 64, 1 << 96]), st.integers(0, 15)).map(
+    lambda pair: IPv6Address((0x2001 << 112) + pair[0] + pair[1])
+)
+networks6 = st.lists(
+    st.tuples(near6, st.integers(16, 128)).map(lambda pair: IPv6Network(pair, strict=False)), max_size=8
+)
+
+
+@given(own=st.lists(near6, max_size=3), owned=networks6, private=networks6, source=near6, destination=near6)
+def test_agrees_with_the_model_of_ipv6(
+    own: list[IPv6Address],
+    owned: list[IPv6Network],
+    private: list[IPv6Network],
+    source: IPv6Address,
+    destination: IPv6Address,
+) -> None:
+    dropped = destination not in own and (
+        any(destination in network for network in (*owned, *private))
+        or any(source in network for network in private)
+    )
+    program = build_drop_program_ipv6(own, owned, private)
+    assert interpret(program, frame6(source, destination)) == (TC_ACT_SHOT if dropped else TC_ACT_UNSPEC)

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from hasyncd.datapath.interfaces import find_interface
-from hasyncd.datapath.kernel_tables import NeighbourEntry, RouteEntry
+from hasyncd.datapath.kernel_tables import NeighbourEntry, NeighbourKey, RouteEntry
 from hasyncd.datapath.netlink import LinkState, Netlink
 from tests.datapath.namespaces import Namespace, join, namespaces
 
@@ -41,11 +41,12 @@ class Mirror:
     gateway: Namespace
     host: Namespace
     routes: list[RouteEntry] | None = None
-    neighbours: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    neighbours: dict[NeighbourKey, bytes] = field(default_factory=dict)
     told: list[NeighbourEntry] = field(default_factory=list)
     links: list[tuple[int, LinkState]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     route_calls: int = 0
+    address_calls: int = 0
 
     def open(self, receive_buffer: int = 1 << 20) -> Netlink:
         return Netlink(
@@ -54,6 +55,7 @@ class Mirror:
             on_routes=self.receive_routes,
             on_neighbours=self.receive_neighbours,
             on_link=self.receive_link,
+            on_addresses=self.receive_addresses,
             receive_buffer=receive_buffer,
         )
 
@@ -69,6 +71,10 @@ class Mirror:
 
     def receive_link(self, side: int, state: LinkState) -> None:
         self.links.append((side, state))
+        self.changed.set()
+
+    def receive_addresses(self) -> None:
+        self.address_calls += 1
         self.changed.set()
 
     async def until(self, condition: Callable[[], object]) -> None:
