@@ -93,7 +93,7 @@ static uint32_t ip(const char *text)
 
 static struct hs_tuple udp(const char *src, uint16_t sport, const char *dst, uint16_t dport)
 {
-    return (struct hs_tuple){ip(src), ip(dst), htons(sport), htons(dport), HS_UDP, {0}};
+    return (struct hs_tuple){ip(src), ip(dst), htons(sport), htons(dport), HS_UDP, HS_IPV4, {0}};
 }
 
 /* A seed under which the example's hash chooses 40002. */

@@ -79,7 +79,7 @@ def test_there_is_no_engine_without_its_gateway() -> None:
         ("publish_ring", (0, [(1, 1, 1, 65535)] * 1024, 1)),
         ("publish_ring", (0, [(1, 1, 1, 65535)], 1, 2**32 - 1)),
         ("set_commit", ("never", 1, True)),
-        ("inject", (0, b"\0" * 65550, 0)),
+        ("inject", (0, b"\0" * 65590, 0)),
         ("inject", (2, b"", 0)),
         ("reset", (b"short",)),
     ],

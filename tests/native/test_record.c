@@ -33,7 +33,7 @@ static const struct {
     {8, "02 09 00 00 00000007 0102 0000 ff", HS_ACCEPTED, 12}, /* what follows is another record's */
     {10, "", HS_RECORD_TRUNCATED, 0},
     {11, "00", HS_UNKNOWN_KIND, 0},
-    {12, "06 00 00 00 00000007 0102 0000", HS_UNKNOWN_KIND, 0},
+    {12, "07 00 00 00 00000007 0102 0000", HS_UNKNOWN_KIND, 0},
     {50, TCP_BOTH, HS_ACCEPTED, 40},
     {51, ICMP_BOTH, HS_ACCEPTED, 40},
     {52, "05 01 00 00 00000005 0001 00f0 0a000107 cb007105 c93b 20fb 0a000109 01bb 0000 cb007105 9c44 0000",
@@ -98,7 +98,7 @@ static void check_tuple(int number, const struct hs_tuple *t, const char *src, u
     CHECK(number, ntohs(t->src_port), sport);
     CHECK(number, ntohs(t->dst_port), dport);
     CHECK(number, t->proto, proto);
-    CHECK(number, t->zero[0] | t->zero[1] | t->zero[2], 0);
+    CHECK(number, t->family | t->zero[0] | t->zero[1], 0);
 }
 
 static struct hs_record unpack(const char *hex)
@@ -169,7 +169,7 @@ static void check_names(void)
     CHECK(1, strcmp(hs_rejection_name(HS_STALE_VERSION), "stale_version"), 0);
     for (int kind = 0; kind < 256; kind++)
         CHECK(kind, hs_record_size((uint8_t)kind),
-              kind == 1 ? 32 : kind == 2 || kind == 3 ? 12 : kind == 4 ? 36 : kind == 5 ? 40 : 0);
+              kind == 1 ? 32 : kind == 2 || kind == 3 ? 12 : kind == 4 ? 36 : kind == 5 ? 40 : kind == 6 ? 68 : 0);
 }
 
 int main(void)

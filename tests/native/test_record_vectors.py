@@ -8,6 +8,7 @@ import pytest
 
 from hasyncd._native import Engine
 from tests.native.engines import SECOND_NS, bare_engine, now_ns
+from tests.native.frames6 import number6
 from tests.proto.vector_files import Vector, load
 
 VECTORS = [vector for vector in load() if vector.decode == "records"]
@@ -21,6 +22,8 @@ def row_of(record: dict[str, Any]) -> Row:
     proto = 17 if flags & UDP else 1 if flags & ICMP else 6
     source, sport = record["src_addr"], record["src_port"]
     target, dport = record["dst_addr"], record["dst_port"]
+    if record["kind"] == "ADD6":
+        return row6_of(record, 58 if proto == 1 else proto)
     if record["kind"] == "ADD_BOTH":
         reply = record["nat_addr"], record["nat_port"], record["public_addr"], record["public_port"]
     elif flags & DNAT:
@@ -32,12 +35,24 @@ def row_of(record: dict[str, Any]) -> Row:
     return proto, source, sport, target, dport, *reply, record["state"], record["timeout_s"]
 
 
+def row6_of(record: dict[str, Any], proto: int) -> Row:
+    source, target, nat = (number6(record[end]) for end in ("src_addr", "dst_addr", "nat_addr"))
+    sport, dport = record["src_port"], record["dst_port"]
+    if record["flags"] & DNAT:
+        reply = nat, record["nat_port"], source, sport
+    elif record["flags"] & ICMP:
+        reply = target, sport, source, 0
+    else:
+        reply = target, dport, source, sport
+    return proto, source, sport, target, dport, *reply, record["state"], record["timeout_s"]
+
+
 def table_after(records: list[dict[str, Any]]) -> set[Row]:
     """The table that accepted records make, by a dictionary."""
     held: dict[int, dict[str, Any]] = {}
     for record in records:
         match record["kind"]:
-            case "ADD" | "ADD_BOTH":
+            case "ADD" | "ADD_BOTH" | "ADD6":
                 held[record["handle"]] = record
             case "UPDATE":
                 changed = {key: record[key] for key in ("state", "flags", "timeout_s")}

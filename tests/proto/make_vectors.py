@@ -28,6 +28,9 @@ from hasyncd.core.types import Role
 from hasyncd.core.wire import encode_frame, encode_heartbeat
 from tests.proto.messages_json import to_json
 from tests.proto.record_bytes import (
+    ADD6_LB,
+    ADD6_PASS,
+    ADD6_PING,
     ADD_HAIRPIN,
     ADD_LB,
     ADD_NAT,
@@ -272,6 +275,14 @@ def accepted_records() -> Iterator[Vector]:
     yield good_records(
         "records_add_hairpin", [ADD_HAIRPIN], "both ends translated: from inside back to inside"
     )
+    yield good_records("records_add6_lb", [ADD6_LB], "a balanced TCP flow over IPv6")
+    yield good_records("records_add6_pass", [ADD6_PASS], "untranslated: the third address is the source again")
+    yield good_records("records_add6_ping", [ADD6_PING], "an echo's identifier is its own on both sides")
+    yield good_records(
+        "records_both_families",
+        [ADD_LB, ADD6_LB, UPDATE, {**UPDATE, "handle": ADD6_LB["handle"]}, {**DEL, "handle": ADD6_LB["handle"]}],
+        "what follows an ADD is the same for both",
+    )
     yield good_records(
         "records_life_of_a_flow", [ADD_LB, UPDATE, COUNTERS, DEL], "opened, established, counted, closed"
     )
@@ -285,8 +296,35 @@ def accepted_records() -> Iterator[Vector]:
     )  # fmt: skip
 
 
+def rejected_records6() -> Iterator[Vector]:
+    cut = pack(ADD6_LB)[:67]
+    yield bad_records("records_add6_cut_short", "record_truncated", "67 of 68 bytes", cut, ADD_LB)
+    yield bad_records(
+        "records_add6_tail_set", "nonzero_padding", "the last two bytes are 0", patched(ADD6_LB, 67, 1)
+    )
+    yield bad_records(
+        "records_add6_ping_second_port", "nonzero_padding", "an echo has one identifier", patched(ADD6_PING, 63, 1)
+    )
+    yield bad_records("records_add6_state_10", "bad_state", "TCP ends at 9", patched(ADD6_LB, 1, 10))
+    for name, end, address in (
+        ("unspecified", "src_addr", "::"), ("loopback", "dst_addr", "::1"), ("link_local", "nat_addr", "fe80::1"),
+        ("multicast", "dst_addr", "ff02::1"), ("mapped", "nat_addr", "::ffff:10.0.1.21"),
+        ("compatible", "src_addr", "::10.0.1.21"),
+    ):  # fmt: skip
+        data = pack({**ADD6_LB, end: address})
+        yield bad_records(f"records_add6_{name}", "bad_address", f"{end} is {address}", data)
+    yield bad_records(
+        "records_add6_snat", "bad_address", "not DNAT, and another source",
+        pack({**ADD6_PASS, "nat_addr": "2001:db8:2::5"}),
+    )  # fmt: skip
+    yield bad_records(
+        "records_add6_snat_port", "bad_address", "not DNAT, and another port", pack({**ADD6_PASS, "nat_port": 1})
+    )
+
+
 def rejected_records() -> Iterator[Vector]:
-    yield bad_records("records_kind_6", "unknown_kind", "kinds are 1 to 5", patched(ADD_LB, 0, 6), ADD_NAT)
+    yield bad_records("records_kind_7", "unknown_kind", "kinds are 1 to 6", patched(ADD_LB, 0, 7), ADD_NAT)
+    yield from rejected_records6()
     yield bad_records(
         "records_add_cut_short", "record_truncated", "31 of 32 bytes", pack(ADD_LB)[:31], ADD_NAT
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Mapping
 
 Record = Mapping[str, object]
 
 _HEAD = struct.Struct(">BBBBIHH")
-_KINDS = {"ADD": 1, "UPDATE": 2, "DEL": 3, "COUNTERS": 4, "ADD_BOTH": 5}
+_KINDS = {"ADD": 1, "UPDATE": 2, "DEL": 3, "COUNTERS": 4, "ADD_BOTH": 5, "ADD6": 6}
 
 
 def address(dotted: str) -> int:
@@ -33,6 +34,10 @@ def pack(record: Record) -> bytes:
     head = _HEAD.pack(_KINDS[kind], state, flags, 0, handle, version, timeout_s)
     if kind == "UPDATE":
         return head
+    if kind == "ADD6":
+        addresses = [socket.inet_pton(socket.AF_INET6, str(record[end])) for end in ("src_addr", "dst_addr", "nat_addr")]
+        ports = _numbers(record, "src_port", "dst_port", "nat_port")
+        return head + b"".join(addresses) + struct.pack(">HHHH", *ports, 0)
     tuples = _numbers(record, "src_addr", "dst_addr", "src_port", "dst_port", "nat_addr", "nat_port")
     packed = head + struct.pack(">IIHHIHH", *tuples, 0)
     if kind == "ADD":
@@ -60,6 +65,21 @@ ADD_HAIRPIN: Record = {
     "src_addr": address("10.0.1.7"), "dst_addr": address("203.0.113.5"), "src_port": 51_515, "dst_port": 8443,
     "nat_addr": address("10.0.1.9"), "nat_port": 443,
     "public_addr": address("203.0.113.5"), "public_port": 40_004,
+}  # fmt: skip
+ADD6_LB: Record = {
+    "kind": "ADD6", "handle": 19, "version": 1, "state": 1, "flags": 1, "timeout_s": 240,
+    "src_addr": "2001:db8:2::100", "dst_addr": "2001:db8:2::5", "src_port": 40_000, "dst_port": 80,
+    "nat_addr": "2001:db8:1::21", "nat_port": 8080,
+}  # fmt: skip
+ADD6_PASS: Record = {
+    "kind": "ADD6", "handle": 20, "version": 1, "state": 1, "flags": 4, "timeout_s": 300,
+    "src_addr": "2001:db8:1::7", "dst_addr": "2001:4860:4860::8888", "src_port": 51_515, "dst_port": 53,
+    "nat_addr": "2001:db8:1::7", "nat_port": 51_515,
+}  # fmt: skip
+ADD6_PING: Record = {
+    "kind": "ADD6", "handle": 21, "version": 3, "state": 2, "flags": 10, "timeout_s": 60,
+    "src_addr": "2001:db8:1::7", "dst_addr": "2001:db8:2::50", "src_port": 777, "dst_port": 0,
+    "nat_addr": "2001:db8:1::7", "nat_port": 777,
 }  # fmt: skip
 UPDATE: Record = {"kind": "UPDATE", "handle": 17, "version": 1, "state": 3, "flags": 3, "timeout_s": 7440}
 COUNTERS: Record = {

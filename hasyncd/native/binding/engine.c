@@ -114,6 +114,20 @@ static int describe_port(struct engine *engine, int side, const char *mac, Py_ss
     return 0;
 }
 
+int hs_engine_join_groups(struct engine *engine, int side)
+{
+    const struct hs_rules *rules = &engine->gateway->rules;
+    struct hs_address6 vips[HS_VIPS_MAX];
+    uint32_t count = 0;
+
+    if (hs_packet_io_descriptor(engine->io, side) < 0)
+        return 0;
+    for (uint32_t i = 0; i < rules->vip6_count; i++)
+        if (rules->vips6[i].side == side)
+            vips[count++] = rules->vips6[i].address;
+    return hs_packet_io_join_groups(engine->io, side, vips, count);
+}
+
 PyObject *hs_engine_open(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;
@@ -127,10 +141,9 @@ PyObject *hs_engine_open(PyObject *self, PyObject *arguments)
         return NULL;
     Py_CLEAR(engine->sent[side]);
     fd = hs_packet_io_open(engine->io, side, ifindex);
-    if (fd < 0) {
-        errno = -fd;
+    errno = fd < 0 ? -fd : hs_engine_join_groups(engine, side);
+    if (errno)
         return PyErr_SetFromErrno(PyExc_OSError);
-    }
     return PyLong_FromLong(fd);
 }
 
@@ -189,7 +202,7 @@ PyObject *hs_engine_relay(PyObject *self, PyObject *arguments)
 
 PyObject *hs_engine_announce(PyObject *self, PyObject *unused)
 {
-    uint8_t scratch[2 * HS_VIPS_MAX * HS_ARP_FRAME];
+    uint8_t scratch[HS_ANNOUNCE_ROOM];
     struct hs_gateway *g = gateway_of(self);
 
     (void)unused;
@@ -237,7 +250,7 @@ PyObject *hs_engine_inject(PyObject *self, PyObject *arguments)
         return NULL;
     if (side < 0 || side >= HS_SIDES || frame.len > HS_FRAME_MAX) {
         PyBuffer_Release(&frame);
-        PyErr_SetString(PyExc_ValueError, "side 0 or 1, a frame of at most 65,549 bytes");
+        PyErr_SetString(PyExc_ValueError, "side 0 or 1, a frame of at most 65,589 bytes");
         return NULL;
     }
     memcpy(room, frame.buf, (size_t)frame.len);

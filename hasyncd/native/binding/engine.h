@@ -1,8 +1,8 @@
 /* hasyncd._native.Engine: a gateway with two packet sockets, as one Python object.
  *
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
- * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass,
- * engine_sync.c log and mirror, engine_view.c looking.
+ * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_hops.c
+ * routes and neighbours, engine_sync.c log and mirror, engine_view.c looking, addresses.c arguments.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H
@@ -25,14 +25,38 @@ struct engine {
 
 extern PyType_Spec hs_engine_spec;
 
+/* An address of either family, of which only one member is not zero. */
+struct hs_either {
+    uint8_t family;
+    uint32_t v4; /* network order */
+    struct hs_address6 v6;
+};
+
+struct hs_either_prefix {
+    uint8_t family;
+    struct hs_prefix v4;
+    struct hs_prefix6 v6;
+};
+
+/* An int is an IPv4 address, 16 bytes are an IPv6 one; -1 with an exception. */
+int hs_parse_either(PyObject *value, struct hs_either *address);
+/* The same with a prefix length; host bits are cleared. */
+int hs_parse_prefix(PyObject *value, int length, struct hs_either_prefix *prefix);
+/* -1 with an exception where it is neither 0 nor 1. */
+int hs_check_side(int side);
+PyObject *hs_wrap_address(uint32_t address);
+PyObject *hs_wrap_address6(const struct hs_address6 *address);
 /* Sets a Python exception and returns -1 where `value` is no IPv4 address; network order otherwise. */
 int hs_parse_address(PyObject *value, uint32_t *address);
 /* One item of a sequence, taken apart by a format; -1 with an exception. */
 int hs_parse_item(PyObject *sequence, Py_ssize_t index, const char *format, ...);
 /* The length of a sequence, or -1 with an exception where it is more than `maximum`. */
 Py_ssize_t hs_checked_size(PyObject *sequence, Py_ssize_t maximum, const char *what);
-/* A sequence of (prefix, prefix_length). */
+/* A sequence of (prefix, prefix_length), all of one family. */
 int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes);
+int hs_parse_prefixes6(PyObject *value, struct hs_prefixes6 *prefixes);
+/* The side's socket, if there is one, hears solicitations for its IPv6 VIPs; an errno where it cannot. */
+int hs_engine_join_groups(struct engine *engine, int side);
 
 PyObject *hs_engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords);
 void hs_engine_dealloc(PyObject *self);
@@ -51,6 +75,7 @@ PyObject *hs_engine_inject(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_take_sent(PyObject *self, PyObject *unused);
 
 PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_passes(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *hs_engine_set_policy(PyObject *self, PyObject *arguments, PyObject *keywords);

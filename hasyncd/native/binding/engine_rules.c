@@ -1,91 +1,39 @@
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "binding/engine.h"
 
-int hs_parse_address(PyObject *value, uint32_t *address)
+/* What is said once of IPv6: its flows need room for their addresses. -1 with an exception. */
+static int prepare_ipv6(PyObject *self)
 {
-    unsigned long number = PyLong_AsUnsignedLong(value);
-
-    if (PyErr_Occurred())
-        return -1;
-    if (number > UINT32_MAX) {
-        PyErr_SetString(PyExc_ValueError, "an IPv4 address is below 2**32");
-        return -1;
-    }
-    *address = htonl((uint32_t)number);
-    return 0;
-}
-
-/* The mask of a prefix length; -1 with an exception where there is no such length. */
-static int parse_mask(int prefix_length, uint32_t *mask)
-{
-    if (prefix_length < 0 || prefix_length > 32) {
-        PyErr_SetString(PyExc_ValueError, "a prefix has 0 to 32 bits");
-        return -1;
-    }
-    *mask = prefix_length ? htonl(UINT32_MAX << (32 - prefix_length)) : 0;
-    return 0;
-}
-
-static int check_side(int side)
-{
-    if (side >= 0 && side < HS_SIDES)
+    if (hs_ends6_reserve(gateway_of(self)->table))
         return 0;
-    PyErr_SetString(PyExc_ValueError, "side 0 or 1");
+    PyErr_NoMemory();
     return -1;
 }
 
-static bool is_plain(PyObject *object)
+static int check_forwardable(const struct hs_address6 *address)
 {
-    return PyList_Check(object) || PyTuple_Check(object);
+    if (hs_address6_is_forwardable(address))
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "an IPv6 address beyond the link, and not an IPv4 one in disguise");
+    return -1;
 }
 
-/* Lists and tuples only: they hold what "O" and "S" borrow, where another sequence may make its items as it is
- * asked. */
-int hs_parse_item(PyObject *sequence, Py_ssize_t index, const char *format, ...)
+/* The groups in which our VIPs of a side are solicited, on its socket. */
+static int join_groups(PyObject *self)
 {
-    PyObject *item = is_plain(sequence) ? PySequence_GetItem(sequence, index) : NULL;
-    PyObject *tuple = item && is_plain(item) ? PySequence_Tuple(item) : NULL;
-    va_list outputs;
-    int parsed;
+    struct engine *engine = (struct engine *)self;
 
-    va_start(outputs, format);
-    parsed = tuple ? PyArg_VaParse(tuple, format, outputs) : 0;
-    va_end(outputs);
-    if (!tuple && !PyErr_Occurred())
-        PyErr_SetString(PyExc_TypeError, "a list of tuples");
-    Py_XDECREF(tuple);
-    Py_XDECREF(item);
-    return parsed ? 0 : -1;
-}
+    for (int side = 0; side < HS_SIDES; side++) {
+        int error = hs_engine_join_groups(engine, side);
 
-Py_ssize_t hs_checked_size(PyObject *sequence, Py_ssize_t maximum, const char *what)
-{
-    Py_ssize_t size = PySequence_Size(sequence);
-
-    if (size > maximum) {
-        PyErr_Format(PyExc_ValueError, "at most %zd %s", maximum, what);
+        if (!error)
+            continue;
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
         return -1;
-    }
-    return size;
-}
-
-int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
-{
-    Py_ssize_t count = hs_checked_size(value, HS_PREFIXES_MAX, "prefixes");
-
-    if (count < 0)
-        return -1;
-    prefixes->count = (uint32_t)count;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        unsigned int address;
-        int length;
-
-        if (hs_parse_item(value, i, "Ii", &address, &length) ||
-            parse_mask(length, &prefixes->list[i].mask))
-            return -1;
-        prefixes->list[i].address = htonl(address) & prefixes->list[i].mask;
     }
     return 0;
 }
@@ -94,6 +42,8 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
 {
     struct hs_rules *rules = &gateway_of(self)->rules;
     struct hs_vip parsed[HS_VIPS_MAX];
+    struct hs_vip6 parsed6[HS_VIPS_MAX];
+    uint32_t count4 = 0, count6 = 0;
     PyObject *vips;
     Py_ssize_t count;
 
@@ -101,29 +51,81 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
         (count = hs_checked_size(vips, HS_VIPS_MAX, "VIPs")) < 0)
         return NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
-        unsigned int address;
+        struct hs_either address;
         unsigned char side;
+        PyObject *value;
 
-        if (hs_parse_item(vips, i, "bI", &side, &address) || check_side(side))
+        if (hs_parse_item(vips, i, "bO", &side, &value) || hs_check_side(side) || hs_parse_either(value, &address))
             return NULL;
-        parsed[i] = (struct hs_vip){htonl(address), side};
+        if (address.family == HS_IPV4)
+            parsed[count4++] = (struct hs_vip){address.v4, side};
+        else if (check_forwardable(&address.v6))
+            return NULL;
+        else
+            parsed6[count6++] = (struct hs_vip6){address.v6, side};
     }
-    if (count)
-        memcpy(rules->vips, parsed, (size_t)count * sizeof *parsed);
-    rules->vip_count = (uint32_t)count;
+    if (count6 && prepare_ipv6(self))
+        return NULL;
+    memcpy(rules->vips, parsed, count4 * sizeof *parsed);
+    memcpy(rules->vips6, parsed6, count6 * sizeof *parsed6);
+    rules->vip_count = count4;
+    rules->vip6_count = count6;
+    if (join_groups(self))
+        return NULL;
     Py_RETURN_NONE;
+}
+
+PyObject *hs_engine_set_passes(PyObject *self, PyObject *arguments)
+{
+    struct hs_rules *rules = &gateway_of(self)->rules;
+    PyObject *list, *sources, *destinations;
+    Py_ssize_t count;
+
+    if (!PyArg_ParseTuple(arguments, "O", &list) ||
+        (count = hs_checked_size(list, HS_PASSES_MAX, "pass rules")) < 0 || (count && prepare_ipv6(self)))
+        return NULL;
+    rules->pass_count = 0; /* none while they are being replaced: an error leaves nothing half read */
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct hs_pass *pass = &rules->passes[i];
+        int inbound;
+
+        if (hs_parse_item(list, i, "OOp", &sources, &destinations, &inbound) ||
+            hs_parse_prefixes6(sources, &pass->sources) || hs_parse_prefixes6(destinations, &pass->destinations))
+            return NULL;
+        pass->inbound = inbound;
+    }
+    rules->pass_count = (uint32_t)count;
+    Py_RETURN_NONE;
+}
+
+/* Where a service is: of one family, as what it allows is. */
+static int describe_service(PyObject *self, struct hs_service *service, const struct hs_either *vip, PyObject *allow)
+{
+    if (vip->family == HS_IPV6 && (check_forwardable(&vip->v6) || prepare_ipv6(self)))
+        return -1;
+    if (service->backend_count && service->family != vip->family) {
+        PyErr_SetString(PyExc_ValueError, "a service keeps its family");
+        return -1;
+    }
+    service->family = vip->family;
+    service->vip = vip->v4;
+    service->vip6 = vip->v6;
+    return vip->family == HS_IPV6 ? hs_parse_prefixes6(allow, &service->allow6)
+                                  : hs_parse_prefixes(allow, &service->allow);
 }
 
 PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments)
 {
     struct hs_rules *rules = &gateway_of(self)->rules;
-    unsigned int index, vip;
+    unsigned int index;
     unsigned short port;
     unsigned char protocol;
     struct hs_service *service;
-    PyObject *allow;
+    PyObject *address, *allow;
+    struct hs_either vip;
 
-    if (!PyArg_ParseTuple(arguments, "IIHbO", &index, &vip, &port, &protocol, &allow))
+    if (!PyArg_ParseTuple(arguments, "IOHbO", &index, &address, &port, &protocol, &allow) ||
+        hs_parse_either(address, &vip))
         return NULL;
     if (index > rules->service_count || index >= HS_SERVICES_MAX) {
         PyErr_SetString(PyExc_ValueError, "services are declared in order");
@@ -136,10 +138,9 @@ PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments)
             return PyErr_NoMemory();
         rules->service_count++;
     }
-    service->vip = htonl(vip);
     service->port = htons(port);
     service->proto = protocol;
-    if (hs_parse_prefixes(allow, &service->allow))
+    if (describe_service(self, service, &vip, allow))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -152,6 +153,27 @@ static struct hs_service *find_service(PyObject *self, unsigned int index)
         return &rules->services[index];
     PyErr_SetString(PyExc_IndexError, "no such service");
     return NULL;
+}
+
+static int parse_backend(PyObject *list, Py_ssize_t index, const struct hs_service *service,
+                         struct hs_backend *backend)
+{
+    unsigned int server_id;
+    unsigned short port, weight;
+    struct hs_either address;
+    PyObject *value;
+
+    if (hs_parse_item(list, index, "IOHH", &server_id, &value, &port, &weight) || hs_parse_either(value, &address))
+        return -1;
+    if (address.family != service->family) {
+        PyErr_SetString(PyExc_ValueError, "a backend is of its service's family");
+        return -1;
+    }
+    if (address.family == HS_IPV6 && check_forwardable(&address.v6))
+        return -1;
+    *backend = (struct hs_backend){.server_id = server_id, .address = address.v4, .port = htons(port),
+                                   .weight = weight, .address6 = address.v6};
+    return 0;
 }
 
 PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *keywords)
@@ -168,15 +190,9 @@ PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *
         !(service = find_service(self, index)) ||
         (count = hs_checked_size(list, HS_BACKENDS_MAX, "backends")) < 0)
         return NULL;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        unsigned int server_id, address;
-        unsigned short port, weight;
-
-        if (hs_parse_item(list, i, "IIHH", &server_id, &address, &port, &weight))
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (parse_backend(list, i, service, &backends[i]))
             return NULL;
-        backends[i] = (struct hs_backend){
-            .server_id = server_id, .address = htonl(address), .port = htons(port), .weight = weight};
-    }
     if (hs_service_publish(service, backends, (uint32_t)count, generation, vnodes)) {
         PyErr_SetString(PyExc_ValueError, "more backends or vnodes than one service can hold");
         return NULL;
@@ -201,119 +217,5 @@ PyObject *hs_engine_ring(PyObject *self, PyObject *arguments)
             Py_CLEAR(list);
         Py_XDECREF(vnode);
     }
-    return list;
-}
-
-PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments)
-{
-    struct hs_next_hops *hops = &gateway_of(self)->hops;
-    struct hs_route *routes;
-    PyObject *list;
-    Py_ssize_t count;
-
-    if (!PyArg_ParseTuple(arguments, "O", &list) ||
-        (count = hs_checked_size(list, HS_ROUTES_MAX, "routes")) < 0)
-        return NULL;
-    routes = calloc((size_t)count + 1, sizeof *routes);
-    if (!routes)
-        return PyErr_NoMemory();
-    for (Py_ssize_t i = 0; i < count; i++) {
-        unsigned int prefix, gateway;
-        int length;
-        unsigned char side;
-
-        if (hs_parse_item(list, i, "IibI", &prefix, &length, &side, &gateway) ||
-            check_side(side) || parse_mask(length, &routes[i].mask)) {
-            free(routes);
-            return NULL;
-        }
-        routes[i].prefix = htonl(prefix) & routes[i].mask;
-        routes[i].gateway = htonl(gateway);
-        routes[i].side = side;
-    }
-    hs_next_hops_set_routes(hops, routes, (uint32_t)count);
-    free(routes);
-    Py_RETURN_NONE;
-}
-
-PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments)
-{
-    struct hs_gateway *g = gateway_of(self);
-    PyObject *list;
-    Py_ssize_t count;
-
-    if (!PyArg_ParseTuple(arguments, "O", &list) || (count = PySequence_Size(list)) < 0)
-        return NULL;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        struct hs_neighbour *entry;
-        unsigned char side;
-        unsigned int address;
-        PyObject *mac;
-
-        if (hs_parse_item(list, i, "bIS", &side, &address, &mac) || check_side(side))
-            return NULL;
-        entry = hs_next_hops_neighbour(&g->hops, side, htonl(address));
-        if (!entry)
-            continue; /* the mirror is full: the packet is counted where it finds no neighbour */
-        entry->known = PyBytes_Size(mac) == 6;
-        if (entry->known)
-            memcpy(entry->mac, PyBytes_AsString(mac), 6);
-    }
-    hs_gateway_retry_unresolved(g, hs_boottime_ns());
-    Py_RETURN_NONE;
-}
-
-/* (side, address) of the neighbours for which `take` says so. */
-static PyObject *list_neighbours(PyObject *self, bool (*take)(struct hs_neighbour *, uint64_t))
-{
-    struct hs_next_hops *hops = &gateway_of(self)->hops;
-    uint64_t now_ns = hs_boottime_ns();
-    PyObject *list = PyList_New(0);
-
-    for (uint32_t i = 0; list && i < HS_NEIGHBOURS; i++) {
-        struct hs_neighbour *entry = &hops->neighbours[i];
-        PyObject *pair;
-
-        if (!entry->address || !take(entry, now_ns))
-            continue;
-        pair = Py_BuildValue("iI", entry->side, ntohl(entry->address));
-        if (!pair || PyList_Append(list, pair))
-            Py_CLEAR(list);
-        Py_XDECREF(pair);
-    }
-    return list;
-}
-
-static bool take_wanted(struct hs_neighbour *entry, uint64_t now_ns)
-{
-    if (!entry->wanted || entry->known ||
-        (entry->asked_ns && now_ns - entry->asked_ns < 1000000000u))
-        return false;
-    entry->asked_ns = now_ns;
-    entry->wanted = false;
-    return true;
-}
-
-static bool take_used(struct hs_neighbour *entry, uint64_t now_ns)
-{
-    bool used = entry->used && entry->known;
-
-    (void)now_ns;
-    entry->used = false;
-    return used;
-}
-
-PyObject *hs_engine_wanted_neighbours(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return list_neighbours(self, take_wanted);
-}
-
-PyObject *hs_engine_used_neighbours(PyObject *self, PyObject *unused)
-{
-    PyObject *list = list_neighbours(self, take_used);
-
-    (void)unused;
-    hs_next_hops_forget_unused(&gateway_of(self)->hops);
     return list;
 }

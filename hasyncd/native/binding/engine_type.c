@@ -32,6 +32,7 @@ LOCKED(tick)
 LOCKED(inject)
 LOCKED(take_sent)
 LOCKED(set_vips)
+LOCKED(set_passes)
 LOCKED(set_nat_rules)
 LOCKED_KEYWORDS(set_nat_options)
 LOCKED(set_forwards)
@@ -80,6 +81,7 @@ static PyMethodDef methods[] = {
     METHOD("inject", locked_inject, METH_VARARGS),
     METHOD("take_sent", locked_take_sent, METH_NOARGS),
     METHOD("set_vips", locked_set_vips, METH_VARARGS),
+    METHOD("set_passes", locked_set_passes, METH_VARARGS),
     METHOD("set_nat_rules", locked_set_nat_rules, METH_VARARGS),
     METHOD("set_nat_options", locked_set_nat_options, METH_VARARGS | METH_KEYWORDS),
     METHOD("set_forwards", locked_set_forwards, METH_VARARGS),

@@ -77,14 +77,23 @@ static PyObject *describe_flow(const struct hs_gateway *g, const struct hs_flow 
                                uint64_t now_ms)
 {
     const struct hs_tuple *o = &flow->tuple[HS_ORIGINAL], *r = &flow->tuple[HS_REPLY];
+    bool is6 = o->family == HS_IPV6;
+    struct hs_ends6 there = {0}, back = {0};
     bool balanced = flow->flags & HS_FLOW_DNAT && flow->rule >= 0;
     uint32_t server_id =
         balanced ? g->rules.services[flow->rule].backends[flow->backend].server_id : 0;
     uint64_t left_ms = flow->expires_ms > now_ms ? flow->expires_ms - now_ms : 0;
 
-    return Py_BuildValue("iIiIiIiIiiIiIiN", o->proto, ntohl(o->src_addr), ntohs(o->src_port),
-                         ntohl(o->dst_addr), ntohs(o->dst_port), ntohl(r->src_addr),
-                         ntohs(r->src_port), ntohl(r->dst_addr), ntohs(r->dst_port), flow->state,
+    if (is6) {
+        there = hs_flow_ends6(g->table, flow, HS_ORIGINAL);
+        back = hs_flow_ends6(g->table, flow, HS_REPLY);
+    }
+    return Py_BuildValue("iNiNiNiNiiIiIiN", is6 && o->proto == HS_ICMP ? HS_ICMPV6 : o->proto,
+                         is6 ? hs_wrap_address6(&there.src) : hs_wrap_address(o->src_addr), ntohs(o->src_port),
+                         is6 ? hs_wrap_address6(&there.dst) : hs_wrap_address(o->dst_addr), ntohs(o->dst_port),
+                         is6 ? hs_wrap_address6(&back.src) : hs_wrap_address(r->src_addr), ntohs(r->src_port),
+                         is6 ? hs_wrap_address6(&back.dst) : hs_wrap_address(r->dst_addr), ntohs(r->dst_port),
+                         flow->state,
                          (unsigned int)(left_ms / 1000), balanced ? flow->rule : -1, server_id,
                          balanced || flow->flags & HS_FLOW_DNAT ? -1 : flow->rule,
                          PyBool_FromLong(flow->flags & HS_FLOW_AT_RISK));

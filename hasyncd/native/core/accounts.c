@@ -1,10 +1,34 @@
 #include "core/gateway.h"
 
+static void attribute6(struct hs_gateway *g, struct hs_flow *flow)
+{
+    struct hs_ends6 ends = hs_flow_ends6(g->table, flow, HS_ORIGINAL);
+    struct hs_backend there = {.port = flow->tuple[HS_REPLY].src_port,
+                               .address6 = hs_flow_ends6(g->table, flow, HS_REPLY).src};
+    int service = -1, backend = -1;
+
+    if (flow->flags & HS_FLOW_DNAT)
+        service = hs_rules6_find_service(&g->rules, &ends.dst, flow->tuple[HS_ORIGINAL].dst_port,
+                                         flow->tuple[HS_ORIGINAL].proto);
+    if (service >= 0)
+        backend = hs_service_find_backend(&g->rules.services[service], &there);
+    flow->rule = (int16_t)(backend < 0 ? -1 : service);
+    if (backend < 0)
+        return;
+    flow->backend = (uint16_t)backend;
+    g->rules.services[service].backends[backend].flows++;
+}
+
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
 {
     const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+    struct hs_backend there = {.address = reply->src_addr, .port = reply->src_port};
     int backend;
 
+    if (original->family == HS_IPV6) {
+        attribute6(g, flow);
+        return;
+    }
     flow->rule = -1;
     if (!(flow->flags & HS_FLOW_DNAT)) {
         if (!hs_rules_find_own_public(&g->rules, original->src_addr))
@@ -15,8 +39,7 @@ void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
                                                 original->proto);
     if (flow->rule < 0)
         return;
-    backend = hs_service_find_backend(&g->rules.services[flow->rule], reply->src_addr,
-                                      reply->src_port);
+    backend = hs_service_find_backend(&g->rules.services[flow->rule], &there);
     if (backend < 0) {
         flow->rule = -1; /* a backend that our configuration does not know: it forwards all the same */
         return;
@@ -33,6 +56,17 @@ static bool is_source_translated(const struct hs_flow *flow)
     return reply->dst_addr != original->src_addr;
 }
 
+/* Whose flow it is: an IPv4 address, or what stands for the /64 of an IPv6 one. */
+static uint32_t source_of(const struct hs_gateway *g, const struct hs_flow *flow)
+{
+    struct hs_ends6 ends;
+
+    if (flow->tuple[HS_ORIGINAL].family == HS_IPV4)
+        return flow->tuple[HS_ORIGINAL].src_addr;
+    ends = hs_flow_ends6(g->table, flow, HS_ORIGINAL);
+    return hs_address6_fold_source(g->table->seed, &ends.src);
+}
+
 void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
 {
     bool counted = is_source_translated(flow);
@@ -42,7 +76,7 @@ void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
     hs_port_pool_take(&g->nat.pool, &flow->tuple[HS_REPLY]);
     if (!counted && !half_open)
         return;
-    source = hs_sources_get(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
+    source = hs_sources_get(&g->sources, g->table->seed, source_of(g, flow));
     if (!source) {
         g->counters.sources_untracked++;
         return;
@@ -71,7 +105,7 @@ static void discount(struct hs_gateway *g, struct hs_flow *flow, uint8_t counts)
     if (!counts)
         return;
     flow->local &= (uint8_t)~counts;
-    source = hs_sources_find(&g->sources, g->table->seed, flow->tuple[HS_ORIGINAL].src_addr);
+    source = hs_sources_find(&g->sources, g->table->seed, source_of(g, flow));
     if (!source)
         return;
     source->flows -= !!(counts & HS_LOCAL_COUNTED);

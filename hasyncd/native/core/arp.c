@@ -78,5 +78,5 @@ uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch)
         announce(g, &frames[sent++], &g->rules.vips[i], REQUEST);
         announce(g, &frames[sent++], &g->rules.vips[i], REPLY);
     }
-    return sent;
+    return sent + hs_gateway_announce6(g, (uint8_t *)(frames + sent));
 }

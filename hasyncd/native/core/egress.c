@@ -15,10 +15,17 @@ static void send_to(struct hs_gateway *g, const struct hs_neighbour *neighbour, 
     g->output.send(g->output.context, side, vnet, frame, length);
 }
 
+static struct hs_neighbour *resolve(struct hs_gateway *g, const struct hs_queued *q)
+{
+    if (q->next_hop)
+        return hs_next_hops_resolve(&g->hops, q->side, q->next_hop);
+    return hs_next_hops6_resolve(&g->hops6, q->side, &q->next_hop6);
+}
+
 /* Sends now, or lets the packet wait for its neighbour. */
 static void send_or_wait(struct hs_gateway *g, const struct hs_queued *q, uint64_t now_ns)
 {
-    struct hs_neighbour *neighbour = hs_next_hops_resolve(&g->hops, q->side, q->next_hop);
+    struct hs_neighbour *neighbour = resolve(g, q);
     struct hs_queued waiting = *q;
 
     if (neighbour) {
@@ -50,16 +57,15 @@ static bool is_uncommitted(const struct hs_gateway *g, const struct hs_flow *flo
            add_sequence(g, flow) > committed(g);
 }
 
-/* What a GSO packet will be cut into, or the packet itself, must fit. */
-static bool fits(const struct hs_packet *p, uint32_t mtu)
+bool hs_gateway_fits(const struct hs_packet *p, uint32_t mtu)
 {
-    uint32_t headers = (uint32_t)(p->l4 - (uint8_t *)p->ip);
+    uint32_t headers = (uint32_t)(p->l4 - p->frame - (long)sizeof(struct hs_ethernet));
 
     if (p->vnet && p->vnet->gso_type) {
         headers += p->tuple.proto == HS_TCP ? (p->l4[12] >> 4) * 4u : 8;
         return headers + p->vnet->gso_size <= mtu;
     }
-    return ntohs(p->ip->total_length) <= mtu;
+    return hs_packet_ip_length(p) <= mtu;
 }
 
 const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination,
@@ -80,7 +86,7 @@ static const struct hs_route *choose_route(struct hs_gateway *g, int side, struc
 {
     const struct hs_route *route = hs_gateway_route(g, side, p->ip->dst_addr, p->hairpin);
 
-    if (!route || fits(p, g->ports[route->side].mtu))
+    if (!route || hs_gateway_fits(p, g->ports[route->side].mtu))
         return route;
     if (p->ip->fragment & htons(0x4000))
         hs_gateway_send_too_big(g, side, p, g->ports[route->side].mtu);
@@ -88,21 +94,30 @@ static const struct hs_route *choose_route(struct hs_gateway *g, int side, struc
     return NULL;
 }
 
-void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
-                        const struct hs_flow *flow, uint64_t now_ns)
+/* Where the packet leaves, its TTL decremented; false: nowhere, and it is counted. */
+static bool direct(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_queued *packet)
 {
     const struct hs_route *route = choose_route(g, side, p);
-    struct hs_queued packet;
 
     if (!route)
-        return;
+        return false;
     hs_packet_decrement_ttl(p);
-    packet = (struct hs_queued){
+    *packet = (struct hs_queued){
         .frame = p->frame,
         .length = hs_packet_frame_length(p),
         .next_hop = route->gateway ? route->gateway : p->ip->dst_addr,
         .side = route->side,
     };
+    return true;
+}
+
+void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
+                        const struct hs_flow *flow, uint64_t now_ns)
+{
+    struct hs_queued packet;
+
+    if (!(p->ip ? direct(g, side, p, &packet) : hs_gateway_direct6(g, side, p, &packet, now_ns)))
+        return;
     if (p->vnet)
         packet.vnet = *p->vnet;
     packet.vnet.flags &= (uint8_t)~HS_VNET_DATA_VALID; /* the kernel refuses it on transmit */
@@ -163,8 +178,7 @@ void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns)
 {
     for (uint32_t left = g->unresolved.count; left; left--) {
         struct hs_queued packet = *hs_packet_queue_front(&g->unresolved);
-        struct hs_neighbour *neighbour =
-            hs_next_hops_resolve(&g->hops, packet.side, packet.next_hop);
+        struct hs_neighbour *neighbour = resolve(g, &packet);
 
         hs_packet_queue_pop(&g->unresolved);
         if (packet.deadline_ns <= now_ns || !hs_gateway_armed(g, now_ns))

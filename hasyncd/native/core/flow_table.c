@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "core/ends6.h"
 #include "core/limits.h"
 
 struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed seed)
@@ -34,6 +35,7 @@ void hs_flow_table_destroy(struct hs_flow_table *t)
     free(t->heads);
     free(t->used);
     free(t->wheel);
+    free(t->ends6);
     free(t);
 }
 
@@ -65,6 +67,24 @@ struct hs_found hs_flow_table_find(const struct hs_flow_table *t, const struct h
 
         if (hs_tuple_equal(&flow->tuple[node & 1], tuple))
             return (struct hs_found){flow, (enum hs_direction)(node & 1)};
+        node = flow->next[node & 1];
+    }
+    return (struct hs_found){NULL, HS_ORIGINAL};
+}
+
+struct hs_found hs_flow_table_find6(const struct hs_flow_table *t, const struct hs_tuple *tuple,
+                                    const struct hs_ends6 *ends)
+{
+    for (uint32_t node = t->heads[bucket_of(t, tuple)]; node != HS_NOTHING;) {
+        struct hs_flow *flow = &t->flows[node >> 1];
+        struct hs_found found = {flow, (enum hs_direction)(node & 1)};
+
+        if (hs_tuple_equal(&flow->tuple[node & 1], tuple)) {
+            struct hs_ends6 held = hs_flow_ends6(t, flow, found.direction);
+
+            if (memcmp(&held, ends, sizeof held) == 0)
+                return found;
+        }
         node = flow->next[node & 1];
     }
     return (struct hs_found){NULL, HS_ORIGINAL};
@@ -144,6 +164,8 @@ uint64_t hs_flow_digest(const struct hs_flow_table *t, const struct hs_flow *flo
 {
     uint8_t bytes[32];
 
+    if (flow->tuple[HS_ORIGINAL].family == HS_IPV6)
+        return hs_flow_digest6(t, flow);
     /* Everything in network order, so that the digest means the same on every machine. */
     memcpy(bytes, &flow->tuple[HS_ORIGINAL], 16);
     memcpy(bytes + 16, &flow->tuple[HS_REPLY], 12);

@@ -87,6 +87,7 @@ struct hs_flow_table {
     uint32_t half_open;
     uint32_t due; /* list of flows taken from the wheel, not yet looked at */
     uint32_t sync_round;
+    struct hs_long_ends *ends6; /* core/ends6.h; NULL: there are no IPv6 flows */
 };
 
 struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed seed);

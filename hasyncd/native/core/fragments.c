@@ -26,8 +26,22 @@ void hs_fragments_clear(struct hs_fragments *fragments)
     hs_packet_queue_clear(&fragments->waiting);
 }
 
+static uint64_t key6(struct hs_seed seed, int side, const struct hs_packet *p)
+{
+    struct {
+        struct hs_ends6 ends;
+        uint32_t id, side;
+    } named = {p->ip6->ends, hs_packet6_fragment_id(p), (uint32_t)side};
+    uint64_t key = hs_siphash(seed, &named, sizeof named);
+
+    return key ? key : 1;
+}
+
 uint64_t hs_fragments_key(struct hs_seed seed, int side, const struct hs_packet *p)
 {
+    if (p->ip6)
+        return key6(seed, side, p);
+
     struct hs_tuple named = {.src_addr = p->ip->src_addr,
                              .dst_addr = p->ip->dst_addr,
                              .src_port = p->ip->id,
@@ -66,20 +80,47 @@ struct hs_fragmented *hs_fragments_put(struct hs_fragments *fragments, uint64_t 
 
 /* --- the gateway's part -------------------------------------------------------------------- */
 
-/* A later fragment goes where its first went. False: its flow has ended meanwhile. */
-static bool forward_later(struct hs_gateway *g, int side, struct hs_packet *p,
-                          const struct hs_fragmented *entry, uint64_t now_ns)
+static uint32_t offset_of(const struct hs_packet *p)
+{
+    return p->ip ? (ntohs(p->ip->fragment) & 0x1fffu) * 8 : hs_packet6_fragment_offset(p);
+}
+
+/* What no sender makes: a piece that others cannot follow, or that ends behind the longest packet (RFC 8200 §4.5). */
+static bool is_impossible(const struct hs_packet *p)
+{
+    uint32_t before = p->ip6 ? (uint32_t)(p->l4 - (const uint8_t *)(p->ip6 + 1)) - 8 : 0;
+
+    return p->ip6 && ((hs_packet6_has_more_fragments(p) && p->l4_length % 8) || !p->l4_length ||
+                      before + hs_packet6_fragment_offset(p) + p->l4_length > 65535);
+}
+
+static void rewrite_later(struct hs_gateway *g, struct hs_packet *p, const struct hs_flow *flow,
+                          enum hs_direction direction)
+{
+    struct hs_tuple to = hs_tuple_invert(&flow->tuple[!direction]);
+    struct hs_ends6 ends;
+
+    if (p->ip) {
+        hs_packet_rewrite_addresses(p, to.src_addr, to.dst_addr);
+        return;
+    }
+    ends = hs_flow_ends6(g->table, flow, !direction);
+    p->ip6->ends = hs_ends6_invert(&ends);
+}
+
+/* A later fragment goes where its first went. False: its flow has ended meanwhile, or it overlaps the first. */
+static bool forward_later(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_fragmented *entry,
+                          uint64_t now_ns)
 {
     struct hs_flow *flow = &g->table->flows[entry->slot];
-    struct hs_tuple to;
 
-    if (!flow->state || flow->version != entry->version)
+    entry->overlapped |= offset_of(p) < entry->first_bytes;
+    if (!flow->state || flow->version != entry->version || entry->overlapped)
         return false;
-    to = hs_tuple_invert(&flow->tuple[!entry->direction]);
-    hs_packet_rewrite_addresses(p, to.src_addr, to.dst_addr);
+    rewrite_later(g, p, flow, entry->direction);
     p->hairpin = hs_flow_is_hairpin(flow);
     flow->packets[entry->direction]++;
-    flow->bytes[entry->direction] += ntohs(p->ip->total_length);
+    flow->bytes[entry->direction] += hs_packet_ip_length(p);
     g->counters.fragments_forwarded++;
     hs_gateway_forward(g, side, p, flow, now_ns);
     return true;
@@ -87,7 +128,7 @@ static bool forward_later(struct hs_gateway *g, int side, struct hs_packet *p,
 
 /* Those that came before their first fragment follow it now. They stay in the queue, done with, so that nothing
  * moves while the frames just sent lie there. */
-static void release_waiting(struct hs_gateway *g, const struct hs_fragmented *entry, uint64_t now_ns)
+static void release_waiting(struct hs_gateway *g, struct hs_fragmented *entry, uint64_t now_ns)
 {
     struct hs_packet_queue *waiting = &g->fragments.waiting;
 
@@ -98,29 +139,50 @@ static void release_waiting(struct hs_gateway *g, const struct hs_fragmented *en
         if (queued->sequence != entry->key)
             continue;
         queued->sequence = DONE_WITH;
-        hs_packet_parse(&p, &queued->vnet, queued->frame, queued->length);
+        hs_gateway_parse(g, &p, &queued->vnet, queued->frame, queued->length);
         if (!forward_later(g, queued->side, &p, entry, now_ns))
             g->counters.drop_fragment++;
     }
 }
 
+/* The flow of a packet that has left. */
+static struct hs_found find_back(const struct hs_gateway *g, const struct hs_packet *p)
+{
+    struct hs_tuple back = hs_tuple_invert(&p->tuple);
+    struct hs_ends6 ends;
+
+    if (p->ip)
+        return hs_flow_table_find(g->table, &back);
+    ends = hs_ends6_invert(&p->ip6->ends);
+    return hs_flow_table_find6(g->table, &back, &ends);
+}
+
+/* Another first fragment that is longer or shorter overlaps the one before. */
+static bool contradicts(struct hs_fragmented *before, uint32_t bytes)
+{
+    if (before)
+        before->overlapped |= before->first_bytes != bytes;
+    return before && before->overlapped;
+}
+
 static void receive_first(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
     uint64_t key = hs_fragments_key(g->table->seed, side, p);
+    uint16_t bytes = (uint16_t)p->l4_length;
     struct hs_fragmented *entry;
     struct hs_found found;
-    struct hs_tuple back;
 
-    if (!hs_packet_parse_first_fragment(p)) {
+    if ((p->ip6 && contradicts(hs_fragments_find(&g->fragments, key, now_ns / 1000000), bytes)) ||
+        !(p->ip ? hs_packet_parse_first_fragment(p) : hs_packet6_parse_first_fragment(p, g->table->seed))) {
         g->counters.drop_fragment++;
         return;
     }
     hs_gateway_receive_flow(g, side, p, now_ns);
-    back = hs_tuple_invert(&p->tuple); /* of what has left, if anything has */
-    found = hs_flow_table_find(g->table, &back);
+    found = find_back(g, p);
     if (!found.flow)
         return;
     entry = hs_fragments_put(&g->fragments, key, now_ns / 1000000);
+    entry->first_bytes = p->ip6 ? bytes : 0;
     entry->slot = hs_flow_slot(g->table, found.flow);
     entry->version = found.flow->version;
     entry->direction = !found.direction;
@@ -130,17 +192,21 @@ static void receive_first(struct hs_gateway *g, int side, struct hs_packet *p, u
 
 void hs_gateway_receive_fragment(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
-    uint32_t offset = (ntohs(p->ip->fragment) & 0x1fffu) * 8;
+    uint32_t offset = offset_of(p);
     uint64_t key = hs_fragments_key(g->table->seed, side, p);
-    const struct hs_fragmented *entry;
+    struct hs_fragmented *entry;
     struct hs_queued queued;
 
+    if (is_impossible(p)) {
+        g->counters.drop_fragment++;
+        return;
+    }
     if (!offset) {
         receive_first(g, side, p, now_ns);
         return;
     }
     /* RFC 3128: what overlaps the header that the first fragment showed us would change it unseen. */
-    if ((p->ip->proto == HS_TCP && offset < 20) || p->ip->ttl <= 1) {
+    if (p->ip ? (p->ip->proto == HS_TCP && offset < 20) || p->ip->ttl <= 1 : p->ip6->hop_limit <= 1) {
         g->counters.drop_fragment++;
         return;
     }

@@ -1,7 +1,8 @@
 /* Which flow the later fragments of a packet belong to: they carry no ports (RFC 4787 REQ-14).
  *
  * A bounded cache keyed by (source, destination, identification, protocol, side), filled by first fragments. Later ones
- * that come before their first wait for it, in a queue that is bounded in count, bytes and time.
+ * that come before their first wait for it, in a queue that is bounded in count, bytes and time. IPv6's key has no
+ * protocol: only the first fragment's word about it counts (RFC 8200 §4.5).
  */
 #ifndef HS_FRAGMENTS_H
 #define HS_FRAGMENTS_H
@@ -21,6 +22,8 @@ struct hs_fragmented {
     uint32_t slot; /* the flow, if it still lives under this version */
     uint16_t version;
     uint8_t direction;
+    bool overlapped;      /* IPv6: nothing of the packet may pass any more (RFC 5722) */
+    uint16_t first_bytes; /* IPv6: where the first fragment ends */
 };
 
 struct hs_fragments {

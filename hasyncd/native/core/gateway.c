@@ -3,8 +3,6 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-enum { ETHERTYPE_ARP = 0x0806 };
-
 struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limits limits,
                                      struct hs_output output)
 {
@@ -13,6 +11,7 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     if (!g)
         return NULL;
     g->output = output;
+    g->hops6.seed = seed;
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
     if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
@@ -133,12 +132,28 @@ static void note_sequence(struct hs_flow *flow, const struct hs_packet *p)
     flow->local |= HS_LOCAL_SEQUENCE;
 }
 
+/* The packet of a flow, on its way in one direction, becomes what the other end knows. */
+static void rewrite(struct hs_gateway *g, struct hs_packet *p, const struct hs_flow *flow,
+                    enum hs_direction direction)
+{
+    struct hs_tuple to = hs_tuple_invert(&flow->tuple[!direction]);
+    struct hs_ends6 ends;
+
+    p->hairpin = hs_flow_is_hairpin(flow);
+    if (p->ip) {
+        hs_packet_rewrite(p, &to);
+        return;
+    }
+    ends = hs_flow_ends6(g->table, flow, !direction);
+    ends = hs_ends6_invert(&ends);
+    hs_packet6_rewrite(p, &to, &ends);
+}
+
 static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_found found,
                         uint64_t now_ns)
 {
     struct hs_flow *flow = found.flow;
     uint8_t state, flags = flow->flags;
-    struct hs_tuple to;
     bool ignore, changed;
 
     if (!track(g, flow, found.direction, p, &state, &ignore))
@@ -155,12 +170,10 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     if (found.direction == HS_ORIGINAL && p->tuple.proto == HS_TCP)
         note_sequence(flow, p);
     flow->packets[found.direction]++;
-    flow->bytes[found.direction] += ntohs(p->ip->total_length);
+    flow->bytes[found.direction] += hs_packet_ip_length(p);
     if (!ignore)
         refresh(g, flow, changed, now_ns);
-    to = hs_tuple_invert(&flow->tuple[!found.direction]);
-    p->hairpin = hs_flow_is_hairpin(flow);
-    hs_packet_rewrite(p, &to);
+    rewrite(g, p, flow, found.direction);
     hs_gateway_forward(g, side, p, flow, now_ns);
 }
 
@@ -172,19 +185,25 @@ static bool reopens(const struct hs_found *found, const struct hs_packet *p)
            (found->flow->state == HS_TCP_TIME_WAIT || found->flow->state == HS_TCP_CLOSE);
 }
 
+/* False: it was answered or dropped. */
+static bool enter(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+{
+    if (p->tuple.proto == HS_ICMP && !(p->ip->fragment & htons(0x3fff)) && hs_gateway_answer_echo(g, side, p))
+        return false;
+    if (p->ip->ttl > 1)
+        return true;
+    g->counters.drop_ttl++;
+    g->counters.time_exceeded_sent += hs_gateway_send_error(g, side, p, HS_TIME_EXCEEDED, 0, now_ns);
+    return false;
+}
+
 void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
     struct hs_found found;
-    struct hs_tuple to;
 
-    if (p->tuple.proto == HS_ICMP && !(p->ip->fragment & htons(0x3fff)) && hs_gateway_answer_echo(g, side, p))
+    if (!(p->ip ? enter(g, side, p, now_ns) : hs_gateway_enter6(g, side, p, now_ns)))
         return;
-    if (p->ip->ttl <= 1) {
-        g->counters.drop_ttl++;
-        g->counters.time_exceeded_sent += hs_gateway_send_error(g, side, p, HS_TIME_EXCEEDED, 0, now_ns);
-        return;
-    }
-    found = hs_flow_table_find(g->table, &p->tuple);
+    found = hs_gateway_find(g, p);
     if (found.flow && reopens(&found, p)) {
         hs_gateway_delete(g, found.flow, HS_DEL_REPLACED, now_ns);
         found.flow = NULL;
@@ -193,15 +212,14 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
         receive_hit(g, side, p, found, now_ns);
         return;
     }
-    found.flow = hs_gateway_new_flow(g, side, p, now_ns);
+    found.flow = p->ip ? hs_gateway_new_flow(g, side, p, now_ns) : hs_gateway_new_flow6(g, side, p, now_ns);
     if (!found.flow)
         return;
     if (p->tuple.proto == HS_TCP)
         note_sequence(found.flow, p);
     found.flow->packets[HS_ORIGINAL] = 1;
-    found.flow->bytes[HS_ORIGINAL] = ntohs(p->ip->total_length);
-    to = hs_tuple_invert(&found.flow->tuple[HS_REPLY]);
-    hs_packet_rewrite(p, &to);
+    found.flow->bytes[HS_ORIGINAL] = hs_packet_ip_length(p);
+    rewrite(g, p, found.flow, HS_ORIGINAL);
     hs_gateway_forward(g, side, p, found.flow, now_ns);
 }
 
@@ -218,16 +236,19 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
         return;
     }
     if (length >= sizeof(struct hs_ethernet) &&
-        ((struct hs_ethernet *)frame)->type == htons(ETHERTYPE_ARP)) {
+        ((struct hs_ethernet *)frame)->type == htons(HS_ETHERTYPE_ARP)) {
         hs_gateway_receive_arp(g, side, frame, length);
         return;
     }
-    switch (hs_packet_parse(&packet, vnet, frame, length)) {
+    switch (hs_gateway_parse(g, &packet, vnet, frame, length)) {
     case HS_PACKET_FLOW:
         hs_gateway_receive_flow(g, side, &packet, now_ns);
         break;
     case HS_PACKET_ICMP_ERROR:
-        hs_gateway_translate_error(g, side, &packet, now_ns);
+        if (packet.ip)
+            hs_gateway_translate_error(g, side, &packet, now_ns);
+        else
+            hs_gateway_translate_error6(g, side, &packet, now_ns);
         break;
     case HS_PACKET_FRAGMENT:
         hs_gateway_receive_fragment(g, side, &packet, now_ns);
@@ -237,6 +258,12 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
         break;
     case HS_PACKET_OTHER:
         g->counters.drop_protocol++;
+        break;
+    case HS_PACKET_NEIGHBOUR:
+        hs_gateway_receive_ndp(g, side, &packet);
+        break;
+    case HS_PACKET_EXTENSION:
+        g->counters.drop_extension_header++;
         break;
     }
 }

@@ -14,13 +14,17 @@
 #include <stdint.h>
 
 #include "core/delta_log.h"
+#include "core/ends6.h"
 #include "core/flow_table.h"
 #include "core/fragments.h"
 #include "core/nat.h"
 #include "core/next_hop.h"
+#include "core/next_hop6.h"
+#include "core/ipv6.h"
 #include "core/packet.h"
 #include "core/packet_queue.h"
 #include "core/rules.h"
+#include "core/rules6.h"
 #include "core/sources.h"
 
 /* Counters: name in C, name outside. A drop has exactly one reason. */
@@ -32,9 +36,12 @@
     X(send_errors)                                                                                 \
     X(arp_answered)                                                                                \
     X(arp_announced)                                                                               \
+    X(ndp_answered)                                                                                \
+    X(ndp_announced)                                                                               \
     X(echo_answered)                                                                               \
     X(icmp_errors_translated)                                                                      \
     X(fragmentation_needed_sent)                                                                   \
+    X(packet_too_big_sent)                                                                         \
     X(unreachable_sent)                                                                            \
     X(time_exceeded_sent)                                                                          \
     X(icmp_rate_limited)                                                                           \
@@ -47,6 +54,7 @@
     X(relayed_packets)                                                                             \
     X(nat_hairpin_flows)                                                                           \
     X(nat_exempt_flows)                                                                            \
+    X(pass_flows)                                                                                  \
     X(nat_evicted_closing)                                                                         \
     X(flows_early_dropped)                                                                         \
     X(flows_picked_up)                                                                             \
@@ -60,6 +68,8 @@
     X(drop_malformed)                                                                              \
     X(drop_fragment)                                                                               \
     X(drop_protocol)                                                                               \
+    X(drop_extension_header)                                                                       \
+    X(drop_scope)                                                                                  \
     X(drop_ttl)                                                                                    \
     X(drop_no_rule)                                                                                \
     X(drop_not_allowed)                                                                            \
@@ -119,6 +129,7 @@ struct hs_gateway {
     uint32_t icmp_tokens; /* errors that may be made now */
     uint64_t icmp_tokens_at_ns;
     struct hs_next_hops hops;
+    struct hs_next_hops6 hops6;
     struct hs_port ports[HS_SIDES];
     struct hs_output output;
     struct hs_counters counters;
@@ -161,6 +172,27 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
 void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
 /* The NAT rules changed: the ports of their public addresses are watched. False: no memory. */
 bool hs_gateway_nat_changed(struct hs_gateway *g);
+/* Parses a frame of either family. */
+static inline enum hs_packet_kind hs_gateway_parse(const struct hs_gateway *g, struct hs_packet *p, struct hs_vnet *vnet,
+                                                   uint8_t *frame, uint32_t length)
+{
+    if (length >= sizeof(struct hs_ethernet) &&
+        ((const struct hs_ethernet *)frame)->type == htons(HS_ETHERTYPE_IPV6))
+        return hs_packet6_parse(p, g->table->seed, vnet, frame, length);
+    return hs_packet_parse(p, vnet, frame, length);
+}
+
+/* The flow of a packet, or of the packet that an error quotes. */
+static inline struct hs_found hs_gateway_find(const struct hs_gateway *g, const struct hs_packet *p)
+{
+    struct hs_ends6 ends;
+
+    if (p->ip)
+        return hs_flow_table_find(g->table, &p->tuple);
+    ends = hs_packet6_ends(p);
+    return hs_flow_table_find6(g->table, &p->tuple, &ends);
+}
+
 /* A packet whose tuple is known: its flow, or a new one. */
 void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
 /* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
@@ -168,11 +200,31 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_disarm(struct hs_gateway *g);
 
-/* --- new_flow.c --------------------------------------------------------------------------- */
+/* --- new_flow.c, new_flow6.c -------------------------------------------------------------- */
+
+/* A flow that the rules allow. */
+struct hs_opening {
+    struct hs_tuple tuple[2];
+    const struct hs_ends6 *ends6; /* of the original direction; NULL: IPv4 */
+    struct hs_address6 reply_src6;
+    int service, rule; /* -1: none */
+    uint16_t backend;
+    bool inbound;   /* by a service or a way in */
+    bool picked_up; /* its first packet did not come by here */
+};
+
+/* Puts the flow into the table and every count, appends its ADD. NULL: the table is full; it is counted. */
+struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *opening, uint64_t now_ns);
+/* A flood of SYNs fills neither the table nor what one sender may have of it. False is counted. */
+bool hs_gateway_may_open(struct hs_gateway *g, uint32_t source);
 
 /* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted; `p` may be an error's now. */
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns);
+struct hs_flow *hs_gateway_new_flow6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
+/* What an IPv6 packet must be to be looked up at all; false: it was answered or dropped. */
+bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
+
 /* --- fragments.c --------------------------------------------------------------------------- */
 
 void hs_gateway_receive_fragment(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
@@ -197,7 +249,14 @@ void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow);
 void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
                        uint64_t now_ns);
 
-/* --- egress.c ------------------------------------------------------------------------------ */
+/* --- egress.c, egress6.c --------------------------------------------------------------------- */
+
+/* Whether a packet, or what a GSO packet will be cut into, fits a link. */
+bool hs_gateway_fits(const struct hs_packet *p, uint32_t mtu);
+const struct hs_route6 *hs_gateway_route6(struct hs_gateway *g, int side, const struct hs_address6 *destination);
+/* Where an IPv6 packet leaves, its hop limit decremented; false: nowhere, and it is counted. */
+bool hs_gateway_direct6(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_queued *packet,
+                        uint64_t now_ns);
 
 /* The route to a destination on the other side than `side` (hairpin: on the same); NULL: there is none, and it
  * is counted. */
@@ -213,13 +272,30 @@ void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t timeout_ns,
                            bool fail_open, uint64_t now_ns);
 
-/* --- arp.c, icmp.c --------------------------------------------------------------------------- */
+/* --- arp.c, ndp.c ----------------------------------------------------------------------------- */
 
 void hs_gateway_receive_arp(struct hs_gateway *g, int side, uint8_t *frame, uint32_t length);
-/* Gratuitous ARP (RFC 5227 §3), request and reply form, for every VIP. `scratch` holds HS_ARP_FRAME bytes for each
- * of 2 * HS_VIPS_MAX frames. Frames sent. */
-enum { HS_ARP_FRAME = 42 };
+/* Gratuitous ARP (RFC 5227 §3), request and reply form, for every IPv4 VIP, and an unsolicited advertisement to all
+ * nodes (RFC 4861 §7.2.6, RFC 9131) for every IPv6 VIP. `scratch` has HS_ANNOUNCE_ROOM bytes. Frames sent. */
+enum {
+    HS_ARP_FRAME = 42,
+    HS_ADVERTISEMENT_FRAME = 86,
+    HS_ANNOUNCE_ROOM = (2 * HS_ARP_FRAME + HS_ADVERTISEMENT_FRAME) * HS_VIPS_MAX,
+};
 uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch);
+uint32_t hs_gateway_announce6(struct hs_gateway *g, uint8_t *scratch);
+/* Answers a solicitation for a VIP (RFC 4861 §7.2.4). */
+void hs_gateway_receive_ndp(struct hs_gateway *g, int side, struct hs_packet *p);
+/* Whether somebody else advertises one of our VIPs, and his MAC. */
+bool hs_gateway_is_owners_advertisement(const struct hs_gateway *g, int side, const struct hs_packet *p,
+                                        uint8_t mac[6]);
+
+/* --- icmp.c, icmp6.c ---------------------------------------------------------------------------- */
+
+/* Sends the packet's frame back to where it came from, the way it came. */
+void hs_gateway_return_frame(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t length);
+/* Whether an error may be made now: HS_ICMP_ERRORS_PER_S of both families. */
+bool hs_gateway_may_make_error(struct hs_gateway *g, uint64_t now_ns);
 bool hs_gateway_answer_echo(struct hs_gateway *g, int side, struct hs_packet *p);
 void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet *p,
                                 uint64_t now_ns);
@@ -229,6 +305,13 @@ bool hs_gateway_send_error(struct hs_gateway *g, int side, struct hs_packet *p, 
                            uint64_t now_ns);
 /* Turns the packet's own buffer into "fragmentation needed" (RFC 1191) back to its sender. */
 void hs_gateway_send_too_big(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu);
+
+/* The same for ICMPv6 (RFC 4443); "packet too big" is rate-limited too. */
+bool hs_gateway_answer_echo6(struct hs_gateway *g, int side, struct hs_packet *p);
+void hs_gateway_translate_error6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
+bool hs_gateway_send_error6(struct hs_gateway *g, int side, struct hs_packet *p, uint8_t type, uint8_t code,
+                            uint64_t now_ns);
+void hs_gateway_send_too_big6(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t mtu, uint64_t now_ns);
 
 /* --- relay.c -------------------------------------------------------------------------------------- */
 

@@ -15,8 +15,7 @@ static void set_ip_checksum(struct hs_ipv4 *ip)
     ip->checksum = (uint16_t)~hs_checksum_sum(ip, (ip->version_ihl & 15u) * 4);
 }
 
-/* Back to where the frame came from, the way it came. */
-static void return_frame(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t length)
+void hs_gateway_return_frame(struct hs_gateway *g, int side, struct hs_packet *p, uint32_t length)
 {
     struct hs_ethernet *ethernet = (struct hs_ethernet *)p->frame;
 
@@ -40,7 +39,7 @@ bool hs_gateway_answer_echo(struct hs_gateway *g, int side, struct hs_packet *p)
     icmp->checksum = hs_checksum_apply(
         icmp->checksum, hs_checksum_delta16(htons(HS_ECHO_REQUEST << 8), htons(HS_ECHO_REPLY << 8)));
     g->counters.echo_answered++;
-    return_frame(g, side, p, hs_packet_frame_length(p));
+    hs_gateway_return_frame(g, side, p, hs_packet_frame_length(p));
     return true;
 }
 
@@ -135,10 +134,10 @@ static void return_error(struct hs_gateway *g, int side, struct hs_packet *p, ui
     set_ip_checksum(ip);
     *icmp = message;
     icmp->checksum = (uint16_t)~hs_checksum_sum(icmp, 8 + quoted);
-    return_frame(g, side, p, (uint32_t)sizeof(struct hs_ethernet) + 28 + quoted);
+    hs_gateway_return_frame(g, side, p, (uint32_t)sizeof(struct hs_ethernet) + 28 + quoted);
 }
 
-static bool take_icmp_token(struct hs_gateway *g, uint64_t now_ns)
+bool hs_gateway_may_make_error(struct hs_gateway *g, uint64_t now_ns)
 {
     uint64_t earned = (now_ns - g->icmp_tokens_at_ns) / (1000000000 / HS_ICMP_ERRORS_PER_S);
 
@@ -168,7 +167,7 @@ bool hs_gateway_send_error(struct hs_gateway *g, int side, struct hs_packet *p, 
 {
     uint32_t source = p->ip->dst_addr;
 
-    if (!may_complain(p) || !take_icmp_token(g, now_ns))
+    if (!may_complain(p) || !hs_gateway_may_make_error(g, now_ns))
         return false;
     for (uint32_t i = g->rules.vip_count; i--;)
         if (g->rules.vips[i].side == side)

@@ -18,7 +18,10 @@ enum hs_limits {
     HS_FORWARDS_MAX = 256,          /* port forwards and 1:1 mappings */
     HS_ROUTES_MAX = 4096,
     HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
-    HS_FRAME_MAX = 14 + 65535,      /* bytes: an Ethernet header and the largest IPv4 packet */
+    HS_PASSES_MAX = 64,             /* rules of plain IPv6 forwarding */
+    HS_FRAME_MAX = 14 + 40 + 65535, /* bytes: an Ethernet header and the largest IP packet, an IPv6 one */
+    HS_IPV6_MTU_MIN = 1280,         /* RFC 8200 §5 */
+    HS_EXTENSION_HEADERS_MAX = 8,   /* of one packet: more only cost time */
     HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
     HS_ICMP_ERRORS_PER_S = 1000,    /* made by us, as net.ipv4.icmp_msgs_per_sec */
     HS_ICMP_ERRORS_BURST = 50,

@@ -4,13 +4,6 @@
 
 #include "core/nat.h"
 
-static bool is_first_packet(const struct hs_packet *p)
-{
-    if (p->tuple.proto == HS_TCP)
-        return hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN;
-    return p->tuple.proto != HS_ICMP || p->icmp_type == HS_ECHO_REQUEST;
-}
-
 static uint8_t protocol_flags(uint8_t proto)
 {
     return proto == HS_UDP ? HS_FLOW_UDP : proto == HS_ICMP ? HS_FLOW_ICMP : 0;
@@ -156,8 +149,7 @@ static bool find_rules(struct hs_gateway *g, int side, const struct hs_tuple *t,
     return is_inbound(plan) || plan->own || plan->rule >= 0;
 }
 
-/* A flood of SYNs fills neither the table nor what one sender may have of it. */
-static bool may_open(struct hs_gateway *g, uint32_t address)
+bool hs_gateway_may_open(struct hs_gateway *g, uint32_t address)
 {
     const struct hs_source *source;
 
@@ -178,7 +170,7 @@ static bool may_open(struct hs_gateway *g, uint32_t address)
  * give it another port, and its server would reset it. */
 static bool may_pick_up(const struct hs_gateway *g, const struct hs_packet *p, const struct plan *plan)
 {
-    if (!g->policy.loose || p->tuple.proto != HS_TCP || hs_tcp_classify(p->tcp_flags) != HS_CLASS_ACK)
+    if (!g->policy.loose || !hs_packet_may_be_picked_up(p))
         return false;
     return is_inbound(plan) || plan->own ||
            hs_prefixes_match(&g->rules.nat[plan->rule].exempt, plan->onward.dst_addr);
@@ -194,12 +186,12 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, str
         g->counters.drop_no_rule++;
         return false;
     }
-    plan->picked_up = !is_first_packet(p);
+    plan->picked_up = !hs_packet_is_first(p);
     if (plan->picked_up && !may_pick_up(g, p, plan)) {
         g->counters.drop_no_flow++;
         return false;
     }
-    if (t->proto == HS_TCP && !plan->picked_up && !may_open(g, t->src_addr))
+    if (t->proto == HS_TCP && !plan->picked_up && !hs_gateway_may_open(g, t->src_addr))
         return false;
     return has_way_back(g, side, t->src_addr);
 }
@@ -253,48 +245,62 @@ static void drop_early(struct hs_gateway *g, uint64_t now_ns)
 }
 
 /* Whoever was picked up proves by another packet that he is there. */
-static uint32_t first_timeout_s(const struct hs_gateway *g, const struct hs_flow *flow, const struct plan *plan)
+static uint32_t first_timeout_s(const struct hs_gateway *g, const struct hs_flow *flow, bool picked_up)
 {
-    return plan->picked_up ? HS_TCP_TRANSITORY_S : hs_gateway_timeout_s(g, flow);
+    return picked_up ? HS_TCP_TRANSITORY_S : hs_gateway_timeout_s(g, flow);
 }
 
-struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
-                                    uint64_t now_ns)
+struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *opening, uint64_t now_ns)
 {
-    uint8_t flags = protocol_flags(p->tuple.proto);
-    struct hs_tuple tuple[2];
+    uint8_t flags = protocol_flags(opening->tuple[HS_ORIGINAL].proto);
     struct hs_flow *flow;
-    struct plan plan;
 
-    if (!admit(g, side, p, &plan) || !translate(g, side, p, &plan, now_ns))
-        return NULL;
-    tuple[HS_ORIGINAL] = p->tuple;
-    tuple[HS_REPLY] = plan.reply;
-    if (is_inbound(&plan))
+    if (opening->inbound)
         flags |= HS_FLOW_DNAT;
-    if (plan.picked_up)
+    if (opening->picked_up)
         flags |= HS_FLOW_LIBERAL;
     if (g->table->count == g->table->capacity && g->policy.early_drop)
         drop_early(g, now_ns);
-    flow = hs_flow_table_add(g->table, tuple, plan.picked_up ? HS_TCP_ESTABLISHED : 1, flags,
+    flow = hs_flow_table_add(g->table, opening->tuple, opening->picked_up ? HS_TCP_ESTABLISHED : 1, flags,
                              now_ns / 1000000); /* 1: SYN_SENT or UNREPLIED */
     if (!flow) {
         g->counters.drop_table_full++;
         return NULL;
     }
+    if (opening->ends6)
+        hs_flow_set_ends6(g->table, flow, opening->ends6, &opening->reply_src6);
     hs_flow_set_expiry(g->table, flow,
-                       now_ns / 1000000 + (uint64_t)first_timeout_s(g, flow, &plan) * 1000);
+                       now_ns / 1000000 + (uint64_t)first_timeout_s(g, flow, opening->picked_up) * 1000);
     flow->told_s = (uint32_t)(flow->expires_ms / 1000);
-    flow->rule = (int16_t)(is_inbound(&plan) ? plan.service : plan.own ? -1 : plan.rule);
-    flow->backend = plan.backend;
+    flow->rule = (int16_t)(opening->inbound ? opening->service : opening->rule);
+    flow->backend = opening->backend;
     hs_gateway_account(g, flow);
-    if (plan.service >= 0)
-        g->rules.services[plan.service].backends[plan.backend].flows++;
+    if (opening->service >= 0)
+        g->rules.services[opening->service].backends[opening->backend].flows++;
     if (g->commit != HS_COMMIT_NONE)
         flow->flags |= HS_FLOW_UNCOMMITTED;
     g->counters.flows_created++;
-    g->counters.flows_picked_up += plan.picked_up;
+    g->counters.flows_picked_up += opening->picked_up;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
     flow->add_sequence = flow->risk_sequence;
     return flow;
+}
+
+struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
+                                    uint64_t now_ns)
+{
+    struct hs_opening opening;
+    struct plan plan;
+
+    if (!admit(g, side, p, &plan) || !translate(g, side, p, &plan, now_ns))
+        return NULL;
+    opening = (struct hs_opening){
+        .tuple = {p->tuple, plan.reply},
+        .service = plan.service,
+        .rule = plan.own ? -1 : plan.rule,
+        .backend = plan.backend,
+        .inbound = is_inbound(&plan),
+        .picked_up = plan.picked_up,
+    };
+    return hs_gateway_open(g, &opening, now_ns);
 }

@@ -1,12 +1,11 @@
 #include "core/packet.h"
 
-#include <arpa/inet.h>
 #include <stddef.h>
 
 #include "core/checksum.h"
 #include "core/tcp_state.h"
 
-enum { ETHERTYPE_IPV4 = 0x0800, FRAGMENT_MASK = 0x3fff, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
+enum { FRAGMENT_MASK = 0x3fff, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
 
 static uint16_t load16(const uint8_t *at)
 {
@@ -66,7 +65,7 @@ enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, u
     uint32_t header, total;
 
     *p = (struct hs_packet){.frame = frame, .vnet = vnet};
-    if (length < sizeof *ethernet + sizeof *p->ip || ethernet->type != htons(ETHERTYPE_IPV4))
+    if (length < sizeof *ethernet + sizeof *p->ip || ethernet->type != htons(HS_ETHERTYPE_IPV4))
         return HS_PACKET_MALFORMED;
     p->ip = (struct hs_ipv4 *)(frame + sizeof *ethernet);
     header = (p->ip->version_ihl & 15u) * 4;
@@ -121,32 +120,27 @@ void hs_packet_rewrite_addresses(struct hs_packet *p, uint32_t src_addr, uint32_
     p->ip->checksum = hs_checksum_apply(p->ip->checksum, addresses);
 }
 
-uint32_t hs_packet_frame_length(const struct hs_packet *p)
+void hs_packet_fix_checksum(struct hs_packet *p, uint32_t addresses, uint32_t ports)
 {
-    return (uint32_t)sizeof(struct hs_ethernet) + ntohs(p->ip->total_length);
-}
-
-/* The layer-4 checksum after address words changed by `addresses` and port words by `ports`. */
-static void fix_l4_checksum(struct hs_packet *p, uint32_t addresses, uint32_t ports)
-{
+    uint8_t proto = p->tuple.proto;
     bool partial = p->vnet && p->vnet->flags & HS_VNET_NEEDS_CSUM;
     uint8_t *at;
     uint16_t checksum;
 
-    if (p->ip->proto == HS_ICMP) { /* no pseudo-header: only the identifier counts */
+    if (proto == HS_ICMP) { /* IPv4's has no pseudo-header: only the identifier counts */
         at = p->l4 + offsetof(struct hs_icmp, checksum);
-        checksum = hs_checksum_apply(load16(at), ports);
+        checksum = hs_checksum_apply(load16(at), p->ip ? ports : ports + addresses);
         memcpy(at, &checksum, 2);
         return;
     }
-    at = p->l4 + (p->ip->proto == HS_TCP ? TCP_CHECKSUM : UDP_CHECKSUM);
+    at = p->l4 + (proto == HS_TCP ? TCP_CHECKSUM : UDP_CHECKSUM);
     checksum = load16(at);
     if (partial) {
         /* Ports are summed by whoever completes it. */
         checksum = hs_checksum_apply_partial(checksum, addresses);
-    } else if (p->ip->proto == HS_TCP || checksum != 0) { /* UDP 0: the sender made none */
+    } else if (proto == HS_TCP || checksum != 0) { /* UDP 0: the sender made none */
         checksum = hs_checksum_apply(checksum, addresses + ports);
-        if (p->ip->proto == HS_UDP && checksum == 0)
+        if (proto == HS_UDP && checksum == 0)
             checksum = 0xffff;
     }
     memcpy(at, &checksum, 2);
@@ -169,8 +163,20 @@ void hs_packet_rewrite(struct hs_packet *p, const struct hs_tuple *to)
         memcpy(p->l4, &to->src_port, 2);
         memcpy(p->l4 + 2, &to->dst_port, 2);
     }
-    fix_l4_checksum(p, addresses, ports);
+    hs_packet_fix_checksum(p, addresses, ports);
     p->tuple = *to;
+}
+
+bool hs_packet_is_first(const struct hs_packet *p)
+{
+    if (p->tuple.proto == HS_TCP)
+        return hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN;
+    return p->tuple.proto != HS_ICMP || p->icmp_type == HS_ECHO_REQUEST;
+}
+
+bool hs_packet_may_be_picked_up(const struct hs_packet *p)
+{
+    return p->tuple.proto == HS_TCP && hs_tcp_classify(p->tcp_flags) == HS_CLASS_ACK;
 }
 
 uint32_t hs_packet_sequence_end(const struct hs_packet *p)

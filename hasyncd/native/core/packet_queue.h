@@ -11,7 +11,8 @@ struct hs_queued {
     struct hs_vnet vnet;
     uint8_t *frame;
     uint32_t length;
-    uint32_t next_hop;    /* network order; which neighbour it leaves by */
+    uint32_t next_hop;    /* network order; which neighbour it leaves by; 0: the one below */
+    struct hs_address6 next_hop6;
     uint8_t side;
     uint64_t sequence;    /* the delta that must be committed first */
     uint64_t deadline_ns;

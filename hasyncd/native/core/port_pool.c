@@ -155,6 +155,8 @@ void hs_port_pool_take(struct hs_port_pool *pool, const struct hs_tuple *reply)
     uint16_t port = public_port(reply);
     int proto = index_of(reply->proto);
 
+    if (reply->family != HS_IPV4)
+        return; /* a fold that happens to be a public address */
     if (page)
         page->taken[port / 64] |= 1ull << port % 64;
     if (!public)
@@ -170,6 +172,8 @@ void hs_port_pool_release(struct hs_port_pool *pool, const struct hs_tuple *repl
     uint16_t port = public_port(reply);
     int proto = index_of(reply->proto);
 
+    if (reply->family != HS_IPV4)
+        return;
     if (page) {
         page->taken[port / 64] &= ~(1ull << port % 64);
         page->failed_s = 0;

@@ -43,9 +43,11 @@ const char *hs_rejection_name(enum hs_rejection rejection)
         [HS_RECORD_TRUNCATED] = "record_truncated",
         [HS_NONZERO_PADDING] = "nonzero_padding",
         [HS_BAD_STATE] = "bad_state",
+        [HS_BAD_ADDRESS] = "bad_address",
         [HS_HANDLE_OUT_OF_RANGE] = "handle_out_of_range",
         [HS_UNKNOWN_HANDLE] = "unknown_handle",
         [HS_STALE_VERSION] = "stale_version",
+        [HS_NO_MEMORY] = "no_memory",
     };
 
     return names[rejection];
@@ -63,6 +65,8 @@ uint32_t hs_record_size(uint8_t kind)
         return HS_COUNTERS_SIZE;
     case HS_ADD_BOTH:
         return HS_ADD_BOTH_SIZE;
+    case HS_ADD6:
+        return HS_ADD6_SIZE;
     default:
         return 0;
     }
@@ -70,7 +74,7 @@ uint32_t hs_record_size(uint8_t kind)
 
 static void pack_head(uint8_t *out, uint8_t kind, uint32_t handle, uint16_t version)
 {
-    memset(out, 0, HS_RECORD_MAX);
+    memset(out, 0, HS_RECORD_SHORT_MAX);
     out[0] = kind;
     put32(out + 4, handle);
     put16(out + 8, version);
@@ -106,7 +110,24 @@ static void pack_tuple(uint8_t *out, const struct hs_flow *flow)
     memcpy(out + 36, icmp ? &reply->src_port : &reply->dst_port, 2);
 }
 
-uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kind,
+/* The reply's source is the backend, or what an untranslated flow was sent to; what comes third on the wire is the end
+ * that changed: of an untranslated flow the source, which did not (proto/sync.md §3). */
+static void pack_tuple6(uint8_t *out, const struct hs_flow_table *table, const struct hs_flow *flow)
+{
+    const struct hs_tuple *original = &flow->tuple[HS_ORIGINAL], *reply = &flow->tuple[HS_REPLY];
+    struct hs_ends6 there = hs_flow_ends6(table, flow, HS_ORIGINAL);
+    struct hs_ends6 back = hs_flow_ends6(table, flow, HS_REPLY);
+    bool dnat = flow->flags & HS_FLOW_DNAT;
+
+    memcpy(out + 12, &there, 32);
+    memcpy(out + 44, dnat ? &back.src : &there.src, 16);
+    memcpy(out + 60, &original->src_port, 2);
+    memcpy(out + 62, &original->dst_port, 2);
+    memcpy(out + 64, dnat ? &reply->src_port : &original->src_port, 2);
+    memset(out + 66, 0, 2);
+}
+
+uint32_t hs_record_pack_flow(uint8_t *out, enum hs_record_kind kind,
                              const struct hs_flow_table *table, const struct hs_flow *flow,
                              uint64_t now_ms)
 {
@@ -121,14 +142,20 @@ uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kin
     out[1] = flow->state;
     out[2] = flow->flags & HS_FLOW_ON_WIRE;
     put16(out + 10, remaining_s(flow, now_ms));
-    if (kind == HS_ADD && hs_flow_is_hairpin(flow))
+    if (kind != HS_ADD)
+        return HS_SHORT_SIZE;
+    if (flow->tuple[HS_ORIGINAL].family == HS_IPV6) {
+        out[0] = HS_ADD6;
+        pack_tuple6(out, table, flow);
+        return HS_ADD6_SIZE;
+    }
+    if (hs_flow_is_hairpin(flow))
         out[0] = HS_ADD_BOTH;
-    if (kind == HS_ADD)
-        pack_tuple(out, flow);
+    pack_tuple(out, flow);
     return hs_record_size(out[0]);
 }
 
-uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
+uint32_t hs_record_pack_del(uint8_t *out, const struct hs_flow_table *table,
                             const struct hs_flow *flow, enum hs_del_reason reason)
 {
     pack_head(out, HS_DEL, hs_flow_slot(table, flow), flow->version);
@@ -173,6 +200,33 @@ static enum hs_rejection unpack_tuples(struct hs_record *r, const uint8_t *bytes
     return HS_ACCEPTED;
 }
 
+static enum hs_rejection unpack_tuples6(struct hs_record *r, const uint8_t *bytes)
+{
+    struct hs_tuple *original = &r->tuple[HS_ORIGINAL], *reply = &r->tuple[HS_REPLY];
+    bool icmp = r->flags & HS_FLOW_ICMP, dnat = r->flags & HS_FLOW_DNAT;
+    struct hs_address6 nat;
+
+    if (get16(bytes + 66) || (icmp && get16(bytes + 62)))
+        return HS_NONZERO_PADDING;
+    memcpy(&r->ends6, bytes + 12, 32);
+    memcpy(&nat, bytes + 44, 16);
+    if (!hs_address6_is_forwardable(&r->ends6.src) || !hs_address6_is_forwardable(&r->ends6.dst) ||
+        !hs_address6_is_forwardable(&nat))
+        return HS_BAD_ADDRESS;
+    if (!dnat && (!hs_address6_equal(&nat, &r->ends6.src) || memcmp(bytes + 64, bytes + 60, 2) != 0))
+        return HS_BAD_ADDRESS; /* there is no NAT66 */
+    memset(r->tuple, 0, sizeof r->tuple);
+    memcpy(&original->src_port, bytes + 60, 2);
+    memcpy(&original->dst_port, bytes + 62, 2);
+    original->proto = r->flags & HS_FLOW_UDP ? HS_UDP : icmp ? HS_ICMP : HS_TCP;
+    original->family = HS_IPV6;
+    *reply = hs_tuple_invert(original);
+    if (dnat)
+        memcpy(&reply->src_port, bytes + 64, 2);
+    r->reply_src6 = dnat ? nat : r->ends6.dst;
+    return HS_ACCEPTED;
+}
+
 static enum hs_rejection check_head(const struct hs_record *r, const uint8_t *bytes)
 {
     bool has_state = r->kind == HS_ADD || r->kind == HS_UPDATE;
@@ -201,7 +255,7 @@ enum hs_rejection hs_record_unpack(struct hs_record *r, const uint8_t *bytes, ui
     if (length < *size)
         return HS_RECORD_TRUNCATED;
     *r = (struct hs_record){
-        .kind = bytes[0] == HS_ADD_BOTH ? HS_ADD : (enum hs_record_kind)bytes[0],
+        .kind = bytes[0] == HS_ADD_BOTH || bytes[0] == HS_ADD6 ? HS_ADD : (enum hs_record_kind)bytes[0],
         .state = bytes[1],
         .flags = bytes[2],
         .handle = get32(bytes + 4),
@@ -212,7 +266,7 @@ enum hs_rejection hs_record_unpack(struct hs_record *r, const uint8_t *bytes, ui
     if (rejection)
         return rejection;
     if (r->kind == HS_ADD)
-        return unpack_tuples(r, bytes);
+        return bytes[0] == HS_ADD6 ? unpack_tuples6(r, bytes) : unpack_tuples(r, bytes);
     for (int direction = 0; r->kind == HS_COUNTERS && direction < 2; direction++) {
         r->packets[direction] = get32(bytes + 12 + 12 * direction);
         r->bytes[direction] = get64(bytes + 16 + 12 * direction);

@@ -1,12 +1,13 @@
 /* After a hand-over: what still arrives here goes to the node that answers for the VIPs now (proto/pair.md §5a).
  *
- * Until that node has announced itself frames wait; its gratuitous ARP names the MAC to send them to. */
+ * Until that node has announced itself frames wait; its gratuitous ARP or unsolicited neighbour advertisement, of any
+ * VIP, names the MAC to send them to. */
 #include <arpa/inet.h>
 #include <string.h>
 
 #include "core/gateway.h"
 
-enum { ETHERTYPE_ARP = 0x0806, ARP_SENDER_MAC = 22, ARP_SENDER = 28 };
+enum { ARP_SENDER_MAC = 22, ARP_SENDER = 28 };
 
 void hs_gateway_begin_relay(struct hs_gateway *g, uint64_t until_ns)
 {
@@ -54,6 +55,14 @@ static void flush_side(struct hs_gateway *g, int side)
 }
 
 /* An announcement of one of our VIPs from another MAC: that is the new owner. */
+static void learn_owner6(struct hs_gateway *g, int side, const struct hs_packet *p)
+{
+    if (!hs_gateway_is_owners_advertisement(g, side, p, g->relay_mac[side]))
+        return;
+    g->relay_known[side] = true;
+    flush_side(g, side);
+}
+
 static void learn_owner(struct hs_gateway *g, int side, const uint8_t *frame, uint32_t length)
 {
     uint32_t sender;
@@ -70,10 +79,25 @@ static void learn_owner(struct hs_gateway *g, int side, const uint8_t *frame, ui
 }
 
 /* Only what the data path would have taken: the machine's own traffic comes by the same tap. */
+static bool is_for_the_pair6(const struct hs_gateway *g, int side, const struct hs_packet *p)
+{
+    struct hs_ends6 ends = hs_packet6_ends(p);
+    struct hs_tuple tuple = p->tuple;
+
+    if (p->inner6) {
+        ends = hs_ends6_invert(&ends);
+        tuple = hs_tuple_invert(&tuple);
+    }
+    return hs_flow_table_find6(g->table, &tuple, &ends).flow || hs_rules6_is_vip(&g->rules, &ends.dst) ||
+           hs_rules6_may_pass(&g->rules, &ends, side);
+}
+
 static bool is_for_the_pair(const struct hs_gateway *g, int side, const struct hs_packet *p)
 {
     struct hs_tuple tuple = p->inner ? hs_tuple_invert(&p->tuple) : p->tuple;
 
+    if (p->ip6)
+        return is_for_the_pair6(g, side, p);
     return hs_flow_table_find(g->table, &tuple).flow || hs_rules_is_vip(&g->rules, tuple.dst_addr) ||
            (side == HS_INSIDE && hs_rules_find_nat(&g->rules, &tuple) >= 0);
 }
@@ -86,11 +110,15 @@ bool hs_gateway_relay(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint
     struct hs_packet parsed;
 
     if (length >= sizeof(struct hs_ethernet) &&
-        ((struct hs_ethernet *)frame)->type == htons(ETHERTYPE_ARP)) {
+        ((struct hs_ethernet *)frame)->type == htons(HS_ETHERTYPE_ARP)) {
         learn_owner(g, side, frame, length);
         return true;
     }
-    kind = hs_packet_parse(&parsed, vnet, frame, length);
+    kind = hs_gateway_parse(g, &parsed, vnet, frame, length);
+    if (kind == HS_PACKET_NEIGHBOUR) {
+        learn_owner6(g, side, &parsed);
+        return true;
+    }
     if ((kind != HS_PACKET_FLOW && kind != HS_PACKET_ICMP_ERROR) || !is_for_the_pair(g, side, &parsed))
         return false;
     packet.vnet.flags &= (uint8_t)~HS_VNET_DATA_VALID;

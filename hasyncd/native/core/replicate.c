@@ -6,9 +6,15 @@ void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_rec
                          bool at_risk, uint64_t now_ns)
 {
     uint64_t sequence = g->log.next;
-    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
 
-    hs_record_pack_flow(out, kind, g->table, flow, now_ns / 1000000);
+    if (kind == HS_ADD && flow->tuple[HS_ORIGINAL].family == HS_IPV6) {
+        uint8_t record[HS_RECORD_MAX];
+
+        hs_record_pack_flow(record, kind, g->table, flow, now_ns / 1000000);
+        hs_delta_log_append_long(&g->log, record, now_ns);
+    } else {
+        hs_record_pack_flow(hs_delta_log_append(&g->log, now_ns), kind, g->table, flow, now_ns / 1000000);
+    }
     if (!at_risk)
         return;
     g->at_risk += !(flow->flags & HS_FLOW_AT_RISK);
@@ -42,7 +48,7 @@ void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence)
 
         if (!flow)
             continue;
-        if (record[0] == HS_ADD || record[0] == HS_ADD_BOTH)
+        if (record[0] == HS_ADD || record[0] == HS_ADD_BOTH || record[0] == HS_ADD6)
             flow->flags &= (uint8_t)~HS_FLOW_UNCOMMITTED;
         if (flow->flags & HS_FLOW_AT_RISK &&
             g->log.next - ((uint32_t)g->log.next - flow->risk_sequence) <= sequence) {
@@ -102,9 +108,25 @@ uint32_t hs_gateway_end_sync(struct hs_gateway *g)
     return swept;
 }
 
+static void warm_next_hops6(struct hs_gateway *g, const struct hs_flow *flow)
+{
+    for (int direction = 0; direction < 2; direction++) {
+        struct hs_ends6 ends = hs_flow_ends6(g->table, flow, (enum hs_direction)direction);
+        const struct hs_route6 *route = hs_next_hops6_route(&g->hops6, &ends.src);
+
+        if (route)
+            hs_next_hops6_resolve(&g->hops6, route->side,
+                                  hs_address6_is_zero(&route->gateway) ? &ends.src : &route->gateway);
+    }
+}
+
 /* The next hops of both ends, so that they are known before the first packet needs them. */
 static void warm_next_hops(struct hs_gateway *g, const struct hs_flow *flow)
 {
+    if (flow->tuple[HS_ORIGINAL].family == HS_IPV6) {
+        warm_next_hops6(g, flow);
+        return;
+    }
     for (int direction = 0; direction < 2; direction++) {
         uint32_t destination = flow->tuple[direction].src_addr; /* where the other direction goes */
         const struct hs_route *route = hs_next_hops_route(&g->hops, destination);
@@ -114,11 +136,9 @@ static void warm_next_hops(struct hs_gateway *g, const struct hs_flow *flow)
     }
 }
 
-static void displace(struct hs_gateway *g, const struct hs_tuple *tuple, const struct hs_flow *own)
+static void displace(struct hs_gateway *g, struct hs_found found)
 {
-    struct hs_found found = hs_flow_table_find(g->table, tuple);
-
-    if (!found.flow || found.flow == own)
+    if (!found.flow)
         return;
     hs_gateway_forget(g, found.flow);
     g->counters.flows_displaced++;
@@ -132,6 +152,31 @@ static uint64_t expiry_of(const struct hs_record *r, uint64_t now_ms)
     return now_ms + timeout_s * 1000ull;
 }
 
+/* The record's flow in its slot, which is empty; who has one of its tuples gives way. */
+static void put(struct hs_gateway *g, const struct hs_record *r, uint64_t now_ms)
+{
+    displace(g, hs_flow_table_find(g->table, &r->tuple[HS_ORIGINAL]));
+    displace(g, hs_flow_table_find(g->table, &r->tuple[HS_REPLY]));
+    hs_flow_table_add_at(g->table, r->handle, r->version, r->tuple, r->state, (uint8_t)(r->flags | HS_FLOW_LIBERAL),
+                         expiry_of(r, now_ms));
+}
+
+static void put6(struct hs_gateway *g, const struct hs_record *r, uint64_t now_ms)
+{
+    struct hs_ends6 reply = {r->reply_src6, r->ends6.src};
+    struct hs_tuple tuple[2] = {
+        hs_tuple6(g->table->seed, &r->ends6, r->tuple[0].src_port, r->tuple[0].dst_port, r->tuple[0].proto),
+        hs_tuple6(g->table->seed, &reply, r->tuple[1].src_port, r->tuple[1].dst_port, r->tuple[1].proto),
+    };
+
+    displace(g, hs_flow_table_find6(g->table, &tuple[HS_ORIGINAL], &r->ends6));
+    displace(g, hs_flow_table_find6(g->table, &tuple[HS_REPLY], &reply));
+    hs_flow_set_ends6(g->table,
+                      hs_flow_table_add_at(g->table, r->handle, r->version, tuple, r->state,
+                                           (uint8_t)(r->flags | HS_FLOW_LIBERAL), expiry_of(r, now_ms)),
+                      &r->ends6, &r->reply_src6);
+}
+
 static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_record *r,
                                      uint64_t now_ms)
 {
@@ -142,12 +187,14 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
 
     if (settled && flow->lived && (newer < 0 || (newer == 0 && !flow->state)))
         return HS_STALE_VERSION;
+    if (r->tuple[HS_ORIGINAL].family == HS_IPV6 && !hs_ends6_reserve(t))
+        return HS_NO_MEMORY;
     if (flow->state)
         hs_gateway_forget(g, flow);
-    displace(g, &r->tuple[HS_ORIGINAL], flow);
-    displace(g, &r->tuple[HS_REPLY], flow);
-    hs_flow_table_add_at(t, r->handle, r->version, r->tuple, r->state,
-                         (uint8_t)(r->flags | HS_FLOW_LIBERAL), expiry_of(r, now_ms));
+    if (r->tuple[HS_ORIGINAL].family == HS_IPV6)
+        put6(g, r, now_ms);
+    else
+        put(g, r, now_ms);
     hs_gateway_attribute(g, flow);
     hs_gateway_account(g, flow);
     warm_next_hops(g, flow);
@@ -186,6 +233,7 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
         break;
     case HS_ADD:
     case HS_ADD_BOTH:
+    case HS_ADD6:
         hs_gateway_forget(g, flow);
         break;
     }

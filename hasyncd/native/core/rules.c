@@ -39,7 +39,8 @@ int hs_rules_find_service(const struct hs_rules *rules, uint32_t address, uint16
     for (uint32_t i = 0; i < rules->service_count; i++) {
         const struct hs_service *service = &rules->services[i];
 
-        if (service->vip == address && service->port == port && service->proto == proto)
+        if (service->vip == address && service->port == port && service->proto == proto &&
+            service->family == HS_IPV4)
             return (int)i;
     }
     return -1;
@@ -78,11 +79,15 @@ int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple
     return -1;
 }
 
-int hs_service_find_backend(const struct hs_service *service, uint32_t address, uint16_t port)
+int hs_service_find_backend(const struct hs_service *service, const struct hs_backend *backend)
 {
-    for (uint32_t i = 0; i < service->backend_count; i++)
-        if (service->backends[i].address == address && service->backends[i].port == port)
+    for (uint32_t i = 0; i < service->backend_count; i++) {
+        const struct hs_backend *at = &service->backends[i];
+
+        if (at->address == backend->address && at->port == backend->port &&
+            hs_address6_equal(&at->address6, &backend->address6))
             return (int)i;
+    }
     return -1;
 }
 
@@ -103,7 +108,7 @@ int hs_service_publish(struct hs_service *service, const struct hs_backend *back
 
     for (uint32_t i = 0; servers && i < count; i++) {
         servers[i] = (struct hs_ring_server){backends[i].server_id, backends[i].weight};
-        added += hs_service_find_backend(service, backends[i].address, backends[i].port) < 0;
+        added += hs_service_find_backend(service, &backends[i]) < 0;
     }
     ring = servers && service->backend_count + added <= HS_BACKENDS_MAX
                ? hs_ring_build(servers, count, generation, vnodes)
@@ -114,7 +119,7 @@ int hs_service_publish(struct hs_service *service, const struct hs_backend *back
     for (uint32_t i = 0; i < service->backend_count; i++)
         service->backends[i].present = false;
     for (uint32_t i = 0; i < count; i++) {
-        int at = hs_service_find_backend(service, backends[i].address, backends[i].port);
+        int at = hs_service_find_backend(service, &backends[i]);
         uint32_t flows = at < 0 ? 0 : service->backends[at].flows;
 
         if (at < 0)

@@ -1,6 +1,6 @@
-/* What may pass: VIPs, services and NAT rules. Everything else is dropped (default deny).
+/* What may pass: VIPs, services, NAT rules and, in IPv6, pass rules. Everything else is dropped (default deny).
  *
- * Addresses are in network order, prefixes as (address, mask).
+ * Addresses are in network order, prefixes as (address, mask). What looks IPv6 rules up is in core/rules6.h.
  */
 #ifndef HS_RULES_H
 #define HS_RULES_H
@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/address6.h"
 #include "core/limits.h"
 #include "core/ring.h"
 #include "core/tuple.h"
@@ -26,6 +27,7 @@ struct hs_backend {
     uint16_t port, weight;
     bool present; /* in the published ring; one that left keeps its place for its flows */
     uint32_t flows;
+    struct hs_address6 address6; /* of an IPv6 service; `address` is 0 then */
 };
 
 struct hs_service {
@@ -36,6 +38,9 @@ struct hs_service {
     struct hs_ring *ring; /* NULL: nothing published yet */
     uint32_t backend_count;
     struct hs_backend *backends; /* HS_BACKENDS_MAX */
+    uint8_t family;              /* enum hs_family; IPv6: `vip` and `allow` are empty, these are in their place */
+    struct hs_address6 vip6;
+    struct hs_prefixes6 allow6;
 };
 
 /* Host order, inclusive. */
@@ -71,12 +76,26 @@ struct hs_vip {
     uint8_t side;
 };
 
+struct hs_vip6 {
+    struct hs_address6 address;
+    uint8_t side;
+};
+
+/* Plain IPv6 forwarding: untranslated, tracked, opened from inside. */
+struct hs_pass {
+    struct hs_prefixes6 sources, destinations; /* no destinations: any */
+    bool inbound;                              /* from outside too */
+};
+
 struct hs_rules {
     struct hs_vip vips[HS_VIPS_MAX];
     struct hs_service services[HS_SERVICES_MAX];
     struct hs_nat_rule nat[HS_NAT_RULES_MAX];
     struct hs_forward forwards[HS_FORWARDS_MAX];
     uint32_t vip_count, service_count, nat_count, forward_count;
+    struct hs_vip6 vips6[HS_VIPS_MAX];
+    struct hs_pass passes[HS_PASSES_MAX];
+    uint32_t vip6_count, pass_count;
 };
 
 void hs_rules_free(struct hs_rules *rules);
@@ -99,8 +118,8 @@ const struct hs_forward *hs_rules_find_own_public(const struct hs_rules *rules, 
 /* Index of the first NAT rule for a packet, or -1. */
 int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple);
 
-/* Position of a backend in its service's list by its address, or -1. */
-int hs_service_find_backend(const struct hs_service *service, uint32_t address, uint16_t port);
+/* Position of a backend in its service's list by its address and port (nothing else is looked at), or -1. */
+int hs_service_find_backend(const struct hs_service *service, const struct hs_backend *backend);
 
 /* Builds a ring of `backends` and publishes it: one pointer changes. -1: no memory or too many. */
 int hs_service_publish(struct hs_service *service, const struct hs_backend *backends,

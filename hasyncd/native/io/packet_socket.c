@@ -14,12 +14,12 @@
 
 enum {
     BATCH = 64,
-    FRAME_ROOM = HS_FRAME_MAX + 51,    /* an ICMP error grows a small packet by 28 bytes */
+    FRAME_ROOM = HS_FRAME_MAX + 75,    /* an ICMPv6 error grows a small packet by 48 bytes; a cache line's multiple */
     RECEIVE_BUFFER = 32 << 20,
 };
 
 struct side_socket {
-    int fd;
+    int fd, ifindex;
     struct mmsghdr sent[BATCH];
     struct iovec sent_parts[BATCH][2];
     struct hs_vnet sent_vnet[BATCH];
@@ -97,15 +97,26 @@ int hs_packet_io_descriptor(const struct hs_packet_io *io, int side)
     return io->sides[side].fd;
 }
 
-/* Only ARP, and IPv4 that is addressed to our MAC: everything else would be copied in vain. */
+/* Only ARP, IP that is addressed to our MAC, and neighbour solicitations and advertisements sent to a group:
+ * everything else would be copied in vain. */
 static int attach_filter(int fd)
 {
+    enum { NEXT_HEADER = 14 + 6, ICMP_TYPE = 14 + 40 };
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PROTOCOL)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_ARP, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_ARP, 13, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 10),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_HOST, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_HOST, 9, 8),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_HOST, 7, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_MULTICAST, 0, 5),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, NEXT_HEADER),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 3),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, ICMP_TYPE),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, HS_NEIGHBOUR_SOLICITATION, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, HS_NEIGHBOUR_ADVERTISEMENT, 1, 0),
         BPF_STMT(BPF_RET | BPF_K, 0),
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
@@ -137,7 +148,29 @@ int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex)
     if (io->sides[side].fd >= 0)
         close(io->sides[side].fd);
     io->sides[side].fd = fd;
+    io->sides[side].ifindex = ifindex;
     return fd;
+}
+
+static int join_group(const struct side_socket *s, const uint8_t mac[6])
+{
+    struct packet_mreq group = {.mr_ifindex = s->ifindex, .mr_type = PACKET_MR_MULTICAST, .mr_alen = 6};
+
+    memcpy(group.mr_address, mac, 6);
+    return setsockopt(s->fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &group, sizeof group) ? errno : 0;
+}
+
+int hs_packet_io_join_groups(struct hs_packet_io *io, int side, const struct hs_address6 *addresses, uint32_t count)
+{
+    uint8_t mac[6] = {0x33, 0x33, 0, 0, 0, 1}; /* RFC 2464 §7 */
+    int error = count ? join_group(&io->sides[side], mac) : 0;
+
+    mac[2] = 0xff;
+    for (uint32_t i = 0; !error && i < count; i++) {
+        memcpy(mac + 3, addresses[i].bytes + 13, 3);
+        error = join_group(&io->sides[side], mac);
+    }
+    return error;
 }
 
 static void flush(struct hs_packet_io *io, int side)

@@ -25,6 +25,10 @@ void hs_packet_io_unlock(struct hs_packet_io *io);
 /* Opens the socket of a side. Returns its descriptor or a negative errno. */
 int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex);
 
+/* The side's socket hears neighbour solicitations for these IPv6 addresses, whatever groups the kernel has joined, and
+ * announcements to all nodes. Groups joined before stay, and cost nothing. Returns 0 or an errno. */
+int hs_packet_io_join_groups(struct hs_packet_io *io, int side, const struct hs_address6 *addresses, uint32_t count);
+
 /* `hs_output.send` with `io` as its context. */
 void hs_packet_io_send(void *io, int side, const struct hs_vnet *vnet, uint8_t *frame,
                        uint32_t length);

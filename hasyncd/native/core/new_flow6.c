@@ -1,0 +1,121 @@
+/* What the rules make of a flow's first packet, in IPv6: to a backend, or on as it is. */
+#include "core/gateway.h"
+#include "core/ipv6.h"
+
+bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+{
+    if (p->tuple.proto == HS_ICMP && !p->fragment6 && hs_gateway_answer_echo6(g, side, p))
+        return false;
+    /* What is link-local stays on its link (RFC 4291 §2.5.6); groups are not forwarded at all. */
+    if (!hs_address6_is_forwardable(&p->ip6->ends.src) || !hs_address6_is_forwardable(&p->ip6->ends.dst) ||
+        p->frame[0] & 1) {
+        g->counters.drop_scope++;
+        return false;
+    }
+    if (p->ip6->hop_limit <= 1) {
+        g->counters.drop_ttl++;
+        g->counters.time_exceeded_sent += hs_gateway_send_error6(g, side, p, HS_TIME_EXCEEDED6, 0, now_ns);
+        return false;
+    }
+    return true;
+}
+
+/* Answers to the source must leave where its packet came in (RFC 3704), as for IPv4. */
+static bool has_way_back(struct hs_gateway *g, int side, const struct hs_address6 *source)
+{
+    const struct hs_route6 *route = hs_next_hops6_route(&g->hops6, source);
+
+    if (route && route->side == side)
+        return true;
+    if (route)
+        g->counters.drop_not_allowed++;
+    else
+        g->counters.drop_no_route++;
+    return false;
+}
+
+/* False: nothing may pass, and it is counted. */
+static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening)
+{
+    const struct hs_ends6 *ends = &p->ip6->ends;
+
+    if (p->tuple.proto != HS_ICMP)
+        opening->service = hs_rules6_find_service(&g->rules, &ends->dst, p->tuple.dst_port, p->tuple.proto);
+    /* Nobody else speaks for a VIP. */
+    if (hs_rules6_is_vip(&g->rules, &ends->src) ||
+        (opening->service < 0 &&
+         (hs_rules6_is_vip(&g->rules, &ends->dst) || !hs_rules6_may_pass(&g->rules, ends, side)))) {
+        g->counters.drop_no_rule++;
+        return false;
+    }
+    opening->picked_up = !hs_packet_is_first(p);
+    /* Both lead where they led before: the same backend, or the destination itself. */
+    if (opening->picked_up && !(g->policy.loose && hs_packet_may_be_picked_up(p))) {
+        g->counters.drop_no_flow++;
+        return false;
+    }
+    if (p->tuple.proto == HS_TCP && !opening->picked_up &&
+        !hs_gateway_may_open(g, hs_address6_fold_source(g->table->seed, &ends->src)))
+        return false;
+    return has_way_back(g, side, &ends->src);
+}
+
+/* The backend of a service's first packet; the client's source is kept. */
+static bool choose_backend(struct hs_gateway *g, struct hs_opening *opening, struct hs_ends6 *onward, uint16_t *port)
+{
+    struct hs_service *service = &g->rules.services[opening->service];
+    const struct hs_tuple *t = &opening->tuple[HS_ORIGINAL];
+    int backend;
+
+    if (!hs_prefixes6_match(&service->allow6, &onward->src)) {
+        g->counters.drop_not_allowed++;
+        return false;
+    }
+    backend = hs_service_select(service, (uint32_t)hs_siphash(g->table->seed, t, sizeof *t));
+    if (backend < 0) {
+        g->counters.drop_no_backend++;
+        return false;
+    }
+    opening->backend = (uint16_t)backend;
+    onward->dst = service->backends[backend].address6;
+    *port = service->backends[backend].port;
+    return true;
+}
+
+/* The packet with its destination translated, and how it will be answered. */
+static bool translate(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening)
+{
+    struct hs_ends6 onward = p->ip6->ends, back;
+    uint16_t port = p->tuple.dst_port;
+    struct hs_tuple out;
+
+    if (opening->service >= 0 && !choose_backend(g, opening, &onward, &port))
+        return false;
+    if (!hs_gateway_route6(g, side, &onward.dst))
+        return false;
+    out = hs_tuple6(g->table->seed, &onward, p->tuple.src_port, port, p->tuple.proto);
+    back = hs_ends6_invert(&onward);
+    opening->tuple[HS_REPLY] = hs_tuple_invert(&out);
+    opening->reply_src6 = onward.dst;
+    if (hs_flow_table_find6(g->table, &opening->tuple[HS_REPLY], &back).flow) {
+        /* The other end talks from that port to this one already. */
+        *(opening->service >= 0 ? &g->counters.drop_no_backend : &g->counters.drop_not_allowed) += 1;
+        return false;
+    }
+    return true;
+}
+
+struct hs_flow *hs_gateway_new_flow6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+{
+    struct hs_opening opening = {.service = -1, .rule = -1, .tuple[HS_ORIGINAL] = p->tuple};
+    struct hs_flow *flow;
+
+    if (!admit(g, side, p, &opening) || !translate(g, side, p, &opening))
+        return NULL;
+    opening.inbound = opening.service >= 0;
+    opening.ends6 = &p->ip6->ends;
+    flow = hs_gateway_open(g, &opening, now_ns);
+    if (flow)
+        g->counters.pass_flows += opening.service < 0;
+    return flow;
+}
