@@ -164,12 +164,22 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     hs_gateway_forward(g, side, p, flow, now_ns);
 }
 
-/* A SYN on a flow that is over starts a new one: backend and port are chosen anew (RFC 1122 4.2.2.13). */
-static bool reopens(const struct hs_found *found, const struct hs_packet *p)
+/* Nobody answered yet, and the backend has left the table: nobody will. */
+static bool waits_in_vain(const struct hs_gateway *g, const struct hs_flow *flow)
 {
+    return flow->state == HS_TCP_SYN_SENT && flow->flags & HS_FLOW_DNAT && flow->rule >= 0 &&
+           !g->rules.services[flow->rule].backends[flow->backend].present;
+}
+
+/* A SYN on a flow that is over, or waits in vain, starts a new one: backend and port are chosen anew (RFC 1122
+ * 4.2.2.13). */
+static bool reopens(const struct hs_gateway *g, const struct hs_found *found, const struct hs_packet *p)
+{
+    const struct hs_flow *flow = found->flow;
+
     return found->direction == HS_ORIGINAL && p->tuple.proto == HS_TCP &&
            hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN &&
-           (found->flow->state == HS_TCP_TIME_WAIT || found->flow->state == HS_TCP_CLOSE);
+           (flow->state == HS_TCP_TIME_WAIT || flow->state == HS_TCP_CLOSE || waits_in_vain(g, flow));
 }
 
 void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns)
@@ -185,7 +195,7 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
         return;
     }
     found = hs_flow_table_find_hashed(g->table, &p->tuple, hash);
-    if (found.flow && reopens(&found, p)) {
+    if (found.flow && reopens(g, &found, p)) {
         hs_gateway_delete(g, found.flow, HS_DEL_REPLACED, now_ns);
         found.flow = NULL;
     }
