@@ -289,7 +289,9 @@ def accepted_records() -> Iterator[Vector]:
 
 
 def rejected_records() -> Iterator[Vector]:
-    yield bad_records("records_kind_6", "unknown_kind", "kinds are 1 to 5", patched(ADD_LB, 0, 6), ADD_NAT)
+    yield bad_records(
+        "records_kind_255", "unknown_kind", "no record is of kind 255", patched(ADD_LB, 0, 255), ADD_NAT
+    )
     yield bad_records(
         "records_add_cut_short", "record_truncated", "31 of 32 bytes", pack(ADD_LB)[:31], ADD_NAT
     )
