@@ -99,6 +99,9 @@ def accepted_frames() -> Iterator[Vector]:
     yield frame("resume", Resume(7, 12_001), "what follows continues where the backup stopped")
     yield frame("sync_begin", SyncBegin(7, 12_346, 1500), "everything anew")
     yield frame("deltas", DELTAS, "an ADD and an UPDATE of the same flow")
+    yield frame(
+        "deltas_longest", Deltas(7, 12_346, 1, pack(ADD6_LB)), "the longest kind of record, alone"
+    )
     yield frame("sync_end", SyncEnd(7, 13_850, 1500, 0xDEADBEEFCAFEF00D), "the table after record 13850")
     yield frame("leaving", Leaving(7, 13_850, True), "a hand-over")
     yield frame("leaving_without_handover", Leaving(7, 13_850, False), "it goes, and hands nothing over")
@@ -147,8 +150,8 @@ def rejected_frames() -> Iterator[Vector]:
         "44 bytes cannot be 4 records",
     )  # fmt: skip
     yield bad_frame(
-        "deltas_count_too_low", "count_mismatch", packed(6, 7, 12_346, 1, DELTAS.records),
-        "44 bytes cannot be 1 record",
+        "deltas_count_too_low", "count_mismatch", packed(6, 7, 12_346, 1, pack(ADD_LB) + pack(ADD_HAIRPIN)),
+        "72 bytes cannot be 1 record",
     )  # fmt: skip
     yield bad_frame("deltas_without_records", "bad_field", packed(6, 7, 12_346, 0, b""), "count starts at 1")
     yield bad_frame("sync_end_negative", "bad_field", packed(7, 7, 13_850, -1, 0), "integers are unsigned")
@@ -323,7 +326,9 @@ def rejected_records6() -> Iterator[Vector]:
 
 
 def rejected_records() -> Iterator[Vector]:
-    yield bad_records("records_kind_7", "unknown_kind", "kinds are 1 to 6", patched(ADD_LB, 0, 7), ADD_NAT)
+    yield bad_records(
+        "records_kind_255", "unknown_kind", "no record is of kind 255", patched(ADD_LB, 0, 255), ADD_NAT
+    )
     yield from rejected_records6()
     yield bad_records(
         "records_add_cut_short", "record_truncated", "31 of 32 bytes", pack(ADD_LB)[:31], ADD_NAT

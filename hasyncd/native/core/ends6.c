@@ -1,13 +1,13 @@
 #include "core/ends6.h"
 
-#include <stdlib.h>
+#include "core/pages.h"
 
 enum { ICMPV6 = 58 };
 
 bool hs_ends6_reserve(struct hs_flow_table *t)
 {
     if (!t->ends6)
-        t->ends6 = calloc(t->capacity, sizeof *t->ends6);
+        t->ends6 = hs_pages_alloc(t->capacity * sizeof *t->ends6);
     return t->ends6;
 }
 

@@ -27,8 +27,14 @@ struct hs_tuple hs_tuple6(struct hs_seed seed, const struct hs_ends6 *ends, uint
                           uint8_t proto);
 
 /* As hs_flow_table_find: the folds first, then the addresses, for two addresses may share a fold. */
-struct hs_found hs_flow_table_find6(const struct hs_flow_table *table, const struct hs_tuple *tuple,
-                                    const struct hs_ends6 *ends);
+struct hs_found hs_flow_table_find6_hashed(const struct hs_flow_table *table, const struct hs_tuple *tuple,
+                                           const struct hs_ends6 *ends, uint64_t hash);
+
+static inline struct hs_found hs_flow_table_find6(const struct hs_flow_table *table, const struct hs_tuple *tuple,
+                                                  const struct hs_ends6 *ends)
+{
+    return hs_flow_table_find6_hashed(table, tuple, ends, hs_flow_table_hash(table, tuple));
+}
 
 /* A flow just added to the table gets its addresses; its share in the digest follows. */
 void hs_flow_set_ends6(struct hs_flow_table *table, struct hs_flow *flow, const struct hs_ends6 *original,

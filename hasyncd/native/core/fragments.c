@@ -177,7 +177,7 @@ static void receive_first(struct hs_gateway *g, int side, struct hs_packet *p, u
         g->counters.drop_fragment++;
         return;
     }
-    hs_gateway_receive_flow(g, side, p, now_ns);
+    hs_gateway_receive_flow(g, side, p, hs_flow_table_hash(g->table, &p->tuple), now_ns);
     found = find_back(g, p);
     if (!found.flow)
         return;

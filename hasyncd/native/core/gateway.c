@@ -177,12 +177,22 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     hs_gateway_forward(g, side, p, flow, now_ns);
 }
 
-/* A SYN on a flow that is over starts a new one: backend and port are chosen anew (RFC 1122 4.2.2.13). */
-static bool reopens(const struct hs_found *found, const struct hs_packet *p)
+/* Nobody answered yet, and the backend has left the table: nobody will. */
+static bool waits_in_vain(const struct hs_gateway *g, const struct hs_flow *flow)
 {
+    return flow->state == HS_TCP_SYN_SENT && flow->flags & HS_FLOW_DNAT && flow->rule >= 0 &&
+           !g->rules.services[flow->rule].backends[flow->backend].present;
+}
+
+/* A SYN on a flow that is over, or waits in vain, starts a new one: backend and port are chosen anew (RFC 1122
+ * 4.2.2.13). */
+static bool reopens(const struct hs_gateway *g, const struct hs_found *found, const struct hs_packet *p)
+{
+    const struct hs_flow *flow = found->flow;
+
     return found->direction == HS_ORIGINAL && p->tuple.proto == HS_TCP &&
            hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN &&
-           (found->flow->state == HS_TCP_TIME_WAIT || found->flow->state == HS_TCP_CLOSE);
+           (flow->state == HS_TCP_TIME_WAIT || flow->state == HS_TCP_CLOSE || waits_in_vain(g, flow));
 }
 
 /* False: it was answered or dropped. */
@@ -197,14 +207,14 @@ static bool enter(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t 
     return false;
 }
 
-void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns)
 {
     struct hs_found found;
 
     if (!(p->ip ? enter(g, side, p, now_ns) : hs_gateway_enter6(g, side, p, now_ns)))
         return;
-    found = hs_gateway_find(g, p);
-    if (found.flow && reopens(&found, p)) {
+    found = hs_gateway_find(g, p, hash);
+    if (found.flow && reopens(g, &found, p)) {
         hs_gateway_delete(g, found.flow, HS_DEL_REPLACED, now_ns);
         found.flow = NULL;
     }
@@ -223,35 +233,42 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
     hs_gateway_forward(g, side, p, found.flow, now_ns);
 }
 
-void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
-                        uint32_t length, uint64_t now_ns)
+static bool is_arp(const struct hs_received *r)
 {
-    struct hs_packet packet;
+    return r->length >= sizeof(struct hs_ethernet) &&
+           ((const struct hs_ethernet *)r->frame)->type == htons(HS_ETHERTYPE_ARP);
+}
 
-    g->counters.received_packets++;
-    g->counters.received_bytes += length;
-    if (!hs_gateway_armed(g, now_ns)) {
-        if (now_ns >= g->relay_until_ns || !hs_gateway_relay(g, side, vnet, frame, length))
-            g->counters.drop_no_lease++;
+/* What a frame says, before anything is decided about it. */
+struct look {
+    struct hs_packet packet;
+    enum hs_packet_kind kind;
+    uint64_t hash; /* HS_PACKET_FLOW */
+};
+
+static void look_at(const struct hs_gateway *g, const struct hs_received *r, struct look *look)
+{
+    look->kind = hs_gateway_parse(g, &look->packet, r->vnet, r->frame, r->length);
+    if (look->kind != HS_PACKET_FLOW)
         return;
-    }
-    if (length >= sizeof(struct hs_ethernet) &&
-        ((struct hs_ethernet *)frame)->type == htons(HS_ETHERTYPE_ARP)) {
-        hs_gateway_receive_arp(g, side, frame, length);
-        return;
-    }
-    switch (hs_gateway_parse(g, &packet, vnet, frame, length)) {
+    look->hash = hs_flow_table_hash(g->table, &look->packet.tuple);
+    hs_flow_table_prefetch_bucket(g->table, look->hash);
+}
+
+static void judge(struct hs_gateway *g, int side, struct look *look, uint64_t now_ns)
+{
+    switch (look->kind) {
     case HS_PACKET_FLOW:
-        hs_gateway_receive_flow(g, side, &packet, now_ns);
+        hs_gateway_receive_flow(g, side, &look->packet, look->hash, now_ns);
         break;
     case HS_PACKET_ICMP_ERROR:
-        if (packet.ip)
-            hs_gateway_translate_error(g, side, &packet, now_ns);
+        if (look->packet.ip)
+            hs_gateway_translate_error(g, side, &look->packet, now_ns);
         else
-            hs_gateway_translate_error6(g, side, &packet, now_ns);
+            hs_gateway_translate_error6(g, side, &look->packet, now_ns);
         break;
     case HS_PACKET_FRAGMENT:
-        hs_gateway_receive_fragment(g, side, &packet, now_ns);
+        hs_gateway_receive_fragment(g, side, &look->packet, now_ns);
         break;
     case HS_PACKET_MALFORMED:
         g->counters.drop_malformed++;
@@ -260,12 +277,54 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
         g->counters.drop_protocol++;
         break;
     case HS_PACKET_NEIGHBOUR:
-        hs_gateway_receive_ndp(g, side, &packet);
+        hs_gateway_receive_ndp(g, side, &look->packet);
         break;
     case HS_PACKET_EXTENSION:
         g->counters.drop_extension_header++;
         break;
     }
+}
+
+static void receive_unarmed(struct hs_gateway *g, int side, const struct hs_received *r, uint64_t now_ns)
+{
+    if (now_ns >= g->relay_until_ns || !hs_gateway_relay(g, side, r->vnet, r->frame, r->length))
+        g->counters.drop_no_lease++;
+}
+
+/* Buckets are fetched while later frames are parsed, flows while later buckets are looked into. Looking changes
+ * nothing, and what an earlier packet does to the table is found by the later one's own search. */
+static void receive_some(struct hs_gateway *g, int side, const struct hs_received *received, uint32_t count,
+                         uint64_t now_ns)
+{
+    struct look looks[HS_LOOK_AHEAD];
+
+    for (uint32_t i = 0; i < count; i++)
+        look_at(g, &received[i], &looks[i]);
+    for (uint32_t i = 0; i < count && count > 1; i++)
+        if (looks[i].kind == HS_PACKET_FLOW)
+            hs_flow_table_prefetch_flow(g->table, looks[i].hash);
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_arp(&received[i]))
+            hs_gateway_receive_arp(g, side, received[i].frame, received[i].length);
+        else
+            judge(g, side, &looks[i], now_ns);
+    }
+}
+
+void hs_gateway_receive_batch(struct hs_gateway *g, int side, const struct hs_received *received, uint32_t count,
+                              uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        g->counters.received_packets++;
+        g->counters.received_bytes += received[i].length;
+    }
+    if (!hs_gateway_armed(g, now_ns)) {
+        for (uint32_t i = 0; i < count; i++)
+            receive_unarmed(g, side, &received[i], now_ns);
+        return;
+    }
+    for (uint32_t done = 0; done < count; done += HS_LOOK_AHEAD)
+        receive_some(g, side, received + done, count - done < HS_LOOK_AHEAD ? count - done : HS_LOOK_AHEAD, now_ns);
 }
 
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)

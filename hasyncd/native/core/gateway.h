@@ -165,9 +165,23 @@ static inline bool hs_gateway_armed(const struct hs_gateway *g, uint64_t now_ns)
 
 /* --- gateway.c: packets ------------------------------------------------------------------ */
 
-/* Judges one frame. It may be changed in place and be given to `output.send`. */
-void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
-                        uint32_t length, uint64_t now_ns);
+struct hs_received {
+    struct hs_vnet *vnet;
+    uint8_t *frame; /* its own memory: it may be changed in place and be given to `output.send` */
+    uint32_t length;
+};
+
+/* Judges frames, in their order. Many at once are no different from one by one, but that the memory which one of
+ * them waits for is fetched while the others are looked at. */
+void hs_gateway_receive_batch(struct hs_gateway *g, int side, const struct hs_received *received, uint32_t count,
+                              uint64_t now_ns);
+static inline void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
+                                      uint32_t length, uint64_t now_ns)
+{
+    struct hs_received one = {vnet, frame, length};
+
+    hs_gateway_receive_batch(g, side, &one, 1, now_ns);
+}
 /* Empties the table and takes a new seed (proto/sync.md §7). */
 void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
 /* The NAT rules changed: the ports of their public addresses are watched. False: no memory. */
@@ -183,18 +197,18 @@ static inline enum hs_packet_kind hs_gateway_parse(const struct hs_gateway *g, s
 }
 
 /* The flow of a packet, or of the packet that an error quotes. */
-static inline struct hs_found hs_gateway_find(const struct hs_gateway *g, const struct hs_packet *p)
+static inline struct hs_found hs_gateway_find(const struct hs_gateway *g, const struct hs_packet *p, uint64_t hash)
 {
     struct hs_ends6 ends;
 
     if (p->ip)
-        return hs_flow_table_find(g->table, &p->tuple);
+        return hs_flow_table_find_hashed(g->table, &p->tuple, hash);
     ends = hs_packet6_ends(p);
-    return hs_flow_table_find6(g->table, &p->tuple, &ends);
+    return hs_flow_table_find6_hashed(g->table, &p->tuple, &ends, hash);
 }
 
-/* A packet whose tuple is known: its flow, or a new one. */
-void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
+/* A packet whose tuple is known, and its hash: its flow, or a new one. */
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns);
 /* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
