@@ -10,16 +10,13 @@ bool hs_delta_log_init(struct hs_delta_log *log, uint32_t capacity)
         rounded *= 2;
     *log = (struct hs_delta_log){.capacity = rounded, .next = 1, .send_next = 1};
     log->entries = malloc(rounded * sizeof *log->entries);
-    log->tails = malloc(rounded * sizeof *log->tails); /* pages that are never written cost nothing */
-    return log->entries && log->tails;
+    return log->entries != NULL;
 }
 
 void hs_delta_log_free(struct hs_delta_log *log)
 {
     free(log->entries);
-    free(log->tails);
     log->entries = NULL;
-    log->tails = NULL;
 }
 
 static struct hs_log_entry *entry_at(const struct hs_delta_log *log, uint64_t sequence)
@@ -50,24 +47,6 @@ uint8_t *hs_delta_log_append(struct hs_delta_log *log, uint64_t now_ns)
     return entry->record;
 }
 
-void hs_delta_log_append_long(struct hs_delta_log *log, const uint8_t record[HS_RECORD_MAX], uint64_t now_ns)
-{
-    struct hs_log_tail *tail = &log->tails[log->next & (log->capacity - 1)];
-
-    memcpy(hs_delta_log_append(log, now_ns), record, HS_RECORD_SHORT_MAX);
-    memcpy(tail, record + HS_RECORD_SHORT_MAX, sizeof *tail);
-}
-
-/* Copies a record whole. */
-static void copy_record(const struct hs_delta_log *log, uint64_t sequence, uint8_t *out, uint32_t size)
-{
-    uint32_t head = size < HS_RECORD_SHORT_MAX ? size : HS_RECORD_SHORT_MAX;
-
-    memcpy(out, entry_at(log, sequence)->record, head);
-    if (size > head)
-        memcpy(out + head, &log->tails[sequence & (log->capacity - 1)], size - head);
-}
-
 uint32_t hs_delta_log_drain(struct hs_delta_log *log, uint8_t *out, uint32_t room, uint32_t *count)
 {
     uint32_t used = 0;
@@ -79,7 +58,7 @@ uint32_t hs_delta_log_drain(struct hs_delta_log *log, uint8_t *out, uint32_t roo
 
         if (size > room - used)
             break;
-        copy_record(log, log->send_next, out + used, size);
+        memcpy(out + used, entry->record, size);
         used += size;
     }
     return used;

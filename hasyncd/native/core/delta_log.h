@@ -9,17 +9,11 @@
 
 struct hs_log_entry {
     uint64_t at_ns; /* when it was appended */
-    uint8_t record[HS_RECORD_SHORT_MAX];
-};
-
-/* The rest of a record that is longer: beside the entries, so that a log of IPv4 flows does not pay for it. */
-struct hs_log_tail {
-    uint8_t bytes[HS_RECORD_MAX - HS_RECORD_SHORT_MAX];
+    uint8_t record[HS_RECORD_MAX];
 };
 
 struct hs_delta_log {
     struct hs_log_entry *entries;
-    struct hs_log_tail *tails;
     uint32_t capacity;     /* a power of two */
     uint64_t next;         /* sequence of the record that is written next */
     uint64_t send_next;    /* sequence of the record that is sent next */
@@ -30,10 +24,8 @@ struct hs_delta_log {
 bool hs_delta_log_init(struct hs_delta_log *log, uint32_t capacity);
 void hs_delta_log_free(struct hs_delta_log *log);
 
-/* Room for one record of up to HS_RECORD_SHORT_MAX bytes; its sequence is `log->next - 1` afterwards. */
+/* Room for one record; its sequence is `log->next - 1` afterwards. */
 uint8_t *hs_delta_log_append(struct hs_delta_log *log, uint64_t now_ns);
-/* Appends a longer one. */
-void hs_delta_log_append_long(struct hs_delta_log *log, const uint8_t record[HS_RECORD_MAX], uint64_t now_ns);
 
 uint64_t hs_delta_log_oldest(const struct hs_delta_log *log);
 const struct hs_log_entry *hs_delta_log_entry(const struct hs_delta_log *log, uint64_t sequence);

@@ -127,7 +127,7 @@ static void pack_tuple6(uint8_t *out, const struct hs_flow_table *table, const s
     memset(out + 66, 0, 2);
 }
 
-uint32_t hs_record_pack_flow(uint8_t *out, enum hs_record_kind kind,
+uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kind,
                              const struct hs_flow_table *table, const struct hs_flow *flow,
                              uint64_t now_ms)
 {
@@ -155,7 +155,7 @@ uint32_t hs_record_pack_flow(uint8_t *out, enum hs_record_kind kind,
     return hs_record_size(out[0]);
 }
 
-uint32_t hs_record_pack_del(uint8_t *out, const struct hs_flow_table *table,
+uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
                             const struct hs_flow *flow, enum hs_del_reason reason)
 {
     pack_head(out, HS_DEL, hs_flow_slot(table, flow), flow->version);

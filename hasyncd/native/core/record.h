@@ -52,12 +52,12 @@ struct hs_record {
 /* Bytes of a record of this kind; 0 for an unknown one. */
 uint32_t hs_record_size(uint8_t kind);
 
-/* HS_ADD of a flow with both ends translated becomes HS_ADD_BOTH, that of an IPv6 flow HS_ADD6: only then are more than
+/* HS_ADD of a flow with both ends translated becomes HS_ADD_BOTH, that of an IPv6 flow HS_ADD6; only then are more than
  * HS_RECORD_SHORT_MAX bytes of `out` touched. */
-uint32_t hs_record_pack_flow(uint8_t *out, enum hs_record_kind kind,
+uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kind,
                              const struct hs_flow_table *table, const struct hs_flow *flow,
                              uint64_t now_ms);
-uint32_t hs_record_pack_del(uint8_t *out, const struct hs_flow_table *table,
+uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
                             const struct hs_flow *flow, enum hs_del_reason reason);
 
 /* Reads one record (HS_ADD_BOTH and HS_ADD6 as HS_ADD, the latter with tuples of HS_IPV6) from `length` bytes; on success `*size` is what it took. */

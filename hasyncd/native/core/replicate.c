@@ -6,15 +6,9 @@ void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_rec
                          bool at_risk, uint64_t now_ns)
 {
     uint64_t sequence = g->log.next;
+    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
 
-    if (kind == HS_ADD && flow->tuple[HS_ORIGINAL].family == HS_IPV6) {
-        uint8_t record[HS_RECORD_MAX];
-
-        hs_record_pack_flow(record, kind, g->table, flow, now_ns / 1000000);
-        hs_delta_log_append_long(&g->log, record, now_ns);
-    } else {
-        hs_record_pack_flow(hs_delta_log_append(&g->log, now_ns), kind, g->table, flow, now_ns / 1000000);
-    }
+    hs_record_pack_flow(out, kind, g->table, flow, now_ns / 1000000);
     if (!at_risk)
         return;
     g->at_risk += !(flow->flags & HS_FLOW_AT_RISK);
