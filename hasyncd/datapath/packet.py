@@ -63,13 +63,12 @@ def build_engine(
         early_drop=settings.flows.early_drop,
     )
     engine.set_forwards(_ways_in(settings))
-    if settings.passes:
-        engine.set_passes(
-            [
-                (prefixes_for_engine(rule.source), prefixes_for_engine(rule.destination), rule.inbound)
-                for rule in settings.passes
-            ]
-        )
+    engine.set_passes(
+        [
+            (prefixes_for_engine(rule.source), prefixes_for_engine(rule.destination), rule.inbound)
+            for rule in settings.passes
+        ]
+    )
     for declaration, publication in services:
         engine.set_service(*declaration)
         engine.publish_ring(*publication)

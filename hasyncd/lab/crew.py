@@ -38,6 +38,8 @@ class Load:
     """New connections a second, for each protocol, while the drill runs."""
     open_life_ms: int = 2000
     """How long such a connection lives, unless a fault came."""
+    ipv6: int = 20
+    """Percent of the flows over IPv6; of those that ask every 5 ms half, where it is not 0."""
     background: int = 0
     """Idle UDP flows that fill the tables and are not judged."""
 
@@ -75,7 +77,7 @@ class Crew:
             task = {
                 "server": host.number,
                 "seed": self._seed,
-                "address": host.addresses[0],
+                "addresses": [host.addresses[0], host.addresses6[0]],
                 "tcp": plan.BACKEND_TCP_PORT if backend else plan.SERVER_PORT,
                 "udp": plan.BACKEND_UDP_PORT if backend else plan.SERVER_PORT,
                 "bulk": plan.BULK_PORT,
@@ -87,24 +89,27 @@ class Crew:
 
     async def start_clients(self, load: Load) -> None:
         """Starts a client process for each outside client and private host; half of the flows go each way."""
-        through_vip = {
-            "tcp": [(plan.OUTSIDE_VIP, plan.WEB_PORT)],
-            "udp": [(plan.OUTSIDE_VIP, plan.NAME_PORT)],
-        }
-        outside = [(host.addresses[0], plan.SERVER_PORT) for host in plan.SERVERS]
-        through_nat = {"tcp": outside, "udp": outside}
-        ways = ((plan.CLIENTS, "lb", through_vip), (plan.PRIVATE_HOSTS, "nat", through_nat))
+        ways = (
+            (plan.CLIENTS, (_through_vip("lb", plan.OUTSIDE_VIP), _through_vip("lb6", plan.OUTSIDE_VIP6))),
+            (
+                plan.PRIVATE_HOSTS,
+                (
+                    _to_servers("nat", [host.addresses[0] for host in plan.SERVERS]),
+                    _to_servers("pass", [host.addresses6[0] for host in plan.SERVERS]),
+                ),
+            ),
+        )
         tcp_shares, udp_shares = _shares(load.tcp, len(ways)), _shares(load.udp, len(ways))
-        for (hosts, path, targets), way_tcp, way_udp in zip(ways, tcp_shares, udp_shares, strict=True):
+        for (hosts, (ipv4, ipv6)), way_tcp, way_udp in zip(ways, tcp_shares, udp_shares, strict=True):
             tcps, udps = _shares(way_tcp, len(hosts)), _shares(way_udp, len(hosts))
             for host, tcp, udp in zip(hosts, tcps, udps, strict=True):
                 records = self._topology.directory / f"records-{host.name}.jsonl"
                 self._records.append(records)
                 task = {
                     "seed": self._seed,
-                    "path": path,
-                    "sources": host.addresses,
-                    "targets": targets,
+                    "ipv4": {**ipv4, "sources": host.addresses},
+                    "ipv6": {**ipv6, "sources": host.addresses6},
+                    "ipv6_percent": load.ipv6,
                     "tcp": tcp,
                     "udp": udp,
                     "probes": PROBES_A_PROCESS,
@@ -234,6 +239,15 @@ class Crew:
                 with contextlib.suppress(OSError):
                     member.process.stdin.close()
         await self.leave()
+
+
+def _through_vip(path: str, vip: str) -> dict[str, Any]:
+    return {"path": path, "targets": {"tcp": [(vip, plan.WEB_PORT)], "udp": [(vip, plan.NAME_PORT)]}}
+
+
+def _to_servers(path: str, addresses: list[str]) -> dict[str, Any]:
+    servers = [(address, plan.SERVER_PORT) for address in addresses]
+    return {"path": path, "targets": {"tcp": servers, "udp": servers}}
 
 
 def _shares(total: int, parts: int) -> list[int]:

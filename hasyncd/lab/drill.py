@@ -79,6 +79,10 @@ class Result:
                 }
                 | {"lost_datagrams": udp.lost_datagrams},
             },
+            "paths": {
+                path: {"opened": tally.opened, "survived": tally.verdicts[Verdict.SURVIVED]}
+                for path, tally in sorted(self.judgement.paths.items())
+            },
             "gap_ms": {
                 "p50": _ms(percentile(silences, 0.5)),
                 "p99": _ms(percentile(silences, 0.99)),
@@ -178,5 +182,8 @@ def _check_load(result: Result, load: Load) -> None:
     judged = result.judgement.tcp.opened + result.judgement.udp.opened - result.judgement.opened_during_run
     if judged != load.tcp + load.udp:
         result.failures.append(f"{load.tcp + load.udp} flows were to be judged, {judged} were")
+    wanted = load.ipv6 * (load.tcp + load.udp) // 100
+    if wanted > 10 and not any(path in result.judgement.paths for path in ("lb6", "pass")):
+        result.failures.append("no flow went over IPv6")
     if load.open_rate > 0 and not result.judgement.opened_during_run:
         result.failures.append("no connection was opened around the fault")

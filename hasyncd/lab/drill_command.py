@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tcp", type=int, default=1000, metavar="N", help="TCP flows (%(default)s)")
     parser.add_argument("--udp", type=int, default=500, metavar="N", help="UDP flows (%(default)s)")
     parser.add_argument(
+        "--ipv6",
+        type=int,
+        default=20,
+        metavar="PERCENT",
+        help="share of the flows over IPv6: balanced and passed (%(default)s)",
+    )
+    parser.add_argument(
         "--background-flows",
         type=int,
         default=0,
@@ -132,6 +139,7 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
     for flag, value, least, most in (
         ("--tcp", args.tcp, 0, _FLOWS_MAX),
         ("--udp", args.udp, 0, _FLOWS_MAX),
+        ("--ipv6", args.ipv6, 0, 100),
         ("--background-flows", args.background_flows, 0, _BACKGROUND_MAX),
         ("--pace-ms", args.pace_ms, 10, 60_000),
         ("--open-rate", args.open_rate, 0, 1000),
@@ -160,6 +168,7 @@ def _run_one(name: str, args: argparse.Namespace) -> Result:
         load=Load(
             tcp=args.tcp,
             udp=args.udp,
+            ipv6=args.ipv6,
             pace_ms=args.pace_ms,
             open_rate=args.open_rate,
             background=args.background_flows,

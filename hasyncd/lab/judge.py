@@ -54,7 +54,7 @@ class FlowRecord:
     protocol: str
     """`tcp` or `udp`."""
     path: str
-    """`lb` (through the VIP) or `nat`."""
+    """`lb` (through the VIP) or `nat`; over IPv6 `lb6` or `pass`."""
     group: str
     """`base`, `probe` (asks every 5 ms) or `opened` (by the opener, while the drill ran)."""
     opened_ns: int
@@ -166,6 +166,8 @@ class Judgement:
     """One for each judged flow, sorted."""
     losses: dict[str, int] = field(default_factory=dict)
     """`tcp nat opened: reset (ECONNRESET)` -> flows."""
+    paths: dict[str, Tally] = field(default_factory=dict)
+    """The same verdicts by way: `nat`, `lb`, `pass`, `lb6`."""
     opened_during_run: int = 0
     """How many of the judged flows the opener had opened."""
     unjudged: int = 0
@@ -192,6 +194,7 @@ def judge(records: Iterable[FlowRecord], faults_ns: Sequence[int], end_ns: int) 
             judgement.unjudged += 1
             continue
         tally.verdicts[verdict] += 1
+        judgement.paths.setdefault(record.path, Tally()).verdicts[verdict] += 1
         silence = longest_silence_ns(record, faults_ns[0], end_ns)
         judgement.silences_ns.append(silence)
         if record.group == "probe":

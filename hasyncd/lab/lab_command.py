@@ -89,7 +89,9 @@ The lab stands: two hasyncd nodes, gw-a and gw-b, two backends, two outside serv
   hasyncd status --node gw-a                              who is primary, what is synchronised
   hasyncd lab shell client                                a shell on the outside client; then
     python3 -c 'import urllib.request as u; print(u.urlopen("http://203.0.113.5/").read().decode())'
-  hasyncd lab shell host-7                                a shell on a private host (servers: 203.0.113.50:7000, .51)
+    (and the same service over IPv6: http://[2001:db8:2::5]/)
+  hasyncd lab shell host-7                                a shell on a private host
+    servers: 203.0.113.50:7000, .51, [2001:db8:2::50]:7000, …
   hasyncd flows --node gw-a                               what the table holds
   hasyncd switchover --node gw-a                          hand over as planned
   tail -f {directory}/gw-a.log

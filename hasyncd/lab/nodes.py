@@ -187,6 +187,12 @@ interface = "inside"
 [[vip]]
 address = "{plan.OUTSIDE_VIP}/{plan.PREFIX_LENGTH}"
 interface = "outside"
+[[vip]]
+address = "{plan.INSIDE_VIP6}/{plan.PREFIX_LENGTH6}"
+interface = "inside"
+[[vip]]
+address = "{plan.OUTSIDE_VIP6}/{plan.PREFIX_LENGTH6}"
+interface = "outside"
 
 [peer]
 listen = "{gateway.sync}:{_PEER_PORT}"
@@ -200,6 +206,9 @@ enabled = {"true" if options.sync_enabled else "false"}
 source = ["10.0.1.0/24"]
 public = ["{plan.OUTSIDE_VIP}"]
 
+[[pass]]
+source = ["{plan.INSIDE_NETWORK6}"]
+
 [control]
 socket = "{plan.RUN_DIR / gateway.name}.sock"
 """
@@ -209,17 +218,23 @@ socket = "{plan.RUN_DIR / gateway.name}.sock"
         ("bulk", plan.BULK_SERVICE_PORT, "tcp", plan.BULK_PORT),
     )
     for name, port, protocol, backend_port in services:
-        backends = "".join(
-            f'  {{ id = {host.number}, address = "{host.addresses[0]}:{backend_port}" }},\n'
-            for host in plan.BACKENDS
-        )
-        text += f"""
+        text += _service(name, f"{plan.OUTSIDE_VIP}:{port}", protocol, [
+            (host.number, f"{host.addresses[0]}:{backend_port}") for host in plan.BACKENDS
+        ])  # fmt: skip
+        text += _service(f"{name}6", f"[{plan.OUTSIDE_VIP6}]:{port}", protocol, [
+            (host.number, f"[{host.addresses6[0]}]:{backend_port}") for host in plan.BACKENDS
+        ])  # fmt: skip
+    return text
+
+
+def _service(name: str, vip: str, protocol: str, backends: list[tuple[int, str]]) -> str:
+    lines = "".join(f'  {{ id = {number}, address = "{address}" }},\n' for number, address in backends)
+    return f"""
 [[service]]
 name = "{name}"
-vip = "{plan.OUTSIDE_VIP}:{port}"
+vip = "{vip}"
 protocol = "{protocol}"
 algorithm = "consistent-hash"
 backends = [
-{backends}]
+{lines}]
 """
-    return text

@@ -1,14 +1,16 @@
 """Who lives in the lab, and at which address.
 
-client .100-.103   server-50 .50   server-51 .51          203.0.113.0/24, VIP .5
+client .100-.103   server-50 .50   server-51 .51          203.0.113.0/24, VIP .5; 2001:db8:2::/64, VIP ::5
       |                 |               |
 ------+-----------------+---------------+------ br-out (in the namespace `lan`)
       |                               |
     gw-a .2 ===== sync 169.254.10 ===== gw-b .3
       |                               |
 ------+------+--------+---------+-------------- br-in
-             |        |         |                          10.0.1.0/24, VIP .1
+             |        |         |                          10.0.1.0/24, VIP .1; 2001:db8:1::/64, VIP ::1
        host-7, host-8  backend-21, backend-22
+
+Everybody speaks both families; an IPv6 address ends in the same digits as its host's IPv4 address.
 """
 
 from __future__ import annotations
@@ -19,6 +21,11 @@ from pathlib import Path
 INSIDE_VIP = "10.0.1.1"
 OUTSIDE_VIP = "203.0.113.5"
 PREFIX_LENGTH = 24
+INSIDE_VIP6 = "2001:db8:1::1"
+OUTSIDE_VIP6 = "2001:db8:2::5"
+PREFIX_LENGTH6 = 64
+INSIDE_NETWORK6 = f"2001:db8:1::/{PREFIX_LENGTH6}"
+"""The private hosts' IPv6: passed as it is, where their IPv4 is translated."""
 
 WEB_PORT = 80
 """The TCP service on the outside VIP; its backends listen on `BACKEND_TCP_PORT`."""
@@ -48,6 +55,11 @@ class Host:
     number: int = 0
     """What the server in it calls itself; 0 for clients."""
 
+    @property
+    def addresses6(self) -> tuple[str, ...]:
+        """Its IPv6 addresses, one for each of `addresses`."""
+        return tuple(_address6(self.side, address) for address in self.addresses)
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -58,6 +70,18 @@ class Gateway:
     outside: str
     sync: str
     priority: int
+
+    @property
+    def inside6(self) -> str:
+        return _address6("inside", self.inside)
+
+    @property
+    def outside6(self) -> str:
+        return _address6("outside", self.outside)
+
+
+def _address6(side: str, address: str) -> str:
+    return f"2001:db8:{1 if side == 'inside' else 2}::{address.rpartition('.')[2]}"
 
 
 CLIENTS = (Host("client", "outside", ("203.0.113.100", "203.0.113.101", "203.0.113.102", "203.0.113.103")),)

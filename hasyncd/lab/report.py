@@ -71,6 +71,8 @@ def show(result: Result) -> None:
             table.add_row(name, *(str(cell) for cell in cells), lost)
     if table.row_count:
         console.print(table)
+    if result.judgement.paths:
+        console.print(f"  {_ways(result)}", markup=False)
     for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
         console.print(f"  {count:6}  {name}", markup=False)
     for note in result.notes:
@@ -99,6 +101,13 @@ def _what_happened(result: Result) -> str:
     nodes = [fault.node for fault in result.faults]
     verb = "handed over" if not result.scenario.datagrams_may_be_lost else "was killed"
     return " and ".join(f"{node} {verb}" for node in nodes) or "nothing happened"
+
+
+def _ways(result: Result) -> str:
+    """How many flows went which way."""
+    names = {"lb": "balanced", "nat": "translated", "lb6": "balanced over IPv6", "pass": "passed over IPv6"}
+    paths = result.judgement.paths
+    return ", ".join(f"{paths[path].opened:,} {name}" for path, name in names.items() if path in paths)
 
 
 def _silence(result: Result) -> str:

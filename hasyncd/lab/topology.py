@@ -28,14 +28,21 @@ _EVERYWHERE: dict[str, str | int] = {
     "net/ipv4/conf/all/arp_announce": 2,
     "net/ipv4/conf/all/arp_accept": 0,
     "net/ipv4/conf/default/arp_accept": 0,
-    "net/ipv6/conf/all/disable_ipv6": 1,
-    "net/ipv6/conf/default/disable_ipv6": 1,
+    "net/ipv6/conf/all/forwarding": 0,
+    **{
+        f"net/ipv6/conf/{which}/{name}": value
+        for which in ("all", "default")
+        # Addresses are given by hand and usable at once.
+        for name, value in (("disable_ipv6", 0), ("accept_ra", 0), ("accept_dad", 0), ("accept_redirects", 0))
+    },
     "net/ipv4/ip_local_port_range": "10000 65000",
     "net/ipv4/tcp_max_syn_backlog": 16384,
     "net/ipv4/tcp_no_metrics_save": 1,
     "net/core/somaxconn": 16384,
 }
 _LAN: dict[str, str | int] = {
+    "net/ipv6/conf/all/disable_ipv6": 1,
+    "net/ipv6/conf/default/disable_ipv6": 1,
     "net/bridge/bridge-nf-call-iptables": 0,
     "net/bridge/bridge-nf-call-ip6tables": 0,
     "net/bridge/bridge-nf-call-arptables": 0,
@@ -132,12 +139,14 @@ def remove_sockets() -> None:
 
 def _gateway_addresses(gateway: plan.Gateway) -> list[str]:
     commands = ["link set lo up"]
-    for interface, address in (
-        ("inside", gateway.inside),
-        ("outside", gateway.outside),
-        ("sync", gateway.sync),
+    for interface, address, address6 in (
+        ("inside", gateway.inside, gateway.inside6),
+        ("outside", gateway.outside, gateway.outside6),
+        ("sync", gateway.sync, None),
     ):
         commands.append(f"addr add {address}/{plan.PREFIX_LENGTH} dev {interface}")
+        if address6 is not None:
+            commands.append(f"addr add {address6}/{plan.PREFIX_LENGTH6} dev {interface} nodad")
         commands.append(f"link set {interface} up")
     return commands
 
@@ -145,7 +154,12 @@ def _gateway_addresses(gateway: plan.Gateway) -> list[str]:
 def _host_addresses(host: plan.Host) -> list[str]:
     commands = ["link set lo up"]
     commands += [f"addr add {address}/{plan.PREFIX_LENGTH} dev eth0" for address in host.addresses]
+    commands += [f"addr add {address}/{plan.PREFIX_LENGTH6} dev eth0 nodad" for address in host.addresses6]
     commands.append("link set eth0 up")
     if host.side == "inside":
         commands.append(f"route add default via {plan.INSIDE_VIP}")
+        commands.append(f"route add default via {plan.INSIDE_VIP6}")
+    else:
+        # Untranslated: outside hosts have to know the way back.
+        commands.append(f"route add {plan.INSIDE_NETWORK6} via {plan.OUTSIDE_VIP6}")
     return commands

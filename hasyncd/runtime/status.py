@@ -52,7 +52,7 @@ class StatusReport:
         view = self._node.view(moment)
         counters = self._engine.counters()
         owned = view.role is Role.PRIMARY and view.armed and moment < view.lease_until_ns
-        arrived = any(counters.get(name, 0) > armed_counters.get(name, 0) for name in ARRIVALS)
+        arrived = any(counters[name] > armed_counters.get(name, 0) for name in ARRIVALS)
         total, tcp, udp, icmp = self._engine.flow_counts()
         return {
             "node": self._settings.node.name,

@@ -28,9 +28,9 @@ def play(scenario: Scenario, options: DrillOptions, make_pair: PairMaker | None 
         return asyncio.run(run_drill(scenario, options, Silent(), make_pair))
 
 
-def small(tcp: int = 40, udp: int = 20) -> Load:
+def small(tcp: int = 40, udp: int = 20, ipv6: int = 20) -> Load:
     """A load that leaves a shared machine air to breathe."""
-    return Load(tcp=tcp, udp=udp, pace_ms=100, open_rate=20)
+    return Load(tcp=tcp, udp=udp, ipv6=ipv6, pace_ms=100, open_rate=20)
 
 
 SMALL = ("--tcp", "40", "--udp", "20", "--open-rate", "20")

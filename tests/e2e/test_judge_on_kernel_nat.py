@@ -28,7 +28,7 @@ def test_without_a_fault_every_flow_survives() -> None:
     quiet = Scenario(
         "no-fault", "marks a moment at which nothing happens", _no_fault, datagrams_may_be_lost=False
     )
-    result = play(quiet, DrillOptions(seed=1, load=small()), KernelPair)
+    result = play(quiet, DrillOptions(seed=1, load=small(ipv6=0)), KernelPair)
     assert result.passed, result.to_json()
     shown = result.to_json()
     assert shown["flows"]["tcp"]["survived"] >= 40
@@ -38,7 +38,7 @@ def test_without_a_fault_every_flow_survives() -> None:
 
 
 def test_kill_without_synchronisation_is_seen_as_loss() -> None:
-    result = play(SCENARIOS["kill-primary"], DrillOptions(seed=2, load=small()), KernelPair)
+    result = play(SCENARIOS["kill-primary"], DrillOptions(seed=2, load=small(ipv6=0)), KernelPair)
     assert not result.passed
     losses = result.judgement.losses
     broken = sum(count for name, count in losses.items() if name.startswith("tcp nat base: "))
@@ -53,7 +53,9 @@ def test_kill_without_synchronisation_is_seen_as_loss() -> None:
 
 
 def test_transfer_through_a_killed_gateway_is_lost() -> None:
-    result = play(SCENARIOS["bulk"], DrillOptions(seed=3, bulk_bytes=256 << 20), KernelPair)
+    result = play(
+        SCENARIOS["bulk"], DrillOptions(seed=3, load=small(ipv6=0), bulk_bytes=256 << 20), KernelPair
+    )
     assert not result.passed
     assert result.judgement.tcp.opened == 2
     assert any(name.startswith("bulk on host-7: ") for name in result.judgement.losses)

@@ -34,6 +34,7 @@ def test_list_names_every_scenario_and_what_it_does(capsys: pytest.CaptureFixtur
         (("--report", "x.html"), "--report: not available in this version"),
         (("--tcp", "-1"), "--tcp: -1 is not within"),
         (("--udp", "99999999"), "--udp: 99999999 is not within"),
+        (("--ipv6", "101"), "--ipv6: 101 is not within 0 and 100"),
         (("--background-flows", "-5"), "--background-flows: -5 is not within"),
         (("--tcp", "0", "--udp", "0"), "leaves nothing to judge"),
         (("--json", "/nonexistent/out.json"), "--json: /nonexistent is no directory"),

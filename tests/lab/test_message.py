@@ -20,6 +20,7 @@ def test_reply_says_who_answered_and_whom_it_saw() -> None:
     assert reply is not None
     assert payloads.read_reply(reply, 5) == (9, IDENTITY)
     assert unpack_identity(IDENTITY) == (21, "203.0.113.100", 40_000)
+    assert unpack_identity(pack_identity(21, "2001:db8::7", 1)) == (21, "2001:db8::7", 1)
 
 
 def test_any_changed_byte_of_a_request_is_seen() -> None:

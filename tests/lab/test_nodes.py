@@ -35,7 +35,8 @@ def test_both_nodes_files_are_valid_and_agree(tmp_path: Path, sync_enabled: bool
 def test_names_and_addresses_of_the_plan_are_unique() -> None:
     assert len(set(plan.NAMES)) == len(plan.NAMES)
     addresses = [address for host in plan.HOSTS for address in host.addresses]
-    addresses += [plan.INSIDE_VIP, plan.OUTSIDE_VIP]
+    addresses += [address for host in plan.HOSTS for address in host.addresses6]
+    addresses += [plan.INSIDE_VIP, plan.OUTSIDE_VIP, plan.INSIDE_VIP6, plan.OUTSIDE_VIP6]
     for gateway in plan.GATEWAYS:
-        addresses += [gateway.inside, gateway.outside, gateway.sync]
+        addresses += [gateway.inside, gateway.outside, gateway.sync, gateway.inside6, gateway.outside6]
     assert len(set(addresses)) == len(addresses)

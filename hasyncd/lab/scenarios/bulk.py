@@ -18,15 +18,11 @@ _TRANSFER_TIMEOUT_S = 900.0
 
 async def play(stage: Stage) -> Judgement:
     """Two transfers, one kill."""
-    ways = (
-        (plan.CLIENTS[0], "PUT", (plan.OUTSIDE_VIP, plan.BULK_SERVICE_PORT)),
-        (plan.PRIVATE_HOSTS[0], "GET", (plan.SERVERS[0].addresses[0], plan.BULK_PORT)),
-    )
     transfers = []
-    for host, verb, target in ways:
+    for host, source, verb, target in _ways(round(2 * stage.load.ipv6 / 100)):
         task = {
             "target": target,
-            "source": host.addresses[0],
+            "source": source,
             "verb": verb,
             "bytes": stage.bulk_bytes,
             "seed": stage.chance.randrange(1 << 32),
@@ -55,6 +51,19 @@ async def play(stage: Stage) -> Judgement:
         judge_transfer(judgement, transfer.report, fault, stage.bulk_bytes, transfer.name)
     judgement.silences_ns.sort()
     return judgement
+
+
+def _ways(over_ipv6: int) -> list[tuple[plan.Host, str, str, tuple[str, int]]]:
+    """The two transfers, `over_ipv6` of them over IPv6: (host, source, verb, target)."""
+    client, private, server = plan.CLIENTS[0], plan.PRIVATE_HOSTS[0], plan.SERVERS[0]
+    up = (client, "PUT", [plan.OUTSIDE_VIP, plan.OUTSIDE_VIP6], plan.BULK_SERVICE_PORT)
+    down = (private, "GET", [server.addresses[0], server.addresses6[0]], plan.BULK_PORT)
+    ways = []
+    for place, (host, verb, targets, port) in enumerate((up, down)):
+        family = place < over_ipv6
+        source = (host.addresses6 if family else host.addresses)[0]
+        ways.append((host, source, verb, (targets[family], port)))
+    return ways
 
 
 def _moved(transfer: Member) -> int:

@@ -73,7 +73,8 @@ class BulkListener:
     """The listening side, in threads of the server's process (hashing and socket calls release the GIL)."""
 
     def __init__(self, address: str, port: int) -> None:
-        self._listener = socket.create_server((address, port), backlog=16)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, port), family=family, backlog=16)
 
     def start(self) -> None:
         """Accepts in the background until the process ends."""

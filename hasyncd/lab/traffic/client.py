@@ -1,8 +1,9 @@
 """One client process: many flows, opened, paced and recorded.
 
-Task: {"seed", "path": "lb"|"nat", "sources": [address…], "targets": {"tcp": [[address, port]…], "udp": […]},
-"tcp": n, "udp": n, "probes": n, "first_flow": n, "pace_ms", "open_rate": new connections a second and protocol,
-"open_life_ms", "records": path}. `probes` of the UDP flows ask every 5 ms: they see the outage sharply.
+Task: {"seed", "ipv4": way, "ipv6": way, "ipv6_percent": n, "tcp": n, "udp": n, "probes": n, "first_flow": n, "pace_ms",
+"open_rate": new connections a second and protocol, "open_life_ms", "records": path}, a way being
+{"path", "sources": [address…], "targets": {"tcp": [[address, port]…], "udp": […]}}. `probes` of the UDP flows ask every
+5 ms: they see the outage sharply.
 
 Orders, each {"do": …}:
     open            opens the first flows
@@ -18,6 +19,8 @@ Reports: its counts, five times a second.
 from __future__ import annotations
 
 import select
+import socket
+from collections import Counter
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -34,16 +37,24 @@ _LAST_WORDS_NS = 500_000_000
 """How long answers are waited for after the last request."""
 
 
+class Way:
+    """Whence and whither flows of one family go."""
+
+    def __init__(self, task: dict[str, Any], family: int) -> None:
+        self.path: str = task["path"]
+        self.family = family
+        self.sources = cycle(task["sources"])
+        self.targets = {protocol: cycle(map(tuple, each)) for protocol, each in task["targets"].items()}
+
+
 class Client:
     """One process's epoll loop. Flows sit in a wheel of ticks: one tick asks for those in its slot."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         self._task = task
         self._payloads = Payloads(task["seed"])
-        self._sources = cycle(task["sources"])
-        self._targets = {
-            protocol: cycle(map(tuple, targets)) for protocol, targets in task["targets"].items()
-        }
+        self._ways = (Way(task["ipv4"], socket.AF_INET), Way(task["ipv6"], socket.AF_INET6))
+        self._opened: Counter[tuple[str, str]] = Counter()
         slots = max(1, task["pace_ms"] * 1_000_000 // _TICK_NS)
         self._wheel: list[list[Flow]] = [[] for _ in range(slots)]
         self._probes: list[Flow] = []
@@ -163,13 +174,14 @@ class Client:
             slot[:] = [flow for flow in slot if not flow.end]
 
     def _open(self, protocol: str, group: str) -> None:
-        flow = Flow(self._next_flow, protocol, self._task["path"], group, self._payloads)
+        way = self._choose_way(protocol, group)
+        flow = Flow(self._next_flow, protocol, way.path, group, self._payloads, way.family)
         self._next_flow += 1
         if group == "opened":
             flow.closes_ns = flow.opened_ns + self._task["open_life_ms"] * 1_000_000
         self._flows[flow.fd] = flow
         events = select.EPOLLIN | (select.EPOLLOUT if protocol == "tcp" else 0)
-        flow.connect(next(self._sources), next(self._targets[protocol]))
+        flow.connect(next(way.sources), next(way.targets[protocol]))
         if flow.end:
             self._forget(flow)
             return
@@ -179,6 +191,15 @@ class Client:
         else:
             self._wheel[flow.index * 7 % len(self._wheel)].append(flow)
         flow.ask()
+
+    def _choose_way(self, protocol: str, group: str) -> Way:
+        """IPv6 for its percentage of each kind of flow, evenly spread."""
+        percent = self._task["ipv6_percent"]
+        if group == "probe" and percent:
+            percent = 50
+        before = self._opened[protocol, group]
+        self._opened[protocol, group] += 1
+        return self._ways[(before + 1) * percent // 100 - before * percent // 100]
 
     def _forget(self, flow: Flow) -> None:
         # The kernel gives a closed flow's descriptor to the next one: only the holder may be taken out.

@@ -42,7 +42,9 @@ class Flow:
         "wrong_bytes",
     )
 
-    def __init__(self, index: int, protocol: str, path: str, group: str, payloads: Payloads) -> None:
+    def __init__(
+        self, index: int, protocol: str, path: str, group: str, payloads: Payloads, family: int
+    ) -> None:
         self.index = index
         self.protocol = protocol
         self.path = path
@@ -63,7 +65,7 @@ class Flow:
         self.buffer = b""
         self.wrong_bytes = 0
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-        self.socket = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+        self.socket = socket.socket(family, kind | socket.SOCK_NONBLOCK)
         self.fd = self.socket.fileno()
 
     def connect(self, source: str, target: tuple[str, int]) -> None:

@@ -3,19 +3,20 @@
     request   magic 0x48535251 | length | flow | seq                                  | payload
     reply     magic 0x48535250 | length | flow | seq | server | seen port | seen addr | payload
 
-All u32 but `server` and `seen port` (u16); `seen` is the source address and port that the server saw, so
-that the client notices when another server or another source port answers for its flow.
+All u32 but `server` and `seen port` (u16) and `seen addr` (16 bytes, IPv4 mapped into IPv6); `seen` is the source
+that the server saw, so that the client notices when another server or another source answers for its flow.
 """
 
 from __future__ import annotations
 
 import random
+import socket
 import struct
 
 REQUEST_MAGIC = 0x48535251
 REPLY_MAGIC = 0x48535250
 HEADER = struct.Struct("!IIII")
-REPLY_HEADER = struct.Struct("!IIIIHH4s")
+REPLY_HEADER = struct.Struct("!IIIIHH16s")
 REQUEST_BYTES_MAX = HEADER.size + 512
 
 _OFFSETS = 65_521
@@ -70,12 +71,19 @@ class Payloads:
         return seq, reply[HEADER.size : REPLY_HEADER.size]
 
 
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
 def pack_identity(server: int, address: str, port: int) -> bytes:
     """What a server says of itself and of the peer it saw."""
-    return struct.pack("!HH4s", server, port, bytes(map(int, address.split("."))))
+    if ":" in address:
+        return struct.pack("!HH16s", server, port, socket.inet_pton(socket.AF_INET6, address))
+    return struct.pack("!HH12s4s", server, port, _MAPPED, socket.inet_aton(address))
 
 
 def unpack_identity(identity: bytes) -> tuple[int, str, int]:
     """(server, seen address, seen port)."""
-    server, port, address = struct.unpack("!HH4s", identity)
-    return server, ".".join(map(str, address)), port
+    server, port, address = struct.unpack("!HH16s", identity)
+    if address.startswith(_MAPPED):
+        return server, socket.inet_ntoa(address[len(_MAPPED) :]), port
+    return server, socket.inet_ntop(socket.AF_INET6, address), port

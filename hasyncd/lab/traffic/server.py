@@ -1,8 +1,8 @@
 """One server: answers requests over TCP and UDP, saying who it is and whom it saw.
 
-Task: {"server": id, "seed": n, "address": "10.0.1.21", "tcp": port, "udp": port, "bulk": port, "forever": true where it
-outlives the lab's process}. Reports {"ready": true}
-and, at its end, its counters. To people it speaks HTTP: any request that begins with GET is answered in plain words.
+Task: {"server": id, "seed": n, "addresses": [address…], "tcp": port, "udp": port, "bulk": port, "forever": true where
+it outlives the lab's process}. Reports {"ready": true} and, at its end, its counters. To people it speaks HTTP: any
+request that begins with GET is answered in plain words.
 """
 
 from __future__ import annotations
@@ -30,24 +30,29 @@ class _Connection:
 
 
 class Server:
-    """One process's epoll loop over its listener, its connections and its datagram socket."""
+    """One process's epoll loop over its listeners, its connections and its datagram sockets."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         self._id: int = task["server"]
         self._payloads = Payloads(task["seed"])
-        address = task["address"]
         self._connections: dict[int, _Connection] = {}
         self._counters = {"accepted": 0, "requests": 0, "corrupt": 0, "resets": 0}
-        self._listener = socket.create_server((address, task["tcp"]), backlog=16_384)
-        self._listener.setblocking(False)
-        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._datagrams.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
-        self._datagrams.bind((address, task["udp"]))
-        self._datagrams.setblocking(False)
+        self._listeners: dict[int, socket.socket] = {}
+        self._datagrams: dict[int, socket.socket] = {}
+        for address in task["addresses"]:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listener = socket.create_server((address, task["tcp"]), family=family, backlog=16_384)
+            listener.setblocking(False)
+            self._listeners[listener.fileno()] = listener
+            datagrams = socket.socket(family, socket.SOCK_DGRAM)
+            datagrams.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
+            datagrams.bind((address, task["udp"]))
+            datagrams.setblocking(False)
+            self._datagrams[datagrams.fileno()] = datagrams
         self._identities: dict[tuple[str, int], bytes] = {}
-        self._bulk = BulkListener(address, task["bulk"])
+        self._bulk = [BulkListener(address, task["bulk"]) for address in task["addresses"]]
         self._epoll = select.epoll()
-        for readable in (self._listener, self._datagrams):
+        for readable in (*self._listeners, *self._datagrams):
             self._epoll.register(readable, select.EPOLLIN)
         if not task.get("forever"):
             self._epoll.register(0, select.EPOLLIN)
@@ -55,25 +60,25 @@ class Server:
     def run(self) -> None:
         """Serves until standard input closes."""
         orders = process.Orders()
-        self._bulk.start()
+        for bulk in self._bulk:
+            bulk.start()
         process.report({"ready": True})
-        listener, datagrams = self._listener.fileno(), self._datagrams.fileno()
         while not orders.closed:
             for descriptor, _ in self._epoll.poll():
-                if descriptor == datagrams:
-                    self._answer_datagrams()
-                elif descriptor == listener:
-                    self._accept()
+                if descriptor in self._datagrams:
+                    self._answer_datagrams(self._datagrams[descriptor])
+                elif descriptor in self._listeners:
+                    self._accept(self._listeners[descriptor])
                 elif descriptor == 0:
                     orders.read()
                 else:
                     self._answer_stream(descriptor)
         process.report(self._counters | {"cpu_s": process.cpu_seconds()})
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(_READS_PER_EVENT):
             try:
-                connected, (address, port) = self._listener.accept()
+                connected, (address, port, *_) = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             connected.setblocking(False)
@@ -130,8 +135,9 @@ class Server:
         if b"\r\n\r\n" not in data:
             connection.buffer = data[-4096:]
             return
-        address, port = connection.socket.getpeername()
-        body = f"server {self._id} saw {address}:{port}\n"
+        address, port = connection.socket.getpeername()[:2]
+        seen = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        body = f"server {self._id} saw {seen}\n"
         with contextlib.suppress(OSError):
             head = f"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.socket.sendall((head + body).encode())
@@ -140,22 +146,22 @@ class Server:
     def _close(self, descriptor: int) -> None:
         self._connections.pop(descriptor).socket.close()
 
-    def _answer_datagrams(self) -> None:
+    def _answer_datagrams(self, datagrams: socket.socket) -> None:
         for _ in range(_READS_PER_EVENT):
             try:
-                request, peer = self._datagrams.recvfrom(2048)
+                request, peer = datagrams.recvfrom(2048)
             except OSError:
                 return
             identity = self._identities.get(peer)
             if identity is None:
-                identity = self._identities[peer] = pack_identity(self._id, *peer)
+                identity = self._identities[peer] = pack_identity(self._id, *peer[:2])
             reply = self._payloads.reply_to(request, identity)
             if reply is None:
                 self._counters["corrupt"] += 1
                 continue
             self._counters["requests"] += 1
             with contextlib.suppress(OSError):
-                self._datagrams.sendto(reply, peer)
+                datagrams.sendto(reply, peer)
 
 
 if __name__ == "__main__":
