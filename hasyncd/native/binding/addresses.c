@@ -116,7 +116,7 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
 
     if (count < 0)
         return -1;
-    prefixes->count = (uint32_t)count;
+    prefixes->count = 0; /* an error leaves nothing that matches */
     for (Py_ssize_t i = 0; i < count; i++) {
         struct hs_either_prefix prefix;
         PyObject *address;
@@ -126,7 +126,7 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
             return -1;
         if (prefix.family != HS_IPV4)
             return wrong_family();
-        prefixes->list[i] = prefix.v4;
+        prefixes->list[prefixes->count++] = prefix.v4;
     }
     return 0;
 }
@@ -137,7 +137,7 @@ int hs_parse_prefixes6(PyObject *value, struct hs_prefixes6 *prefixes)
 
     if (count < 0)
         return -1;
-    prefixes->count = (uint32_t)count;
+    prefixes->count = 0; /* an error leaves nothing that matches */
     for (Py_ssize_t i = 0; i < count; i++) {
         struct hs_either_prefix prefix;
         PyObject *address;
@@ -147,7 +147,7 @@ int hs_parse_prefixes6(PyObject *value, struct hs_prefixes6 *prefixes)
             return -1;
         if (prefix.family != HS_IPV6)
             return wrong_family();
-        prefixes->list[i] = prefix.v6;
+        prefixes->list[prefixes->count++] = prefix.v6;
     }
     return 0;
 }
