@@ -23,13 +23,16 @@ PRIVATE_NET = (number("10.0.1.0"), 24)
 INSIDE_MAC, OUTSIDE_MAC = b"\xaa" * 6, b"\xbb" * 6
 
 
+Ends = tuple[int | bytes, int, int | bytes, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """A row of `list_flows`, without what a clock changes."""
 
     proto: int
-    original: tuple[int, int, int, int]
-    reply: tuple[int, int, int, int]
+    original: Ends
+    reply: Ends
     state: int
     service: int
     server_id: int
@@ -102,29 +105,21 @@ def flows(engine: Engine, *, page: int = 1000) -> list[Flow]:
     while cursor >= 0:
         cursor, rows = engine.list_flows(cursor, page, at_ns)
         for row in rows:
-            values = [value for value in row if isinstance(value, int)]
-            proto, original, reply = values[0], values[1:5], values[5:9]
-            found.append(
-                Flow(proto, _ends(original), _ends(reply), values[9], values[11], values[12], values[13])
-            )
+            proto, state, _timeout_s, service, server_id, rule = (row[0], *row[9:14])
+            found.append(Flow(proto, row[1:5], row[5:9], state, service, server_id, rule))  # type: ignore[arg-type]
     return found
-
-
-def _ends(values: list[int]) -> tuple[int, int, int, int]:
-    source, sport, target, dport = values
-    return source, sport, target, dport
 
 
 def record_kinds(records: bytes) -> list[int]:
     """The kinds of packed records, in order."""
-    sizes, kinds, at = {1: 32, 2: 12, 3: 12, 4: 36}, [], 0
+    sizes, kinds, at = {1: 32, 2: 12, 3: 12, 4: 36, 5: 40, 6: 68}, [], 0
     while at < len(records):
         kinds.append(records[at])
         at += sizes[records[at]]
     return kinds
 
 
-def at_risk(engine: Engine) -> set[tuple[int, tuple[int, int, int, int]]]:
+def at_risk(engine: Engine) -> set[tuple[int, Ends]]:
     """Protocol and original tuple of each flow that the engine calls at risk."""
     _, rows = engine.list_flows(0, 1 << 20, now_ns())
     return {(int(str(row[0])), tuple(row[1:5])) for row in rows if row[14]}  # type: ignore[misc]

@@ -114,8 +114,13 @@ class Pair(RuleBasedStateMachine):
         known = flows(self.primary)
         if not known:
             return
-        flow, reply = chance.choice(known), chance.random() < 0.5
+        self.continue_flow(chance.choice(known), chance)
+
+    def continue_flow(self, flow: Flow, chance: random.Random) -> None:
+        reply = chance.random() < 0.5
         source, sport, target, dport = flow.reply if reply else flow.original
+        assert isinstance(source, int)
+        assert isinstance(target, int)
         side = INSIDE if dotted(source).startswith("10.0.1.") else OUTSIDE
         ends = dotted(source), sport, dotted(target), dport
         if flow.proto == 6:
