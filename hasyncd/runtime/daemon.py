@@ -8,8 +8,10 @@ import gc
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from ipaddress import IPv6Interface
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +27,9 @@ from hasyncd.core.types import MILLISECOND_NS, PairSettings
 from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface
 from hasyncd.datapath.kernel_drop import KernelDropError
 from hasyncd.datapath.kernel_tables import NeighbourKey
+from hasyncd.datapath.multicast import join_solicited_nodes
 from hasyncd.datapath.netlink import LinkState, Netlink
-from hasyncd.datapath.packet import Engine, build_engine, open_sides
+from hasyncd.datapath.packet import SIDES, Engine, build_engine, open_sides
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
@@ -187,6 +190,7 @@ class Daemon:
         self._links = {0: LinkState.UP, 1: LinkState.UP}
         self._started = self._stop_asked = False
         self._watched: tuple[int, ...] = ()
+        self._membership: socket.socket | None = None
         self._notifier = ServiceNotifier()
 
     async def run(self) -> None:
@@ -199,6 +203,7 @@ class Daemon:
             await self._netlink.start()
             self._netlink.resolve(self._known_neighbours())
             self._read_packets(open_sides(self._engine, *self._interfaces))
+            self._join_groups()
             await self._control.start()
             self._health.start()
             # What was made so far lives until the end: the collector need not look at it again.
@@ -222,6 +227,8 @@ class Daemon:
             await asyncio.gather(*tickers, return_exceptions=True)
             self._engine.disarm()
             self._stop_reading_packets()
+            if self._membership is not None:
+                self._membership.close()
             self._shell.stop()
             await self._health.stop()
             await self._control.stop()
@@ -290,6 +297,17 @@ class Daemon:
         else:
             self._watched = sockets
             self._watch_again()
+
+    def _join_groups(self) -> None:
+        """Without IPv6 on an interface its VIPs are still answered for, where switches let the questions through."""
+        try:
+            self._membership = join_solicited_nodes(
+                (self._interfaces[SIDES[vip.interface]].index, vip.address.ip)
+                for vip in self._settings.vip
+                if isinstance(vip.address, IPv6Interface)
+            )
+        except OSError as error:
+            _log.warning("groups_not_joined", detail=f"solicited-node groups of the VIPs: {error.strerror}")
 
     def _watch_again(self) -> None:
         """After a link came back: the error of the downed one has ended the loop's watch for good."""
