@@ -33,7 +33,7 @@ static void discard(void *context, int side, const struct hs_vnet *vnet, uint8_t
 static struct hs_gateway *set_up(void)
 {
     struct hs_gateway *g = hs_gateway_create(
-        (struct hs_seed){1, 2}, (struct hs_gateway_limits){64, 64, 8, 16384}, (struct hs_output){discard, NULL});
+        (struct hs_seed){1, 2}, (struct hs_gateway_limits){64, 64, 8, 16384, NULL}, (struct hs_output){discard, NULL});
     struct hs_route routes[] = {{hs_ip("10.0.0.0"), hs_ip("255.255.0.0"), 0, HS_INSIDE},
                                 {0, 0, hs_ip("203.0.113.254"), HS_OUTSIDE}};
     struct hs_neighbour *router = hs_next_hops_neighbour(&g->hops, HS_OUTSIDE, hs_ip("203.0.113.254"));
