@@ -31,6 +31,7 @@ from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
@@ -78,8 +79,11 @@ async def _run(settings: Settings) -> None:
         _check_sides(inside, outside)
         # Before anything is touched that another daemon at this socket may live by.
         clear_socket(settings.control.socket)
-        with _kernel_kept_out(settings, (inside, outside)):
-            await Daemon(settings, state, keys, inside, outside).run()
+        with (
+            _kernel_kept_out(settings, (inside, outside)),
+            last_word_file(settings.control.last_word_path) as log_file,
+        ):
+            await Daemon(settings, state, keys, inside, outside, log_file).run()
 
 
 def _load_keys(settings: Settings) -> PairKeys | None:
@@ -161,6 +165,7 @@ class Daemon:
         keys: PairKeys | None,
         inside: Interface,
         outside: Interface,
+        log_file: int,
     ) -> None:
         self._settings = settings
         self._interfaces = (inside, outside)
@@ -172,6 +177,7 @@ class Daemon:
             settings,
             seed,
             [(each, self._services.publication(each.service)) for each in self._services.declarations()],
+            log_file,
         )
         boot_id = secrets.randbelow(2**64 - 1) + 1
         node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())

@@ -30,7 +30,7 @@ static void discard(void *context, int side, const struct hs_vnet *vnet, uint8_t
 static struct hs_gateway *set_up(void)
 {
     struct hs_gateway *g =
-        hs_fixture_create((struct hs_gateway_limits){64, 64, 8, 16384}, (struct hs_output){discard, NULL});
+        hs_fixture_create((struct hs_gateway_limits){64, 64, 8, 16384, NULL}, (struct hs_output){discard, NULL});
 
     g->policy = (struct hs_policy){8, true, true};
     hs_fixture_arm(g, second);

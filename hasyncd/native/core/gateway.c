@@ -17,7 +17,7 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->table = hs_flow_table_create(limits.capacity, seed);
     if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
-        !hs_delta_log_init(&g->log, limits.log_records) ||
+        !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
         !hs_packet_queue_init(&g->stragglers, limits.held_packets, limits.held_bytes)) {
@@ -53,6 +53,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
     for (uint32_t i = 0; i < g->rules.service_count; i++)
         for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
             g->rules.services[i].backends[k].flows = 0;
+    hs_delta_log_tell(&g->log, 0, 0);
 }
 
 bool hs_gateway_nat_changed(struct hs_gateway *g)
@@ -65,6 +66,7 @@ void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
     if (!g->active)
         g->grace_until_ms = now_ns / 1000000 + HS_TAKEOVER_GRACE_S * 1000;
     g->active = true;
+    g->log.head->active = 1;
     hs_gateway_end_relay(g);
 }
 
@@ -72,6 +74,7 @@ void hs_gateway_disarm(struct hs_gateway *g)
 {
     g->lease_until_ns = 0;
     g->active = false;
+    g->log.head->active = 0;
     g->counters.drop_hold_lost += g->held.count + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->held);
     hs_packet_queue_clear(&g->unresolved);
