@@ -98,6 +98,8 @@ class Peer(_Section):
     keys: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
     """What `hasyncd keygen` made for this node; the only other way is `insecure`."""
     insecure: bool = False
+    key_log: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """For debugging: the stream's TLS secrets are written here, for Wireshark (proto/README.md)."""
     heartbeat_ms: int = Field(50, ge=1, le=60_000)
     dead_after_ms: int = Field(150, ge=3, le=600_000)
     paths: Some[Annotated[Literal["sync"], BeforeValidator(read_path_name)]] = ("sync",)
@@ -185,6 +187,13 @@ class Service(_Section):
 
 class Control(_Section):
     socket: Annotated[Path, BeforeValidator(read_socket_path)]
+    last_word: Path | None = None
+    """Where the delta log lies in memory (proto/last_word.md); None: beside the socket."""
+
+    @property
+    def last_word_path(self) -> Path:
+        """As configured, or beside the socket."""
+        return self.last_word or self.socket.with_suffix(".lastword")
 
 
 class Settings(_Section):

@@ -52,6 +52,8 @@ class Parts:
             )
         if self.peer.keys is not None and self.peer.insecure:
             yield "peer.insecure", "contradicts peer.keys: take one of them away"
+        if self.peer.key_log is not None and self.peer.keys is None:
+            yield "peer.key_log", "logs the secrets of TLS, and without peer.keys there is no TLS"
         least = 3 * self.peer.heartbeat_ms
         if self.peer.dead_after_ms < least:
             yield (

@@ -86,6 +86,7 @@ def _facts(status: dict[str, Any]) -> Table:
             f"  heard {number(heard)} ms ago" if heard is not None else "",
             f"  {paths}" if paths else "",
             ("  ! INSECURE: neither authenticated nor encrypted", ALARM) if status.get("insecure") else "",
+            (f"  ! KEY LOG: {peer['key_log']} opens the stream", ALARM) if peer.get("key_log") else "",
         ),
     )
     sync_state = sync.get("state")

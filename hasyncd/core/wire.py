@@ -34,7 +34,7 @@ from hasyncd.core.types import Role
 FRAME_BYTES_MAX = 1_048_576
 HEARTBEAT_BYTES_MAX = 512
 RECORD_BYTES_MIN = 12
-RECORD_BYTES_MAX = 36
+RECORD_BYTES_MAX = 40
 REFUSALS = frozenset({"generation", "capacity", "protocol", "role"})
 
 U32_MAX = 2**32 - 1

@@ -31,6 +31,7 @@ from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
@@ -78,15 +79,20 @@ async def _run(settings: Settings) -> None:
         _check_sides(inside, outside)
         # Before anything is touched that another daemon at this socket may live by.
         clear_socket(settings.control.socket)
-        with _kernel_kept_out(settings, (inside, outside)):
-            await Daemon(settings, state, keys, inside, outside).run()
+        with (
+            _kernel_kept_out(settings, (inside, outside)),
+            last_word_file(settings.control.last_word_path) as log_file,
+        ):
+            await Daemon(settings, state, keys, inside, outside, log_file).run()
 
 
 def _load_keys(settings: Settings) -> PairKeys | None:
     """None: `insecure = true`. Raises PairKeysError."""
     if settings.peer.keys is None:
         return None
-    keys = load_pair_keys(settings.peer.keys, settings.node.name)
+    keys = load_pair_keys(settings.peer.keys, settings.node.name, settings.peer.key_log)
+    if settings.peer.key_log is not None:
+        _log.warning("key_log", detail=f"who can read {settings.peer.key_log} can read the stream to the peer")
     days = (keys.expires - datetime.datetime.now(datetime.UTC)).days
     if days < _EXPIRES_SOON_DAYS:
         _log.warning("keys_expire", detail=f"on {keys.expires:%Y-%m-%d}, in {days} days: hasyncd keygen")
@@ -159,6 +165,7 @@ class Daemon:
         keys: PairKeys | None,
         inside: Interface,
         outside: Interface,
+        log_file: int,
     ) -> None:
         self._settings = settings
         self._interfaces = (inside, outside)
@@ -170,6 +177,7 @@ class Daemon:
             settings,
             seed,
             [(each, self._services.publication(each.service)) for each in self._services.declarations()],
+            log_file,
         )
         boot_id = secrets.randbelow(2**64 - 1) + 1
         node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import ssl
 import stat
 import tomllib
@@ -37,20 +38,24 @@ class PairKeys:
     """When the first of the certificates ends."""
 
 
-def load_pair_keys(directory: Path, node: str) -> PairKeys:
-    """The keys of `node` in `directory`. Raises PairKeysError."""
+def load_pair_keys(directory: Path, node: str, key_log: Path | None = None) -> PairKeys:
+    """The keys of `node` in `directory`; with `key_log` the secrets of every stream are written there, in the
+    format that Wireshark reads. Raises PairKeysError.
+    """
     findings = [finding for name in (SECRET, PRIVATE_KEY, CERTIFICATE, AUTHORITY)
                 if (finding := _unusable(directory / name)) is not None]  # fmt: skip
     if findings:
         raise PairKeysError("\n".join(findings))
     peer, secret = _read_secret(directory / SECRET, node)
     expires = _check_certificates(directory, node)
+    if key_log is not None:
+        _make_key_log(key_log)
     return PairKeys(
         peer,
         seal.derive_key(secret, node, peer),
         seal.derive_key(secret, peer, node),
-        _context(directory, ssl.PROTOCOL_TLS_SERVER),
-        _context(directory, ssl.PROTOCOL_TLS_CLIENT),
+        _context(directory, ssl.PROTOCOL_TLS_SERVER, key_log),
+        _context(directory, ssl.PROTOCOL_TLS_CLIENT, key_log),
         expires,
     )
 
@@ -111,7 +116,22 @@ def _check_certificates(directory: Path, node: str) -> datetime.datetime:
     return expires
 
 
-def _context(directory: Path, protocol: int) -> ssl.SSLContext:
+def _make_key_log(path: Path) -> None:
+    """A file that its owner alone can read: OpenSSL, which appends to it, would make one that everybody can."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        file = os.open(path, flags, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise PairKeysError(f"peer.key_log: {path}: is no regular file")
+            os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise PairKeysError(f"peer.key_log: {path}: {error.strerror}") from None
+
+
+def _context(directory: Path, protocol: int, key_log: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # The name is compared by `TlsSession`, alike on both sides: a listener's host name means nothing here.
@@ -120,6 +140,8 @@ def _context(directory: Path, protocol: int) -> ssl.SSLContext:
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         # The accepting side says nothing of its own after the handshake (proto/sync.md §1), and nothing is resumed.
         context.num_tickets = 0
+    if key_log is not None:
+        context.keylog_filename = str(key_log)
     try:
         context.load_verify_locations(cafile=str(directory / AUTHORITY))
         context.load_cert_chain(str(directory / CERTIFICATE), str(directory / PRIVATE_KEY))

@@ -95,6 +95,7 @@ class StatusReport:
             "role": view.peer.role.value if view.peer.role else None,
             "config_matches": view.peer.config_matches,
             "secured": self._settings.peer.keys is not None,
+            "key_log": None if self._settings.peer.key_log is None else str(self._settings.peer.key_log),
             "paths": [{"name": "sync", "up": view.peer.state == "connected", "last_heard_ms": heard_ms}],
         }
 

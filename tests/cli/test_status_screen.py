@@ -18,3 +18,8 @@ def shown(**status: object) -> str:
 def test_an_insecure_channel_is_told_in_red_and_in_words() -> None:
     assert "\x1b[1;31m  ! INSECURE: neither authenticated nor encrypted" in shown(insecure=True)
     assert "INSECURE" not in shown(insecure=False)
+
+
+def test_a_key_log_is_told_in_red_with_its_path() -> None:
+    assert "\x1b[1;31m  ! KEY LOG: /tmp/secrets opens the stream" in shown(peer={"key_log": "/tmp/secrets"})
+    assert "KEY LOG" not in shown(peer={"key_log": None})

@@ -49,7 +49,7 @@ def test_a_forged_primary_is_not_heard(machines: World, peer: HostilePeer) -> No
     assert machines.a.status["role"] == "primary"
     assert machines.a.status["peer"] | {"paths": []} == {
         "state": "never", "last_heard_ms": None, "node": None, "role": None, "config_matches": None,
-        "secured": True, "paths": [],
+        "secured": True, "key_log": None, "paths": [],
     }  # fmt: skip
     assert machines.talk()
 

@@ -2,15 +2,12 @@
  *
  * HS_FUZZ_ROUNDS in the environment makes it longer. Under the sanitizers a bad access ends the program.
  */
-#include "core/gateway.h"
-
 #include <time.h>
 
-#include "check.h"
+#include "gateway_fixture.h"
 
 enum { FRAME_ROOM = 2048, ROUNDS = 60000, SECONDS = 15 };
 
-static const uint64_t second = 1000000000;
 static uint64_t random_state = 0x9e3779b97f4a7c15;
 
 static uint32_t random_below(uint32_t limit)
@@ -32,39 +29,11 @@ static void discard(void *context, int side, const struct hs_vnet *vnet, uint8_t
 
 static struct hs_gateway *set_up(void)
 {
-    struct hs_gateway *g = hs_gateway_create(
-        (struct hs_seed){1, 2}, (struct hs_gateway_limits){64, 64, 8, 16384}, (struct hs_output){discard, NULL});
-    struct hs_route routes[] = {{hs_ip("10.0.0.0"), hs_ip("255.255.0.0"), 0, HS_INSIDE},
-                                {0, 0, hs_ip("203.0.113.254"), HS_OUTSIDE}};
-    struct hs_neighbour *router = hs_next_hops_neighbour(&g->hops, HS_OUTSIDE, hs_ip("203.0.113.254"));
-    struct hs_backend backend = {.server_id = 1, .address = hs_ip("10.0.1.9"), .port = htons(8080), .weight = 1};
-    struct hs_service *service = &g->rules.services[0];
+    struct hs_gateway *g =
+        hs_fixture_create((struct hs_gateway_limits){64, 64, 8, 16384, NULL}, (struct hs_output){discard, NULL});
 
-    g->ports[0].mtu = g->ports[1].mtu = 1500;
-    hs_next_hops_set_routes(&g->hops, routes, 2);
-    router->known = true;
-    for (uint32_t i = 0; i < 16; i++)
-        hs_next_hops_neighbour(&g->hops, HS_INSIDE, htonl(0x0a000100 + i))->known = i % 4 != 0;
-    g->rules.vips[0] = (struct hs_vip){hs_ip("10.0.1.1"), HS_INSIDE};
-    g->rules.vips[1] = (struct hs_vip){hs_ip("203.0.113.5"), HS_OUTSIDE};
-    g->rules.vip_count = 2;
-    g->rules.nat[0] = (struct hs_nat_rule){
-        .sources = {1, {{hs_ip("10.0.0.0"), hs_ip("255.255.0.0")}}}, .publics = {hs_ip("203.0.113.6")},
-        .public_count = 1, .port_first = 40000, .port_last = 40031, .hold_down_s = 1,
-        .max_flows_per_source = 24, .icmp_on_exhaustion = true, .preserve_parity = true};
-    g->rules.nat_count = 1;
-    g->rules.forwards[0] = (struct hs_forward){.public = hs_ip("203.0.113.6"), .inside = hs_ip("10.0.1.9"),
-                                               .public_port = htons(8443), .inside_port = htons(443),
-                                               .proto = HS_TCP, .allow = {1, {{0, 0}}}};
-    g->rules.forward_count = 1;
-    *service = (struct hs_service){.vip = hs_ip("203.0.113.5"), .port = htons(80), .proto = HS_TCP,
-                                   .allow = {1, {{0, 0}}}, .backends = calloc(HS_BACKENDS_MAX, sizeof backend)};
-    g->rules.service_count = 1;
-    hs_service_publish(service, &backend, 1, 1, 16);
     g->policy = (struct hs_policy){8, true, true};
-    CHECK(1, hs_gateway_nat_changed(g), true);
-    hs_gateway_arm(g, second);
-    g->lease_until_ns = UINT64_MAX;
+    hs_fixture_arm(g, second);
     return g;
 }
 
@@ -198,8 +167,110 @@ static void fuzz_records(uint32_t rounds)
     CHECK(6, g->table->count, 0);
     CHECK(7, g->table->digest, 0);
     CHECK(8, g->sources.used, 0);
-    CHECK(9, g->nat.pool.live, 0);
     hs_gateway_destroy(g);
+}
+
+/* --- batches ------------------------------------------------------------------------------ */
+
+enum { BATCH_MAX = 150, OUT_ROOM = 1 << 20 };
+
+struct recorder {
+    uint8_t bytes[OUT_ROOM]; /* whatever left, in order */
+    uint32_t length;
+};
+
+static void record(void *context, int side, const struct hs_vnet *vnet, uint8_t *frame, uint32_t length)
+{
+    struct recorder *r = context;
+
+    if (r->length + 1 + sizeof *vnet + 4 + length > OUT_ROOM)
+        abort();
+    r->bytes[r->length] = (uint8_t)side;
+    memcpy(r->bytes + r->length + 1, vnet, sizeof *vnet);
+    memcpy(r->bytes + r->length + 11, &length, 4);
+    memcpy(r->bytes + r->length + 15, frame, length);
+    r->length += 15 + length;
+}
+
+/* Answers to the flows of the corpus: to whichever public port they were given. */
+static uint32_t make_answer(uint8_t *frame)
+{
+    uint32_t length =
+        hs_hex(random_below(2) ? "020202020202 060606060606 0800 4500001d1234 0000 4011 0000 08080808 cb007106 "
+                                 "0035 9c40 0009 0000 78"
+                               : "020202020202 060606060606 0800 450000281234 4000 4006 0000 08080808 cb007106 "
+                                 "0050 9c40 00000001 00000002 5010 03e8 0000 0000",
+               frame, FRAME_ROOM);
+
+    frame[37] = (uint8_t)(0x40 + random_below(32));
+    if (frame[23] == HS_TCP)
+        frame[47] = (uint8_t)(random_below(4) ? 0x12 : random_below(64)); /* SYN and ACK, or anything */
+    return length;
+}
+
+static void check_same(uint32_t round, const struct hs_gateway *a, const struct hs_gateway *b,
+                       const struct recorder *out_a, const struct recorder *out_b)
+{
+    CHECK(round, out_a->length, out_b->length);
+    CHECK(round, memcmp(out_a->bytes, out_b->bytes, out_a->length), 0);
+    CHECK(round, memcmp(&a->counters, &b->counters, sizeof a->counters), 0);
+    CHECK(round, a->table->count, b->table->count);
+    CHECK(round, a->table->digest, b->table->digest);
+    CHECK(round, a->log.next, b->log.next);
+    CHECK(round, memcmp(a->log.entries, b->log.entries, a->log.capacity * sizeof *a->log.entries), 0);
+}
+
+/* A batch is no different from its packets one by one: not in what leaves, nor in what is counted, kept or told. */
+static void fuzz_batches(uint32_t rounds)
+{
+    struct recorder *out[2] = {malloc(sizeof *out[0]), malloc(sizeof *out[1])};
+    struct hs_gateway *g[2] = {set_up(), set_up()};
+    uint64_t now = 2 * second;
+
+    for (int which = 0; which < 2; which++)
+        g[which]->output = (struct hs_output){record, out[which]};
+    for (uint32_t round = 0; round < rounds; round++) {
+        struct hs_received batch[2][BATCH_MAX];
+        struct hs_vnet vnet[2][BATCH_MAX] = {0};
+        uint32_t count = random_below(8) ? random_below(BATCH_MAX + 1) : random_below(4);
+        int side = (int)random_below(2);
+
+        for (uint32_t i = 0; i < count; i++) {
+            uint8_t made[FRAME_ROOM] = {0};
+            uint32_t length = side == HS_OUTSIDE && random_below(4)
+                                  ? make_answer(made)
+                                  : hs_hex(corpus[random_below(CORPUS)], made, sizeof made);
+
+            if (random_below(2))
+                length = mutate(made, length, sizeof made);
+            for (int which = 0; which < 2; which++) {
+                batch[which][i] = (struct hs_received){&vnet[which][i], malloc(length + 64), length};
+                memcpy(batch[which][i].frame, made, length);
+            }
+        }
+        out[0]->length = out[1]->length = 0;
+        hs_gateway_receive_batch(g[0], side, batch[0], count, now);
+        for (uint32_t i = 0; i < count; i++)
+            hs_gateway_receive(g[1], side, batch[1][i].vnet, batch[1][i].frame, batch[1][i].length, now);
+        check_same(round, g[0], g[1], out[0], out[1]);
+        now += random_below(20000000) * (random_below(16) ? 1ull : 500);
+        for (int which = 0; which < 2; which++) {
+            for (uint32_t i = 0; i < count; i++)
+                free(batch[which][i].frame);
+            hs_gateway_tick(g[which], now);
+            if (round % 64 == 63)
+                hs_gateway_set_commit(g[which], (enum hs_commit)(round / 64 % 3), second / 20, round & 128, now);
+            g[which]->lease_until_ns = round % 200 < 190 ? UINT64_MAX : now;
+        }
+        check_same(round, g[0], g[1], out[0], out[1]);
+    }
+    CHECK(9, g[0]->counters.flows_created > rounds / 10, true);
+    CHECK(10, g[0]->counters.sent_packets > rounds * 10, true);
+    CHECK(11, g[0]->counters.held_packets > 10 && g[0]->counters.drop_tcp_invalid > 10, true);
+    for (int which = 0; which < 2; which++) {
+        hs_gateway_destroy(g[which]);
+        free(out[which]);
+    }
 }
 
 int main(void)
@@ -210,5 +281,6 @@ int main(void)
     fuzz_parser(rounds);
     fuzz_receive(rounds);
     fuzz_records(rounds);
+    fuzz_batches(rounds / 60);
     return hs_check_result();
 }

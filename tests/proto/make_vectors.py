@@ -96,6 +96,9 @@ def accepted_frames() -> Iterator[Vector]:
     yield frame("resume", Resume(7, 12_001), "what follows continues where the backup stopped")
     yield frame("sync_begin", SyncBegin(7, 12_346, 1500), "everything anew")
     yield frame("deltas", DELTAS, "an ADD and an UPDATE of the same flow")
+    yield frame(
+        "deltas_longest", Deltas(7, 12_346, 1, pack(ADD_HAIRPIN)), "the longest kind of record, alone"
+    )
     yield frame("sync_end", SyncEnd(7, 13_850, 1500, 0xDEADBEEFCAFEF00D), "the table after record 13850")
     yield frame("leaving", Leaving(7, 13_850, True), "a hand-over")
     yield frame("leaving_without_handover", Leaving(7, 13_850, False), "it goes, and hands nothing over")
@@ -286,7 +289,9 @@ def accepted_records() -> Iterator[Vector]:
 
 
 def rejected_records() -> Iterator[Vector]:
-    yield bad_records("records_kind_6", "unknown_kind", "kinds are 1 to 5", patched(ADD_LB, 0, 6), ADD_NAT)
+    yield bad_records(
+        "records_kind_255", "unknown_kind", "no record is of kind 255", patched(ADD_LB, 0, 255), ADD_NAT
+    )
     yield bad_records(
         "records_add_cut_short", "record_truncated", "31 of 32 bytes", pack(ADD_LB)[:31], ADD_NAT
     )

@@ -9,6 +9,7 @@ import pytest
 from hasyncd.core.election import TRANSITIONS, Event
 from hasyncd.core.timers import GARP_TRAIN_NS
 from hasyncd.core.types import MILLISECOND_NS, Role
+from hasyncd.core.wire import RECORD_BYTES_MAX, RECORD_BYTES_MIN
 from tests.proto.messages_json import TYPES
 from tests.proto.vector_files import FOLDER, load
 
@@ -63,6 +64,11 @@ def test_every_message_has_an_accepted_and_a_rejected_vector(name: str) -> None:
 
 def test_every_frame_type_of_the_page_has_a_message() -> None:
     assert {row[0] for row in table(section("sync.md", 4))[1:]} == TYPES.keys() - {"HEARTBEAT"}
+
+
+def test_the_bounds_of_a_record_are_the_ones_of_the_page() -> None:
+    sizes = [int(row[2]) for row in table(section("sync.md", 3)) if len(row) == 3 and row[2].isdigit()]
+    assert (min(sizes), max(sizes)) == (RECORD_BYTES_MIN, RECORD_BYTES_MAX)
 
 
 def rejections_of_the_page() -> tuple[set[str], set[str]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from hasyncd.pair_files import AUTHORITY, CERTIFICATE, PRIVATE_KEY, SECRET, make_pair_files
 from hasyncd.runtime.delta_stream import DeltaStream
-from hasyncd.runtime.pair_keys import PairKeys, load_pair_keys
+from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.tls import PeerRefused, TlsSession, Untrusted
 from tests.runtime.pair import PORT, loopback_addresses, until
@@ -347,3 +349,44 @@ def test_a_peer_that_refuses_us_is_told_from_one_that_we_refuse(keys: Path, othe
         one.shake(two.outgoing())
     with pytest.raises(PeerRefused, match="unknown ca"):
         two.shake(one.outgoing())
+
+
+# --- the key log ---------------------------------------------------------------------------------------------
+
+
+def test_the_key_log_is_its_owners_alone_and_holds_the_secrets_of_each_stream(
+    keys: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "secrets"
+    log.touch(0o644)
+    meet(load_pair_keys(keys / "gw-a", "gw-a", log), load(keys, "gw-b"))
+    meet(load(keys, "gw-b"), load_pair_keys(keys / "gw-a", "gw-a", log))
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    lines = [line.split() for line in log.read_text().splitlines() if not line.startswith("#")]
+    labels = ("CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0")
+    assert all([line[0] for line in lines].count(label) == 2 for label in labels), "one of each a stream"
+
+
+@pytest.mark.parametrize("kind", ["symlink", "directory", "fifo", "nowhere"])
+def test_a_key_log_that_would_be_elsewhere_is_refused(keys: Path, tmp_path: Path, kind: str) -> None:
+    log = tmp_path / "secrets"
+    match kind:
+        case "symlink":
+            log.symlink_to(tmp_path / "other")
+        case "directory":
+            log.mkdir()
+        case "fifo":
+            os.mkfifo(log)
+        case "nowhere":
+            log = log / "below"
+    with pytest.raises(PairKeysError, match=r"peer.key_log: .*secrets"):
+        load_pair_keys(keys / "gw-a", "gw-a", log)
+
+
+def test_without_a_key_log_nothing_is_written(
+    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the environment asks for it: only the configuration opens the stream."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "secrets"))
+    meet(load(keys, "gw-a"), load(keys, "gw-b"))
+    assert list(tmp_path.iterdir()) == []

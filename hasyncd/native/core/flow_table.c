@@ -3,22 +3,34 @@
 #include <stdlib.h>
 
 #include "core/limits.h"
+#include "core/pages.h"
+
+/* Words of `used` (level 0) and of the levels of `full` above it. */
+static uint32_t words_of(uint32_t capacity, int level)
+{
+    uint32_t count = capacity;
+
+    for (; level >= 0; level--)
+        count = (count + 63) / 64;
+    return count;
+}
 
 struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed seed)
 {
     struct hs_flow_table *t = calloc(1, sizeof *t);
+    bool done;
 
     if (!t)
         return NULL;
     t->capacity = capacity;
-    t->buckets = capacity * 2;
-    t->words = (capacity + 63) / 64;
-    /* calloc: untouched pages cost nothing, so that a large capacity is free until it is used. */
-    t->flows = calloc(capacity, sizeof *t->flows);
-    t->heads = malloc(t->buckets * sizeof *t->heads);
+    t->words = words_of(capacity, 0);
+    t->flows = hs_pages_alloc(capacity * sizeof *t->flows);
     t->used = calloc(t->words, sizeof *t->used);
-    t->wheel = malloc(HS_WHEEL_SECONDS * sizeof *t->wheel);
-    if (!t->flows || !t->heads || !t->used || !t->wheel) {
+    done = t->flows && t->used && hs_flow_index_init(&t->index, capacity) &&
+           hs_flow_wheel_init(&t->wheel, capacity);
+    for (int level = 0; level < HS_FULL_LEVELS; level++)
+        done &= !!(t->full[level] = calloc(words_of(capacity, level + 1), sizeof *t->full[level]));
+    if (!done) {
         hs_flow_table_destroy(t);
         return NULL;
     }
@@ -30,10 +42,12 @@ void hs_flow_table_destroy(struct hs_flow_table *t)
 {
     if (!t)
         return;
-    free(t->flows);
-    free(t->heads);
+    hs_pages_free(t->flows, t->capacity * sizeof *t->flows);
+    hs_flow_index_free(&t->index);
+    hs_flow_wheel_free(&t->wheel, t->capacity);
     free(t->used);
-    free(t->wheel);
+    for (int level = 0; level < HS_FULL_LEVELS; level++)
+        free(t->full[level]);
     free(t);
 }
 
@@ -43,80 +57,71 @@ void hs_flow_table_reset(struct hs_flow_table *t, struct hs_seed seed)
         for (uint64_t bits = t->used[word]; bits; bits &= bits - 1)
             t->flows[word * 64 + (uint32_t)__builtin_ctzll(bits)].state = 0;
     memset(t->used, 0, t->words * sizeof *t->used);
-    memset(t->heads, 0xff, t->buckets * sizeof *t->heads);
-    memset(t->wheel, 0xff, HS_WHEEL_SECONDS * sizeof *t->wheel);
+    for (int level = 0; level < HS_FULL_LEVELS; level++)
+        memset(t->full[level], 0, words_of(t->capacity, level + 1) * sizeof *t->full[level]);
+    hs_flow_index_clear(&t->index);
+    hs_flow_wheel_clear(&t->wheel);
     memset(t->by_protocol, 0, sizeof t->by_protocol);
     t->seed = seed;
     t->digest = 0;
-    t->first_free_word = 0;
     t->count = t->half_open = 0;
-    t->due = HS_NOTHING;
 }
 
-static uint32_t bucket_of(const struct hs_flow_table *t, const struct hs_tuple *tuple)
+/* The lowest free slot, in a few steps whatever the capacity; there is one. */
+static uint32_t lowest_free(const struct hs_flow_table *t)
 {
-    return (uint32_t)((hs_siphash(t->seed, tuple, sizeof *tuple) >> 32) * t->buckets >> 32);
+    uint32_t at = 0;
+
+    while (!~t->full[HS_FULL_LEVELS - 1][at])
+        at++;
+    for (int level = HS_FULL_LEVELS - 1; level >= 0; level--)
+        at = at * 64 + (uint32_t)__builtin_ctzll(~t->full[level][at]);
+    return at * 64 + (uint32_t)__builtin_ctzll(~t->used[at]);
 }
 
-struct hs_found hs_flow_table_find(const struct hs_flow_table *t, const struct hs_tuple *tuple)
+static void take_slot(struct hs_flow_table *t, uint32_t slot)
 {
-    for (uint32_t node = t->heads[bucket_of(t, tuple)]; node != HS_NOTHING;) {
+    uint64_t word = t->used[slot / 64] |= 1ull << slot % 64;
+
+    for (int level = 0; level < HS_FULL_LEVELS && !~word; level++) {
+        slot /= 64;
+        word = t->full[level][slot / 64] |= 1ull << slot % 64;
+    }
+}
+
+static void give_slot(struct hs_flow_table *t, uint32_t slot)
+{
+    t->used[slot / 64] &= ~(1ull << slot % 64);
+    for (int level = 0; level < HS_FULL_LEVELS; level++) {
+        slot /= 64;
+        t->full[level][slot / 64] &= ~(1ull << slot % 64);
+    }
+}
+
+void hs_flow_table_prefetch_flow(const struct hs_flow_table *t, uint64_t hash)
+{
+    struct hs_index_search search = hs_flow_index_search(&t->index, hash);
+    uint32_t node;
+
+    if (!search.same || !hs_flow_index_next(&t->index, &search, &node))
+        return; /* it does not look further than the one bucket that was fetched */
+    __builtin_prefetch(&t->flows[node >> 1]);
+    __builtin_prefetch(&t->flows[node >> 1].sync_round); /* its other line */
+}
+
+struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *t, const struct hs_tuple *tuple,
+                                          uint64_t hash)
+{
+    struct hs_index_search search = hs_flow_index_search(&t->index, hash);
+    uint32_t node;
+
+    while (hs_flow_index_next(&t->index, &search, &node)) {
         struct hs_flow *flow = &t->flows[node >> 1];
 
         if (hs_tuple_equal(&flow->tuple[node & 1], tuple))
             return (struct hs_found){flow, (enum hs_direction)(node & 1)};
-        node = flow->next[node & 1];
     }
     return (struct hs_found){NULL, HS_ORIGINAL};
-}
-
-static void link_tuple(struct hs_flow_table *t, struct hs_flow *flow, int direction)
-{
-    uint32_t *head = &t->heads[bucket_of(t, &flow->tuple[direction])];
-
-    flow->next[direction] = *head;
-    *head = hs_flow_slot(t, flow) << 1 | (uint32_t)direction;
-}
-
-static void unlink_tuple(struct hs_flow_table *t, struct hs_flow *flow, int direction)
-{
-    uint32_t node = hs_flow_slot(t, flow) << 1 | (uint32_t)direction;
-    uint32_t *at = &t->heads[bucket_of(t, &flow->tuple[direction])];
-
-    while (*at != node)
-        at = &t->flows[*at >> 1].next[*at & 1];
-    *at = flow->next[direction];
-}
-
-static void wheel_insert(struct hs_flow_table *t, struct hs_flow *flow)
-{
-    uint32_t slot = hs_flow_slot(t, flow);
-    uint32_t *head;
-
-    flow->wheel_slot = (uint16_t)(flow->expires_ms / 1000 & (HS_WHEEL_SECONDS - 1));
-    head = &t->wheel[flow->wheel_slot];
-    flow->wheel_next = *head;
-    flow->wheel_previous = HS_NOTHING;
-    if (*head != HS_NOTHING)
-        t->flows[*head].wheel_previous = slot;
-    *head = slot;
-}
-
-static void wheel_remove(struct hs_flow_table *t, struct hs_flow *flow)
-{
-    uint32_t slot = hs_flow_slot(t, flow);
-
-    if (flow->wheel_next != HS_NOTHING)
-        t->flows[flow->wheel_next].wheel_previous = flow->wheel_previous;
-    if (flow->wheel_previous != HS_NOTHING) {
-        t->flows[flow->wheel_previous].wheel_next = flow->wheel_next;
-        return;
-    }
-    /* It leads a list: the one that is being looked at, or a second's. */
-    if (t->due == slot)
-        t->due = flow->wheel_next;
-    else
-        t->wheel[flow->wheel_slot] = flow->wheel_next;
 }
 
 static int protocol_index(const struct hs_flow *flow)
@@ -154,12 +159,23 @@ uint64_t hs_flow_digest(const struct hs_flow_table *t, const struct hs_flow *flo
     return hs_siphash(t->seed, bytes, sizeof bytes);
 }
 
+/* The buckets are fetched while the rest of a flow's life begins or ends. */
+static void hash_both(const struct hs_flow_table *t, const struct hs_tuple tuple[2], uint64_t hash[2])
+{
+    for (int direction = 0; direction < 2; direction++) {
+        hash[direction] = hs_flow_table_hash(t, &tuple[direction]);
+        hs_flow_table_prefetch_bucket(t, hash[direction]);
+    }
+}
+
 struct hs_flow *hs_flow_table_add_at(struct hs_flow_table *t, uint32_t slot, uint16_t version,
                                      const struct hs_tuple tuple[2], uint8_t state, uint8_t flags,
                                      uint64_t expires_ms)
 {
     struct hs_flow *flow = &t->flows[slot];
+    uint64_t hash[2];
 
+    hash_both(t, tuple, hash);
     *flow = (struct hs_flow){
         .tuple = {tuple[0], tuple[1]},
         .expires_ms = expires_ms,
@@ -171,50 +187,44 @@ struct hs_flow *hs_flow_table_add_at(struct hs_flow_table *t, uint32_t slot, uin
         .flags = flags,
         .rule = -1,
     };
-    t->used[slot / 64] |= 1ull << slot % 64;
-    link_tuple(t, flow, HS_ORIGINAL);
-    link_tuple(t, flow, HS_REPLY);
-    wheel_insert(t, flow);
     t->count++;
     t->by_protocol[protocol_index(flow)]++;
     t->half_open += hs_flow_is_half_open(state, flags);
     t->digest += hs_flow_digest(t, flow);
+    take_slot(t, slot);
+    hs_flow_wheel_insert(t, flow);
+    for (uint32_t direction = 0; direction < 2; direction++)
+        hs_flow_index_insert(&t->index, hash[direction], slot << 1 | direction);
     return flow;
 }
 
 struct hs_flow *hs_flow_table_add(struct hs_flow_table *t, const struct hs_tuple tuple[2],
                                   uint8_t state, uint8_t flags, uint64_t expires_ms)
 {
-    for (; t->first_free_word < t->words; t->first_free_word++) {
-        uint64_t free_bits = ~t->used[t->first_free_word];
-        uint32_t slot;
+    uint32_t slot;
 
-        if (!free_bits)
-            continue;
-        slot = t->first_free_word * 64 + (uint32_t)__builtin_ctzll(free_bits);
-        if (slot >= t->capacity)
-            return NULL;
-        return hs_flow_table_add_at(t, slot, (uint16_t)(t->flows[slot].version + 1), tuple, state,
-                                    flags, expires_ms);
-    }
-    return NULL;
+    if (t->count == t->capacity)
+        return NULL;
+    slot = lowest_free(t);
+    return hs_flow_table_add_at(t, slot, (uint16_t)(t->flows[slot].version + 1), tuple, state, flags,
+                                expires_ms);
 }
 
 void hs_flow_table_remove(struct hs_flow_table *t, struct hs_flow *flow)
 {
     uint32_t slot = hs_flow_slot(t, flow);
+    uint64_t hash[2];
 
+    hash_both(t, flow->tuple, hash);
     t->digest -= hs_flow_digest(t, flow);
     t->half_open -= hs_flow_is_half_open(flow->state, flow->flags);
     t->by_protocol[protocol_index(flow)]--;
     t->count--;
-    unlink_tuple(t, flow, HS_ORIGINAL);
-    unlink_tuple(t, flow, HS_REPLY);
-    wheel_remove(t, flow);
+    give_slot(t, slot);
+    hs_flow_wheel_remove(t, flow);
     flow->state = 0;
-    t->used[slot / 64] &= ~(1ull << slot % 64);
-    if (slot / 64 < t->first_free_word)
-        t->first_free_word = slot / 64;
+    for (uint32_t direction = 0; direction < 2; direction++)
+        hs_flow_index_remove(&t->index, hash[direction], slot << 1 | direction);
 }
 
 void hs_flow_set_state(struct hs_flow_table *t, struct hs_flow *flow, uint8_t state, uint8_t flags)
@@ -225,52 +235,4 @@ void hs_flow_set_state(struct hs_flow_table *t, struct hs_flow *flow, uint8_t st
     flow->flags = flags;
     t->half_open += hs_flow_is_half_open(state, flags);
     t->digest += hs_flow_digest(t, flow);
-}
-
-void hs_flow_set_expiry(struct hs_flow_table *t, struct hs_flow *flow, uint64_t expires_ms)
-{
-    if (expires_ms >= flow->expires_ms) {
-        flow->expires_ms = expires_ms;
-        return;
-    }
-    wheel_remove(t, flow);
-    flow->expires_ms = expires_ms;
-    wheel_insert(t, flow);
-}
-
-/* Takes the list of the next second that has wholly passed. False: none is left. */
-static bool take_due_second(struct hs_flow_table *t, uint64_t now_second)
-{
-    uint32_t *head;
-
-    /* After a long rest (a backup does not age) every list is looked at once, no more. */
-    if (t->wheel_second + HS_WHEEL_SECONDS < now_second)
-        t->wheel_second = now_second - HS_WHEEL_SECONDS;
-    if (t->wheel_second >= now_second)
-        return false;
-    head = &t->wheel[t->wheel_second++ & (HS_WHEEL_SECONDS - 1)];
-    t->due = *head;
-    *head = HS_NOTHING;
-    return true;
-}
-
-struct hs_flow *hs_flow_table_next_expired(struct hs_flow_table *t, uint64_t now_ms,
-                                           uint32_t *budget)
-{
-    while (*budget) {
-        struct hs_flow *flow;
-
-        if (t->due == HS_NOTHING) {
-            if (!take_due_second(t, now_ms / 1000))
-                return NULL;
-            continue;
-        }
-        --*budget;
-        flow = &t->flows[t->due];
-        if (flow->expires_ms <= now_ms)
-            return flow;
-        wheel_remove(t, flow); /* it was used since it was put there */
-        wheel_insert(t, flow);
-    }
-    return NULL;
 }

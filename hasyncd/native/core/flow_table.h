@@ -1,4 +1,5 @@
-/* The flow table: a fixed array of slots, both tuples of each flow in one chained hash.
+/* The flow table: a fixed array of slots, both tuples of each flow in one index (core/flow_index.h), all flows in one
+ * timing wheel (core/flow_wheel.c).
  *
  * Ownership: `hs_flow_table_create` allocates everything the table will ever need. Pointers to flows
  * stay valid until the flow is removed. One thread. Time is an argument, in milliseconds of the
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/flow_index.h"
 #include "core/siphash.h"
 #include "core/tcp_state.h"
 #include "core/tuple.h"
@@ -44,49 +46,61 @@ enum hs_local_flags {
     HS_LOCAL_SEQUENCE = 1 << 2,  /* `sequence` is known: a packet came by here */
 };
 
+/* 96 bytes, so that a flow is never on more than two cache lines and both tuples are on one; what a packet reads or
+ * writes stands before what only the peer's stream or a removal asks for. */
 struct hs_flow {
     struct hs_tuple tuple[2]; /* by enum hs_direction */
-    uint32_t next[2];         /* chain links: nodes, slot * 2 + direction */
-    uint32_t wheel_next, wheel_previous;
     uint64_t expires_ms;
-    uint32_t risk_sequence; /* of the last ADD or state change in the delta log, the low half */
-    uint32_t sequence;      /* TCP: where the original direction's data ended, if local says that it is known */
     uint64_t bytes[2];
     uint32_t packets[2];
-    uint32_t told_s;     /* the expiry that the peer was last told, in seconds of our clock */
-    uint32_t sync_round; /* the full sync that wrote it last */
-    uint32_t add_sequence; /* of its ADD, the low half: a flow waits for this record and for no later one */
-    uint16_t version;    /* proto/sync.md §3.2; remembered while the slot is empty */
-    bool lived;          /* a flow was ever in the slot: its version means something */
-    uint8_t state;       /* 0: the slot is empty */
+    uint32_t told_s;        /* the expiry that the peer was last told, in seconds of our clock */
+    uint32_t sequence;      /* TCP: where the original direction's data ended, if local says that it is known */
+    uint8_t state;          /* 0: the slot is empty */
     uint8_t flags;
-    uint8_t local; /* enum hs_local_flags */
-    int16_t rule; /* service or NAT rule, -1 none */
-    uint16_t backend;    /* position in the service's list */
-    uint16_t wheel_slot; /* the second (modulo the wheel) whose list holds it */
+    uint8_t local;          /* enum hs_local_flags */
+    bool lived;             /* a flow was ever in the slot: its version means something */
+    uint16_t version;       /* proto/sync.md §3.2; remembered while the slot is empty */
+    int16_t rule;           /* service or NAT rule, -1 none */
+    uint16_t backend;       /* position in the service's list */
+    uint16_t wheel_slot;    /* the second (modulo the wheel) whose list holds it */
+    uint32_t add_sequence;  /* of its ADD, the low half: a flow waits for this record and for no later one */
+    uint32_t risk_sequence; /* of the last ADD or state change in the delta log, the low half */
+    uint32_t sync_round;    /* the full sync that wrote it last */
 };
 
-/* 8 of hash, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h), 0.8 of ports (core/port_pool.h): a flow
- * costs less than 128. */
-_Static_assert(sizeof(struct hs_flow) <= 112, "flow size");
+/* 16 of index, 8 of wheel, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h), 0.8 of ports
+ * (core/port_pool.h): less than 128. */
+_Static_assert(sizeof(struct hs_flow) == 96, "flow size");
 
 struct hs_found {
     struct hs_flow *flow; /* NULL: no such tuple */
     enum hs_direction direction;
 };
 
+struct hs_wheel_link {
+    uint32_t next, previous; /* slots */
+};
+
+struct hs_flow_wheel {
+    uint32_t *seconds;           /* the first flow of each second's list */
+    struct hs_wheel_link *links; /* one a slot */
+    uint64_t second;             /* the next to be looked at */
+    uint32_t due;                /* list of flows taken from the wheel, not yet looked at */
+};
+
+enum { HS_FULL_LEVELS = 2 };
+
 struct hs_flow_table {
     struct hs_flow *flows;
-    uint32_t *heads;
-    uint64_t *used; /* a bit a slot */
-    uint32_t *wheel;
+    struct hs_flow_index index;
+    struct hs_flow_wheel wheel;
+    uint64_t *used;                 /* a bit a slot */
+    uint64_t *full[HS_FULL_LEVELS]; /* a bit a word of `used`, and of the level below: all its slots are taken */
     struct hs_seed seed;
     uint64_t digest;
-    uint64_t wheel_second; /* the next second to be looked at */
-    uint32_t capacity, buckets, words, first_free_word;
+    uint32_t capacity, words;
     uint32_t count, by_protocol[3]; /* TCP, UDP, ICMP */
     uint32_t half_open;
-    uint32_t due; /* list of flows taken from the wheel, not yet looked at */
     uint32_t sync_round;
 };
 
@@ -101,7 +115,24 @@ static inline uint32_t hs_flow_slot(const struct hs_flow_table *table, const str
     return (uint32_t)(flow - table->flows);
 }
 
-struct hs_found hs_flow_table_find(const struct hs_flow_table *table, const struct hs_tuple *tuple);
+/* A search in stages, so that the memory that one waits for is fetched while others of a batch are worked on: hash all,
+ * prefetch all buckets, prefetch all flows, find all. The table may change in between: only `find` decides. */
+static inline uint64_t hs_flow_table_hash(const struct hs_flow_table *table, const struct hs_tuple *tuple)
+{
+    return hs_siphash_1_3(table->seed, tuple);
+}
+static inline void hs_flow_table_prefetch_bucket(const struct hs_flow_table *table, uint64_t hash)
+{
+    __builtin_prefetch(&table->index.buckets[hs_flow_index_home(&table->index, hash)]);
+}
+void hs_flow_table_prefetch_flow(const struct hs_flow_table *table, uint64_t hash);
+struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *table, const struct hs_tuple *tuple,
+                                          uint64_t hash);
+
+static inline struct hs_found hs_flow_table_find(const struct hs_flow_table *table, const struct hs_tuple *tuple)
+{
+    return hs_flow_table_find_hashed(table, tuple, hs_flow_table_hash(table, tuple));
+}
 
 /* Puts a flow into a free slot under a new version, or into the empty slot `slot` under `version`. NULL: the
  * table is full. The caller made sure that neither tuple is in the table. */
@@ -116,13 +147,6 @@ void hs_flow_table_remove(struct hs_flow_table *table, struct hs_flow *flow);
 void hs_flow_set_state(struct hs_flow_table *table, struct hs_flow *flow, uint8_t state,
                        uint8_t flags);
 
-/* A later expiry is free (the wheel finds out); an earlier one moves the flow in the wheel. */
-void hs_flow_set_expiry(struct hs_flow_table *table, struct hs_flow *flow, uint64_t expires_ms);
-
-/* The next flow that is due by `now_ms`, or NULL; at most `*budget` flows are looked at. */
-struct hs_flow *hs_flow_table_next_expired(struct hs_flow_table *table, uint64_t now_ms,
-                                           uint32_t *budget);
-
 uint32_t hs_flow_timeout_s(const struct hs_flow *flow);
 bool hs_flow_is_half_open(uint8_t state, uint8_t flags);
 
@@ -136,5 +160,21 @@ static inline bool hs_flow_is_hairpin(const struct hs_flow *flow)
 
 /* One flow's share in the table's digest (proto/sync.md §8). */
 uint64_t hs_flow_digest(const struct hs_flow_table *table, const struct hs_flow *flow);
+
+/* --- flow_wheel.c ------------------------------------------------------------------------- */
+
+/* A later expiry is free (the wheel finds out); an earlier one moves the flow in the wheel. */
+void hs_flow_set_expiry(struct hs_flow_table *table, struct hs_flow *flow, uint64_t expires_ms);
+
+/* The next flow that is due by `now_ms`, or NULL; at most `*budget` flows are looked at. */
+struct hs_flow *hs_flow_table_next_expired(struct hs_flow_table *table, uint64_t now_ms,
+                                           uint32_t *budget);
+
+/* For flow_table.c: a flow enters with its expiry set, and leaves. */
+bool hs_flow_wheel_init(struct hs_flow_wheel *wheel, uint32_t capacity);
+void hs_flow_wheel_free(struct hs_flow_wheel *wheel, uint32_t capacity);
+void hs_flow_wheel_clear(struct hs_flow_wheel *wheel);
+void hs_flow_wheel_insert(struct hs_flow_table *table, struct hs_flow *flow);
+void hs_flow_wheel_remove(struct hs_flow_table *table, struct hs_flow *flow);
 
 #endif

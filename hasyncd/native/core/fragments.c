@@ -115,7 +115,7 @@ static void receive_first(struct hs_gateway *g, int side, struct hs_packet *p, u
         g->counters.drop_fragment++;
         return;
     }
-    hs_gateway_receive_flow(g, side, p, now_ns);
+    hs_gateway_receive_flow(g, side, p, hs_flow_table_hash(g->table, &p->tuple), now_ns);
     back = hs_tuple_invert(&p->tuple); /* of what has left, if anything has */
     found = hs_flow_table_find(g->table, &back);
     if (!found.flow)

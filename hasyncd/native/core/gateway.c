@@ -17,7 +17,7 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->table = hs_flow_table_create(limits.capacity, seed);
     if (!g->table || !hs_nat_init(&g->nat, limits.capacity, seed) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
-        !hs_delta_log_init(&g->log, limits.log_records) ||
+        !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
         !hs_packet_queue_init(&g->stragglers, limits.held_packets, limits.held_bytes)) {
@@ -53,6 +53,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
     for (uint32_t i = 0; i < g->rules.service_count; i++)
         for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
             g->rules.services[i].backends[k].flows = 0;
+    hs_delta_log_tell(&g->log, 0, 0);
 }
 
 bool hs_gateway_nat_changed(struct hs_gateway *g)
@@ -65,6 +66,7 @@ void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
     if (!g->active)
         g->grace_until_ms = now_ns / 1000000 + HS_TAKEOVER_GRACE_S * 1000;
     g->active = true;
+    g->log.head->active = 1;
     hs_gateway_end_relay(g);
 }
 
@@ -72,6 +74,7 @@ void hs_gateway_disarm(struct hs_gateway *g)
 {
     g->lease_until_ns = 0;
     g->active = false;
+    g->log.head->active = 0;
     g->counters.drop_hold_lost += g->held.count + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->held);
     hs_packet_queue_clear(&g->unresolved);
@@ -164,15 +167,25 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     hs_gateway_forward(g, side, p, flow, now_ns);
 }
 
-/* A SYN on a flow that is over starts a new one: backend and port are chosen anew (RFC 1122 4.2.2.13). */
-static bool reopens(const struct hs_found *found, const struct hs_packet *p)
+/* Nobody answered yet, and the backend has left the table: nobody will. */
+static bool waits_in_vain(const struct hs_gateway *g, const struct hs_flow *flow)
 {
-    return found->direction == HS_ORIGINAL && p->tuple.proto == HS_TCP &&
-           hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN &&
-           (found->flow->state == HS_TCP_TIME_WAIT || found->flow->state == HS_TCP_CLOSE);
+    return flow->state == HS_TCP_SYN_SENT && flow->flags & HS_FLOW_DNAT && flow->rule >= 0 &&
+           !g->rules.services[flow->rule].backends[flow->backend].present;
 }
 
-void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+/* A SYN on a flow that is over, or waits in vain, starts a new one: backend and port are chosen anew (RFC 1122
+ * 4.2.2.13). */
+static bool reopens(const struct hs_gateway *g, const struct hs_found *found, const struct hs_packet *p)
+{
+    const struct hs_flow *flow = found->flow;
+
+    return found->direction == HS_ORIGINAL && p->tuple.proto == HS_TCP &&
+           hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN &&
+           (flow->state == HS_TCP_TIME_WAIT || flow->state == HS_TCP_CLOSE || waits_in_vain(g, flow));
+}
+
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns)
 {
     struct hs_found found;
     struct hs_tuple to;
@@ -184,8 +197,8 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
         g->counters.time_exceeded_sent += hs_gateway_send_error(g, side, p, HS_TIME_EXCEEDED, 0, now_ns);
         return;
     }
-    found = hs_flow_table_find(g->table, &p->tuple);
-    if (found.flow && reopens(&found, p)) {
+    found = hs_flow_table_find_hashed(g->table, &p->tuple, hash);
+    if (found.flow && reopens(g, &found, p)) {
         hs_gateway_delete(g, found.flow, HS_DEL_REPLACED, now_ns);
         found.flow = NULL;
     }
@@ -205,32 +218,39 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
     hs_gateway_forward(g, side, p, found.flow, now_ns);
 }
 
-void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
-                        uint32_t length, uint64_t now_ns)
+static bool is_arp(const struct hs_received *r)
 {
-    struct hs_packet packet;
+    return r->length >= sizeof(struct hs_ethernet) &&
+           ((const struct hs_ethernet *)r->frame)->type == htons(ETHERTYPE_ARP);
+}
 
-    g->counters.received_packets++;
-    g->counters.received_bytes += length;
-    if (!hs_gateway_armed(g, now_ns)) {
-        if (now_ns >= g->relay_until_ns || !hs_gateway_relay(g, side, vnet, frame, length))
-            g->counters.drop_no_lease++;
+/* What a frame says, before anything is decided about it. */
+struct look {
+    struct hs_packet packet;
+    enum hs_packet_kind kind;
+    uint64_t hash; /* HS_PACKET_FLOW */
+};
+
+static void look_at(const struct hs_gateway *g, const struct hs_received *r, struct look *look)
+{
+    look->kind = hs_packet_parse(&look->packet, r->vnet, r->frame, r->length);
+    if (look->kind != HS_PACKET_FLOW)
         return;
-    }
-    if (length >= sizeof(struct hs_ethernet) &&
-        ((struct hs_ethernet *)frame)->type == htons(ETHERTYPE_ARP)) {
-        hs_gateway_receive_arp(g, side, frame, length);
-        return;
-    }
-    switch (hs_packet_parse(&packet, vnet, frame, length)) {
+    look->hash = hs_flow_table_hash(g->table, &look->packet.tuple);
+    hs_flow_table_prefetch_bucket(g->table, look->hash);
+}
+
+static void judge(struct hs_gateway *g, int side, struct look *look, uint64_t now_ns)
+{
+    switch (look->kind) {
     case HS_PACKET_FLOW:
-        hs_gateway_receive_flow(g, side, &packet, now_ns);
+        hs_gateway_receive_flow(g, side, &look->packet, look->hash, now_ns);
         break;
     case HS_PACKET_ICMP_ERROR:
-        hs_gateway_translate_error(g, side, &packet, now_ns);
+        hs_gateway_translate_error(g, side, &look->packet, now_ns);
         break;
     case HS_PACKET_FRAGMENT:
-        hs_gateway_receive_fragment(g, side, &packet, now_ns);
+        hs_gateway_receive_fragment(g, side, &look->packet, now_ns);
         break;
     case HS_PACKET_MALFORMED:
         g->counters.drop_malformed++;
@@ -239,6 +259,48 @@ void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, ui
         g->counters.drop_protocol++;
         break;
     }
+}
+
+static void receive_unarmed(struct hs_gateway *g, int side, const struct hs_received *r, uint64_t now_ns)
+{
+    if (now_ns >= g->relay_until_ns || !hs_gateway_relay(g, side, r->vnet, r->frame, r->length))
+        g->counters.drop_no_lease++;
+}
+
+/* Buckets are fetched while later frames are parsed, flows while later buckets are looked into. Looking changes
+ * nothing, and what an earlier packet does to the table is found by the later one's own search. */
+static void receive_some(struct hs_gateway *g, int side, const struct hs_received *received, uint32_t count,
+                         uint64_t now_ns)
+{
+    struct look looks[HS_LOOK_AHEAD];
+
+    for (uint32_t i = 0; i < count; i++)
+        look_at(g, &received[i], &looks[i]);
+    for (uint32_t i = 0; i < count && count > 1; i++)
+        if (looks[i].kind == HS_PACKET_FLOW)
+            hs_flow_table_prefetch_flow(g->table, looks[i].hash);
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_arp(&received[i]))
+            hs_gateway_receive_arp(g, side, received[i].frame, received[i].length);
+        else
+            judge(g, side, &looks[i], now_ns);
+    }
+}
+
+void hs_gateway_receive_batch(struct hs_gateway *g, int side, const struct hs_received *received, uint32_t count,
+                              uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        g->counters.received_packets++;
+        g->counters.received_bytes += received[i].length;
+    }
+    if (!hs_gateway_armed(g, now_ns)) {
+        for (uint32_t i = 0; i < count; i++)
+            receive_unarmed(g, side, &received[i], now_ns);
+        return;
+    }
+    for (uint32_t done = 0; done < count; done += HS_LOOK_AHEAD)
+        receive_some(g, side, received + done, count - done < HS_LOOK_AHEAD ? count - done : HS_LOOK_AHEAD, now_ns);
 }
 
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)

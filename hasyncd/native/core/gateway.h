@@ -141,6 +141,7 @@ struct hs_gateway {
 
 struct hs_gateway_limits {
     uint32_t capacity, log_records, held_packets, held_bytes;
+    void *log_memory; /* hs_delta_log_bytes(log_records) bytes for the delta log; NULL: its own */
 };
 
 struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limits limits,
@@ -154,15 +155,29 @@ static inline bool hs_gateway_armed(const struct hs_gateway *g, uint64_t now_ns)
 
 /* --- gateway.c: packets ------------------------------------------------------------------ */
 
-/* Judges one frame. It may be changed in place and be given to `output.send`. */
-void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
-                        uint32_t length, uint64_t now_ns);
+struct hs_received {
+    struct hs_vnet *vnet;
+    uint8_t *frame; /* its own memory: it may be changed in place and be given to `output.send` */
+    uint32_t length;
+};
+
+/* Judges frames, in their order. Many at once are no different from one by one, but that the memory which one of
+ * them waits for is fetched while the others are looked at. */
+void hs_gateway_receive_batch(struct hs_gateway *g, int side, const struct hs_received *received, uint32_t count,
+                              uint64_t now_ns);
+static inline void hs_gateway_receive(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
+                                      uint32_t length, uint64_t now_ns)
+{
+    struct hs_received one = {vnet, frame, length};
+
+    hs_gateway_receive_batch(g, side, &one, 1, now_ns);
+}
 /* Empties the table and takes a new seed (proto/sync.md §7). */
 void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
 /* The NAT rules changed: the ports of their public addresses are watched. False: no memory. */
 bool hs_gateway_nat_changed(struct hs_gateway *g);
-/* A packet whose tuple is known: its flow, or a new one. */
-void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
+/* A packet whose tuple is known, and its hash: its flow, or a new one. */
+void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns);
 /* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);

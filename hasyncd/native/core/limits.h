@@ -20,6 +20,7 @@ enum hs_limits {
     HS_ROUTES_MAX = 4096,
     HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
     HS_FRAME_MAX = 14 + 65535,      /* bytes: an Ethernet header and the largest IPv4 packet */
+    HS_LOOK_AHEAD = 64,             /* frames of a batch that are looked at before the first is judged */
     HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
     HS_ICMP_ERRORS_PER_S = 1000,    /* made by us, as net.ipv4.icmp_msgs_per_sec */
     HS_ICMP_ERRORS_BURST = 50,

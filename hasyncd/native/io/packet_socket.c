@@ -195,20 +195,22 @@ static int receive_batch(struct hs_packet_io *io, struct hs_gateway *g, int side
 {
     int count = recvmmsg(io->sides[side].fd, io->received, room < BATCH ? room : BATCH,
                          MSG_DONTWAIT, NULL);
-    uint64_t now_ns;
+    struct hs_received frames[BATCH];
+    uint32_t whole = 0;
 
     if (count <= 0)
         return count == 0 || errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    hs_packet_io_lock(io);
-    now_ns = hs_boottime_ns(); /* under the lock: the lease is judged when the batch is */
-    io->batching = 1;
     for (int i = 0; i < count; i++) {
         uint32_t length = io->received[i].msg_len;
 
         if (length > sizeof(struct hs_vnet))
-            hs_gateway_receive(g, side, &io->received_vnet[i], io->received_parts[i][1].iov_base,
-                               length - (uint32_t)sizeof(struct hs_vnet), now_ns);
+            frames[whole++] = (struct hs_received){&io->received_vnet[i], io->received_parts[i][1].iov_base,
+                                                   length - (uint32_t)sizeof(struct hs_vnet)};
     }
+    hs_packet_io_lock(io);
+    io->batching = 1;
+    /* The time under the lock: the lease is judged when the batch is. */
+    hs_gateway_receive_batch(g, side, frames, whole, hs_boottime_ns());
     io->batching = 0;
     g->counters.send_errors = __atomic_load_n(&io->send_errors, __ATOMIC_RELAXED);
     hs_packet_io_unlock(io);

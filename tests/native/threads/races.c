@@ -66,7 +66,7 @@ int main(int count, char **arguments)
 
     if (count != 5 || !io)
         return 2;
-    g = hs_gateway_create((struct hs_seed){1, 2}, (struct hs_gateway_limits){65536, 65536, 1024, 1 << 20},
+    g = hs_gateway_create((struct hs_seed){1, 2}, (struct hs_gateway_limits){65536, 65536, 1024, 1 << 20, NULL},
                           (struct hs_output){hs_packet_io_send, io});
     describe(g, arguments);
     for (int side = 0; side < HS_SIDES; side++)

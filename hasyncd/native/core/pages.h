@@ -1,0 +1,17 @@
+/* Memory for the arrays that packets hit at random: zeroed, on cache lines, in huge pages where there are some.
+ *
+ * A gigabyte in pages of 4 KiB costs a walk through the page tables with nearly every lookup. Pages that were never
+ * touched cost nothing, so that a large capacity is free until it is used.
+ */
+#ifndef HS_PAGES_H
+#define HS_PAGES_H
+
+#include <stddef.h>
+
+enum { HS_CACHE_LINE = 64, HS_HUGE_PAGE = 2 << 20 };
+
+/* NULL: no memory. Freed by hs_pages_free with the same `bytes`. */
+void *hs_pages_alloc(size_t bytes);
+void hs_pages_free(void *at, size_t bytes);
+
+#endif
