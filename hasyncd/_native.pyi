@@ -32,8 +32,12 @@ class Engine:
         log_records: int = 262_144,
         held_packets: int = 4096,
         held_bytes: int = 8_388_608,
+        log_file: int = -1,
     ) -> None:
-        """`capacity` flows, fixed for life; `seed` is 16 bytes."""
+        """`capacity` flows, fixed for life; `seed` is 16 bytes. `log_file`: a descriptor, open for reading and
+        writing, of the file that is the delta log's memory and outlives the process (proto/last_word.md).
+
+        Raises OSError."""
 
     # --- the machine ------------------------------------------------------------------------
     def open(self, side: int, ifindex: int, mac: bytes, mtu: int) -> int:

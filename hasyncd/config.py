@@ -210,6 +210,13 @@ class Service(_Section):
 
 class Control(_Section):
     socket: Annotated[Path, BeforeValidator(read_socket_path)]
+    last_word: Path | None = None
+    """Where the delta log lies in memory (proto/last_word.md); None: beside the socket."""
+
+    @property
+    def last_word_path(self) -> Path:
+        """As configured, or beside the socket."""
+        return self.last_word or self.socket.with_suffix(".lastword")
 
 
 class Settings(_Section):

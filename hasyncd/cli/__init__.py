@@ -28,6 +28,7 @@ VERBS: Final = {
     "events": "follow role changes and what happens to the pair",
     "switchover": "hand the addresses to the peer; loses nothing",
     "resync": "make the backup's copy anew",
+    "last-word": "what a node that died had not got confirmed",
     "drill": "build the lab, inject a fault, judge every flow",
     "lab": "the same lab, kept for playing",
     "bench": "measure this machine beside the kernel, in one run",
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, purpose in VERBS.items():
         sub = verbs.add_parser(name, help=purpose, description=f"hasyncd {name}: {purpose}.")
         if name == verb:
-            module = importlib.import_module(f"hasyncd.cli.{name}")
+            module = importlib.import_module(f"hasyncd.cli.{name.replace('-', '_')}")
             module.add_arguments(sub)
     args = parser.parse_args(words)
     assert module is not None, "argparse lets no other word through as a verb"

@@ -29,10 +29,16 @@ Publication = tuple[int, list[tuple[int, EngineAddress, int, int]], int]
 
 
 def build_engine(
-    settings: Settings, seed: bytes, services: Iterable[tuple[Declaration, Publication]]
+    settings: Settings,
+    seed: bytes,
+    services: Iterable[tuple[Declaration, Publication]],
+    log_file: int = -1,
 ) -> Engine:
-    """An engine with the configuration's rules, no sockets yet. `seed` is 16 random bytes."""
-    engine = Engine(capacity=settings.node.capacity, seed=seed, log_records=settings.sync.log_records)
+    """An engine with the configuration's rules, no sockets yet. `seed` is 16 random bytes, `log_file` the descriptor of
+    the delta log's memory (-1: memory of its own). Raises OSError."""
+    engine = Engine(
+        capacity=settings.node.capacity, seed=seed, log_records=settings.sync.log_records, log_file=log_file
+    )
     engine.set_vips([(SIDES[vip.interface], for_engine(vip.address.ip)) for vip in settings.vip])
     engine.set_nat_rules(
         [

@@ -13,6 +13,7 @@ from typing import Any
 
 from hasyncd.lab.crew import Crew, Load
 from hasyncd.lab.judge import Judgement, Verdict, judge, percentile
+from hasyncd.lab.last_word import compare
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import NodeOptions, Nodes
 from hasyncd.lab.pair import Pair
@@ -171,10 +172,20 @@ async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
         result.failures.append(
             f"{result.judgement.wrong_bytes} times a flow received bytes that nobody had sent"
         )
+    _check_last_words(result)
     if not scenario.datagrams_may_be_lost and result.judgement.udp.lost_datagrams:
         result.failures.append(
             f"{result.judgement.udp.lost_datagrams} datagrams were lost in a planned change"
         )
+
+
+def _check_last_words(result: Result) -> None:
+    told = [(fault.last_word, fault.certificate) for fault in result.faults if fault.last_word]
+    result.failures += compare(
+        [word for word, _ in told],
+        [(certificate or {}).get("last_sequence") for _, certificate in told],
+        result.judgement.lost_far_ends,
+    )
 
 
 def _check_load(result: Result, load: Load) -> None:

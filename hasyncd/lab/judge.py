@@ -174,6 +174,8 @@ class Judgement:
     wrong_bytes: int = 0
     outage_ns: int | None = None
     """The longest silence of a flow that asks every 5 ms."""
+    lost_far_ends: list[tuple[str, str, int]] = field(default_factory=list)
+    """(protocol, address, port) as the server knew it, of each lost flow that had reached one."""
 
     @property
     def lost(self) -> int:
@@ -202,6 +204,7 @@ def judge(records: Iterable[FlowRecord], faults_ns: Sequence[int], end_ns: int) 
         if record.group == "opened":
             judgement.opened_during_run += 1
         if verdict is not Verdict.SURVIVED:
+            judgement.lost_far_ends += [(record.protocol, *record.seen[0][2:])] if record.seen else []
             name = f"{record.protocol} {record.path} {record.group}: {verdict.value}"
             if record.end_reason not in (None, CLOSED):
                 name += f" ({record.end_reason})"

@@ -17,7 +17,7 @@ from hasyncd.lab.drill_command import run_interruptible
 from hasyncd.lab.lock import KeptLab, LabLock, forget_kept_lab, read_kept_lab
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import NodeOptions, Nodes
-from hasyncd.lab.topology import Topology, remove_sockets, sweep
+from hasyncd.lab.topology import Topology, remove_run_files, sweep
 
 _SEED = 1
 
@@ -65,7 +65,7 @@ def _up(args: argparse.Namespace) -> int:
             )
         except BaseException:
             topology.down()
-            remove_sockets()
+            remove_run_files()
             raise
     print(_HOW_TO_LOOK.format(directory=topology.directory))
     return 0

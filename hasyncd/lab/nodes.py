@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from hasyncd.lab import plan
 from hasyncd.lab.control import Unreachable, ask
 from hasyncd.lab.namespaces import LabError, spawn
 from hasyncd.lab.pair import other
-from hasyncd.lab.topology import Topology
+from hasyncd.lab.topology import Topology, remove_run_files
 from hasyncd.lab.traffic.process import now_ns
 
 READY_TIMEOUT_S = 30.0
@@ -130,6 +131,14 @@ class Nodes:
         os.kill(process.pid, signal.SIGKILL)
         return moment
 
+    async def last_word(self, name: str) -> list[dict[str, Any]] | None:
+        await asyncio.to_thread(self.processes[name].wait)
+        command = [sys.executable, "-m", "hasyncd", "last-word", "--json", "--node", name]
+        asked = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        if asked.returncode != 0:
+            raise LabError(f"{name} left no last word: {asked.stderr.strip()}")
+        return [json.loads(line) for line in asked.stdout.splitlines()]
+
     async def restart(self, name: str) -> None:
         await asyncio.to_thread(self.processes[name].wait)
         self._start_node(plan.gateway_named(name))
@@ -150,10 +159,9 @@ class Nodes:
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
-        for name, process in self.processes.items():
+        for process in self.processes.values():
             process.wait()
-            # A killed node cannot remove its socket.
-            (plan.RUN_DIR / f"{name}.sock").unlink(missing_ok=True)
+        remove_run_files()  # a killed node cannot
         with contextlib.suppress(OSError):
             plan.RUN_DIR.rmdir()
 

@@ -28,6 +28,9 @@ class Pair(Protocol):
     def kill(self, name: str) -> int:
         """Ends a gateway at once, without a word; the moment, in ns of CLOCK_BOOTTIME."""
 
+    async def last_word(self, name: str) -> list[dict[str, Any]] | None:
+        """What a killed gateway's log still says, line by line; None: this system keeps none. Raises LabError."""
+
     async def restart(self, name: str) -> None:
         """Starts a killed gateway again. Raises LabError."""
 

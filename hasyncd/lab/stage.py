@@ -32,7 +32,8 @@ class Fault:
     node: str
     at_ns: int
     at_risk: int | None = None
-    """`at_risk_flows` in the last status before the fault."""
+    """Flows that were not confirmed: its last word says it, else `at_risk_flows` of its last status."""
+    last_word: list[dict[str, Any]] | None = None
     detected_ms: float | None = None
     promoted_ms: float | None = None
     certificate: Any = None
@@ -101,7 +102,11 @@ class Stage:
         """Kills the primary and watches its peer promote."""
         node = await self.pair.primary()
         await self._burst()
-        return await self._watch(self.mark_fault(node, self.pair.kill(node)))
+        fault = await self._watch(self.mark_fault(node, self.pair.kill(node)))
+        fault.last_word = await self.pair.last_word(node)
+        if fault.last_word:
+            fault.at_risk = fault.last_word[0]["at_risk"]
+        return fault
 
     async def switch_over(self) -> Fault:
         """Asks for the planned change of roles and watches it."""

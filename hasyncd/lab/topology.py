@@ -127,14 +127,15 @@ def sweep() -> bool:
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
     if found:
-        remove_sockets()
+        remove_run_files()
     return bool(found or directories)
 
 
-def remove_sockets() -> None:
-    """Removes the control sockets of nodes that were killed and could not do it themselves."""
+def remove_run_files() -> None:
+    """Removes the control sockets and last words of nodes that were killed and could not do it themselves."""
     for gateway in plan.GATEWAYS:
-        (plan.RUN_DIR / f"{gateway.name}.sock").unlink(missing_ok=True)
+        for left in plan.RUN_DIR.glob(f"{gateway.name}.*"):
+            left.unlink(missing_ok=True)
 
 
 def _gateway_addresses(gateway: plan.Gateway) -> list[str]:

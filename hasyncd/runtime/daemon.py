@@ -36,6 +36,7 @@ from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.kernel_guard import KernelGuard
+from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
@@ -83,8 +84,11 @@ async def _run(settings: Settings) -> None:
         _check_sides(inside, outside)
         # Before anything is touched that another daemon at this socket may live by.
         clear_socket(settings.control.socket)
-        with KernelGuard(settings, (inside, outside)) as guard:
-            await Daemon(settings, state, keys, inside, outside, guard.refresh).run()
+        with (
+            KernelGuard(settings, (inside, outside)) as guard,
+            last_word_file(settings.control.last_word_path) as log_file,
+        ):
+            await Daemon(settings, state, keys, inside, outside, guard.refresh, log_file).run()
 
 
 def _load_keys(settings: Settings) -> PairKeys | None:
@@ -152,6 +156,7 @@ class Daemon:
         inside: Interface,
         outside: Interface,
         on_addresses: Callable[[], None],
+        log_file: int,
     ) -> None:
         """`on_addresses` is called when the machine's own addresses may have changed."""
         self._settings = settings
@@ -164,6 +169,7 @@ class Daemon:
             settings,
             seed,
             [(each, self._services.publication(each.service)) for each in self._services.declarations()],
+            log_file,
         )
         boot_id = secrets.randbelow(2**64 - 1) + 1
         node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())

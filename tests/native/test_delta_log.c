@@ -8,7 +8,7 @@ static struct hs_delta_log log_;
 static void append(uint32_t count, uint8_t kind)
 {
     for (uint32_t i = 0; i < count; i++) {
-        uint8_t *out = hs_delta_log_append(&log_, log_.next * 10);
+        uint8_t *out = hs_delta_log_append(&log_, log_.next * 10)->record;
 
         memset(out, 0, HS_RECORD_MAX);
         out[0] = kind;
@@ -32,7 +32,7 @@ static void check_sending(void)
     uint32_t used;
     uint8_t first;
 
-    CHECK(1, hs_delta_log_init(&log_, 10), true);
+    CHECK(1, hs_delta_log_init(&log_, 10, NULL), true);
     CHECK(2, log_.capacity, 16); /* rounded up */
     CHECK(3, hs_delta_log_oldest(&log_), 1);
     CHECK(4, drain(1024, &used, &first), 0);
@@ -59,7 +59,7 @@ static void check_wrapping(void)
     uint32_t used;
     uint8_t first;
 
-    hs_delta_log_init(&log_, 16);
+    hs_delta_log_init(&log_, 16, NULL);
     append(16, HS_DEL);
     CHECK(1, log_.overrun, false); /* full, nothing overwritten */
     CHECK(2, hs_delta_log_oldest(&log_), 1);
@@ -86,7 +86,7 @@ static void check_long_run(void)
     uint32_t used;
     uint8_t first;
 
-    hs_delta_log_init(&log_, 16);
+    hs_delta_log_init(&log_, 16, NULL);
     for (int round = 0; round < 1000; round++) {
         append(7, round % 2 ? HS_ADD : HS_COUNTERS);
         CHECK(round, drain(1024, &used, &first), 7);

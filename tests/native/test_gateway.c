@@ -39,7 +39,7 @@ static void add_neighbour(struct hs_gateway *g, int side, const char *address)
 static struct hs_gateway *set_up(uint32_t capacity)
 {
     struct hs_gateway *g = hs_gateway_create((struct hs_seed){1, 2},
-                                             (struct hs_gateway_limits){capacity, 1024, 16, 1 << 20},
+                                             (struct hs_gateway_limits){capacity, 1024, 16, 1 << 20, NULL},
                                              (struct hs_output){take, NULL});
     const struct hs_route routes[] = {
         {hs_ip("10.0.1.0"), hs_ip("255.255.255.0"), 0, HS_INSIDE},
@@ -56,6 +56,7 @@ static struct hs_gateway *set_up(uint32_t capacity)
         .sources = {1, {{hs_ip("10.0.1.0"), hs_ip("255.255.255.0")}}},
         .publics = {hs_ip("203.0.113.5")}, .public_count = 1, .port_first = 1024, .port_last = 65535};
     g->rules.nat_count = 1;
+    CHECK(1, hs_gateway_nat_changed(g), true);
     g->lease_until_ns = UINT64_MAX;
     hs_gateway_arm(g, now);
     sent_count = 0;

@@ -1,7 +1,9 @@
 #include "binding/engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
+#include <sys/mman.h>
 
 /* What leaves a side: its socket, or the list that `take_sent` hands out. */
 static void send_frame(void *context, int side, const struct hs_vnet *vnet, uint8_t *frame,
@@ -20,18 +22,35 @@ static void send_frame(void *context, int side, const struct hs_vnet *vnet, uint
     Py_XDECREF(bytes);
 }
 
+/* The delta log's memory is the file's. Its blocks are taken now: a full disk must not be found out by a packet. */
+static int map_log(struct engine *engine, int file, uint32_t log_records)
+{
+    if (file < 0)
+        return 0;
+    engine->log_bytes = hs_delta_log_bytes(log_records);
+    errno = posix_fallocate(file, 0, (off_t)engine->log_bytes);
+    if (errno)
+        return -1;
+    engine->log_memory = mmap(NULL, engine->log_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (engine->log_memory != MAP_FAILED)
+        return 0;
+    engine->log_memory = NULL;
+    return -1;
+}
+
 /* All in `new`: there is no engine without its gateway. */
 PyObject *hs_engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"capacity", "seed", "log_records", "held_packets", "held_bytes", NULL};
+    static char *names[] = {"capacity", "seed", "log_records", "held_packets", "held_bytes", "log_file", NULL};
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct engine *engine;
     unsigned int capacity, log_records = 262144, held_packets = 4096, held_bytes = 8388608;
     const char *seed;
     Py_ssize_t seed_size;
+    int log_file = -1;
 
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "Iy#|III", names, &capacity, &seed,
-                                     &seed_size, &log_records, &held_packets, &held_bytes))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "Iy#|IIIi", names, &capacity, &seed, &seed_size,
+                                     &log_records, &held_packets, &held_bytes, &log_file))
         return NULL;
     if (seed_size != 16 || capacity < 1 || capacity > HS_CAPACITY_MAX || held_packets < 1) {
         PyErr_SetString(PyExc_ValueError, "seed of 16 bytes, capacity of 1 to 8,388,608 flows");
@@ -40,10 +59,15 @@ PyObject *hs_engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywo
     engine = (struct engine *)allocate(type, 0); /* zeroed */
     if (!engine)
         return NULL;
+    if (map_log(engine, log_file, log_records)) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF((PyObject *)engine);
+        return NULL;
+    }
     engine->io = hs_packet_io_create();
     engine->gateway = hs_gateway_create(
         hs_seed_load((const uint8_t *)seed),
-        (struct hs_gateway_limits){capacity, log_records, held_packets, held_bytes},
+        (struct hs_gateway_limits){capacity, log_records, held_packets, held_bytes, engine->log_memory},
         (struct hs_output){send_frame, engine});
     if (!engine->io || !engine->gateway) {
         Py_DECREF((PyObject *)engine);
@@ -95,6 +119,8 @@ void hs_engine_dealloc(PyObject *self)
 
     stop_thread(engine);
     hs_gateway_destroy(engine->gateway);
+    if (engine->log_memory)
+        munmap(engine->log_memory, engine->log_bytes);
     hs_packet_io_destroy(engine->io);
     for (int side = 0; side < HS_SIDES; side++)
         Py_XDECREF(engine->sent[side]);

@@ -21,6 +21,8 @@ struct engine {
     struct hs_packet_thread *thread; /* NULL: the event loop polls */
     PyObject *sent[HS_SIDES]; /* lists of frames: sides made by `attach`; NULL: a socket's */
     uint64_t calls;           /* of `poll`, for the count of calls a packet */
+    void *log_memory;         /* the delta log, in a file; NULL: the gateway's own */
+    size_t log_bytes;
 };
 
 extern PyType_Spec hs_engine_spec;

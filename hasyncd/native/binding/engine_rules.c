@@ -142,6 +142,7 @@ PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments)
     service->proto = protocol;
     if (describe_service(self, service, &vip, allow))
         return NULL;
+    hs_nat_rules_changed(&gateway_of(self)->nat, rules);
     Py_RETURN_NONE;
 }
 

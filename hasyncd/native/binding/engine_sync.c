@@ -92,14 +92,15 @@ PyObject *hs_engine_moment(PyObject *self, PyObject *unused)
 
 PyObject *hs_engine_start_log(PyObject *self, PyObject *arguments)
 {
-    struct hs_delta_log *log = &gateway_of(self)->log;
+    struct hs_gateway *g = gateway_of(self);
     unsigned long long first;
 
     if (!PyArg_ParseTuple(arguments, "K", &first))
         return NULL;
-    if (!hs_delta_log_rewind(log, first))
+    if (!hs_delta_log_rewind(&g->log, first))
         Py_RETURN_FALSE;
-    log->acknowledged = first - 1;
+    g->log.acknowledged = first - 1;
+    hs_delta_log_tell(&g->log, g->at_risk, g->table->count);
     Py_RETURN_TRUE;
 }
 

@@ -142,10 +142,9 @@ void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
 void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_reason reason,
                        uint64_t now_ns)
 {
-    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
-
-    hs_record_pack_del(out, g->table, flow, reason);
+    hs_record_pack_del(hs_delta_log_append(&g->log, now_ns)->record, g->table, flow, reason);
     g->counters.flows_closed++;
     hs_gateway_hold_down(g, flow, (uint8_t)reason, now_ns / 1000000000);
     hs_gateway_forget(g, flow);
+    hs_delta_log_tell(&g->log, g->at_risk, g->table->count);
 }

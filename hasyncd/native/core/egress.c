@@ -196,6 +196,7 @@ void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t
     uint32_t released;
 
     g->commit = commit;
+    g->log.head->commit = commit;
     g->commit_timeout_ns = timeout_ns;
     g->fail_open = fail_open;
     released = hs_gateway_release(g, now_ns);

@@ -14,9 +14,9 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->hops6.seed = seed;
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
-    if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
+    if (!g->table || !hs_nat_init(&g->nat, limits.capacity, seed) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
-        !hs_delta_log_init(&g->log, limits.log_records) ||
+        !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
         !hs_packet_queue_init(&g->stragglers, limits.held_packets, limits.held_bytes)) {
@@ -45,18 +45,19 @@ void hs_gateway_destroy(struct hs_gateway *g)
 void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
 {
     hs_flow_table_reset(g->table, seed);
-    hs_port_pool_recount(&g->nat.pool, g->table);
+    hs_nat_reset(&g->nat, seed);
     hs_sources_clear(&g->sources);
     hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
     for (uint32_t i = 0; i < g->rules.service_count; i++)
         for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
             g->rules.services[i].backends[k].flows = 0;
+    hs_delta_log_tell(&g->log, 0, 0);
 }
 
 bool hs_gateway_nat_changed(struct hs_gateway *g)
 {
-    return hs_nat_configure(&g->nat, &g->rules, g->table);
+    return hs_nat_configure(&g->nat, &g->rules);
 }
 
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
@@ -64,6 +65,7 @@ void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
     if (!g->active)
         g->grace_until_ms = now_ns / 1000000 + HS_TAKEOVER_GRACE_S * 1000;
     g->active = true;
+    g->log.head->active = 1;
     hs_gateway_end_relay(g);
 }
 
@@ -71,6 +73,7 @@ void hs_gateway_disarm(struct hs_gateway *g)
 {
     g->lease_until_ns = 0;
     g->active = false;
+    g->log.head->active = 0;
     g->counters.drop_hold_lost += g->held.count + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->held);
     hs_packet_queue_clear(&g->unresolved);

@@ -152,6 +152,7 @@ struct hs_gateway {
 
 struct hs_gateway_limits {
     uint32_t capacity, log_records, held_packets, held_bytes;
+    void *log_memory; /* hs_delta_log_bytes(log_records) bytes for the delta log; NULL: its own */
 };
 
 struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limits limits,

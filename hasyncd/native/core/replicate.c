@@ -6,14 +6,16 @@ void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_rec
                          bool at_risk, uint64_t now_ns)
 {
     uint64_t sequence = g->log.next;
-    uint8_t *out = hs_delta_log_append(&g->log, now_ns);
+    struct hs_log_entry *entry = hs_delta_log_append(&g->log, now_ns);
 
-    hs_record_pack_flow(out, kind, g->table, flow, now_ns / 1000000);
-    if (!at_risk)
-        return;
-    g->at_risk += !(flow->flags & HS_FLOW_AT_RISK);
-    flow->flags |= HS_FLOW_AT_RISK;
-    flow->risk_sequence = (uint32_t)sequence;
+    hs_record_pack_flow(entry->record, kind, g->table, flow, now_ns / 1000000);
+    entry->at_risk = at_risk;
+    if (at_risk) {
+        g->at_risk += !(flow->flags & HS_FLOW_AT_RISK);
+        flow->flags |= HS_FLOW_AT_RISK;
+        flow->risk_sequence = (uint32_t)sequence;
+    }
+    hs_delta_log_tell(&g->log, g->at_risk, g->table->count);
 }
 
 /* The flow that a record of our own log speaks of, if that life of it still lasts. */
@@ -52,6 +54,7 @@ void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence)
     }
     if (sequence > g->log.acknowledged)
         g->log.acknowledged = sequence;
+    hs_delta_log_tell(&g->log, g->at_risk, g->table->count);
 }
 
 bool hs_gateway_append_snapshot(struct hs_gateway *g, uint32_t records_max, uint64_t now_ns,

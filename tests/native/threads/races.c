@@ -36,6 +36,8 @@ static void describe(struct hs_gateway *g, char **arguments)
     rule->port_first = 1024;
     rule->port_last = 65535;
     g->rules.nat_count = 1;
+    if (!hs_gateway_nat_changed(g))
+        abort();
     g->commit = HS_COMMIT_ACK;
     g->commit_timeout_ns = 1000000000;
 }
@@ -64,7 +66,7 @@ int main(int count, char **arguments)
 
     if (count != 5 || !io)
         return 2;
-    g = hs_gateway_create((struct hs_seed){1, 2}, (struct hs_gateway_limits){65536, 65536, 1024, 1 << 20},
+    g = hs_gateway_create((struct hs_seed){1, 2}, (struct hs_gateway_limits){65536, 65536, 1024, 1 << 20, NULL},
                           (struct hs_output){hs_packet_io_send, io});
     describe(g, arguments);
     for (int side = 0; side < HS_SIDES; side++)
