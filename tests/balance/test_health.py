@@ -9,6 +9,7 @@ import pytest
 
 from hasyncd.balance.health import HealthChecks, Streak, connect_once
 from hasyncd.config import Service
+from tests.datapath.namespaces import namespaces
 
 Change = tuple[int, int, bool, str]
 
@@ -165,6 +166,18 @@ async def test_a_connection_is_opened_and_closed(unused_port: int) -> None:
         await connect_once("127.0.0.1", unused_port)
         async with asyncio.timeout(30):
             await accepted.wait()
+
+
+@pytest.mark.e2e
+async def test_ipv6_backends_are_checked_as_well() -> None:
+    with namespaces(1) as (namespace,):
+        namespace.speak_ipv6()
+        with namespace.entered():
+            with pytest.raises(ConnectionRefusedError):
+                await connect_once("::1", 8080)
+            server = await asyncio.start_server(_nothing, "::1", 8080)
+            async with server:
+                await connect_once("::1", 8080)
 
 
 @pytest.fixture

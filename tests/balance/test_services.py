@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,23 @@ def test_declares_services_in_the_order_of_the_configuration(services: Services)
             1, VIP, 53, 17, [(int(IPv4Address("198.51.100.0")), 24), (int(IPv4Address("192.0.2.7")), 32)]
         ),
     ]
+
+
+def test_ipv6_services_have_their_addresses_as_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "hasyncd.toml"
+    path.write_text(FILE.replace("203.0.113.5:80", "[2001:db8:2::5]:80").replace("10.0.1.2", "2001:db8:1::2")
+                    .replace('"203.0.113.5/24"', '"2001:db8:2::5/64"').replace("203.0.113.5:53", "[2001:db8:2::5]:53")
+                    .replace('"198.51.100.0/24", "192.0.2.7/32"', '"2001:db8:7::/48"')
+                    .replace('"2001:db8:1::21:8080"', '"[2001:db8:1::21]:8080"')
+                    .replace('"2001:db8:1::22:8080"', '"[2001:db8:1::22]:8080"')
+                    .replace('"2001:db8:1::21:5353"', '"[2001:db8:1::21]:5353"'))  # fmt: skip
+    services = Services(config.load(path).service)
+    vip, backend = IPv6Address("2001:db8:2::5").packed, IPv6Address("2001:db8:1::21").packed
+    web, dns = services.declarations()
+    assert web == Declaration(0, vip, 80, 6, [(bytes(16), 0)])
+    assert dns.allow == [(IPv6Address("2001:db8:7::").packed, 48)]
+    assert services.publication(1) == Publication(1, [(1, backend, 5353, 1)], 1)
+    assert services.views()[0].vip == "[2001:db8:2::5]:80"
 
 
 def test_the_first_table_holds_every_backend(services: Services) -> None:

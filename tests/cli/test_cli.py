@@ -99,6 +99,23 @@ FLOWS: list[dict[str, Any]] = [
         "rule": 0,
         "at_risk": True,
     },
+    {
+        "proto": "icmpv6",
+        "src": "2001:db8:1::7",
+        "sport": 33,
+        "dst": "2001:db8:9::9",
+        "dport": 0,
+        "reply_src": "2001:db8:9::9",
+        "reply_sport": 33,
+        "reply_dst": "2001:db8:1::7",
+        "reply_dport": 0,
+        "state": "REPLIED",
+        "timeout_s": 60,
+        "service": None,
+        "backend": None,
+        "rule": None,
+        "at_risk": False,
+    },
 ]
 
 
@@ -295,13 +312,20 @@ def test_flows_are_listed_as_conntrack_users_expect(daemon: Daemon, capsys: Outp
         "src=10.0.1.21 dst=203.0.113.100 sport=8080 dport=40000 service=web backend=1\n"
         "udp      17 29 src=10.0.1.7 dst=8.8.8.8 sport=51515 dport=53 "
         "src=8.8.8.8 dst=203.0.113.5 sport=53 dport=40004 rule=0 [AT-RISK]\n"
+        "icmpv6   58 60 REPLIED src=2001:db8:1::7 dst=2001:db8:9::9 sport=33 dport=0 "
+        "src=2001:db8:9::9 dst=2001:db8:1::7 sport=33 dport=0\n"
     )
 
 
 @pytest.mark.parametrize(
     ("filters", "protocols"),
     [
-        ([], ["tcp", "udp"]),
+        ([], ["tcp", "udp", "icmpv6"]),
+        (["--proto", "icmpv6"], ["icmpv6"]),
+        (["--src", "2001:db8:1::/64"], ["icmpv6"]),
+        (["--dst", "2001:db8:9:0::9"], ["icmpv6"]),
+        (["--dst", "::/0"], ["icmpv6"]),
+        (["--dst", "0.0.0.0/0"], ["tcp", "udp"]),
         (["--proto", "udp"], ["udp"]),
         (["--src", "10.0.1.0/24"], ["udp"]),
         (["--dst", "203.0.113.5"], ["tcp"]),

@@ -96,7 +96,7 @@ def test_a_pass_rule_opens_from_inside_alone_unless_it_says_otherwise() -> None:
     gateway = Gateway6()
     assert gateway.drops(OUTSIDE, udp6(SERVER, 53, HOST, 5000)) == "drop_no_rule"
     assert gateway.drops(OUTSIDE, echo6(CLIENT, HOST, 1)) == "drop_no_rule"
-    gateway.engine.set_passes([OUTWARDS, ([OUTSIDE_NET], [(number6(HOST), 128)], True)])
+    gateway.engine.set_passes([OUTWARDS, ([(number6(HOST), 128)], [OUTSIDE_NET], True)])
     assert gateway.crosses(OUTSIDE, tcp6(CLIENT, 4000, HOST, 22, SYN)).target == HOST
     assert gateway.crosses(INSIDE, tcp6(HOST, 22, CLIENT, 4000, SYN | ACK)).source == HOST
     assert gateway.drops(OUTSIDE, tcp6(CLIENT, 4000, OTHER_HOST, 22, SYN)) == "drop_no_rule"
@@ -122,7 +122,7 @@ def test_every_drop_has_its_reason() -> None:
         (INSIDE, tcp6(HOST, 1, SERVER, 80, RST), "drop_no_flow"),
         (INSIDE, echo6(HOST, SERVER, 1, reply=True), "drop_no_flow"),
         (INSIDE, udp6(HOST, 1, OTHER_HOST, 53), "drop_same_side"),
-        (OUTSIDE, udp6(HOST, 1, SERVER, 53), "drop_not_allowed"),  # its way back is on the other side
+        (OUTSIDE, udp6(OTHER_HOST, 1, HOST, 53), "drop_not_allowed"),  # its way back is on the other side
         (OUTSIDE, udp6(OUTSIDE_VIP6, 1, HOST, 53), "drop_no_rule"),  # nobody else speaks for a VIP
         (INSIDE, udp6(HOST, 1, OUTSIDE_VIP6, 9), "drop_no_rule"),
         (INSIDE, udp6(HOST, 1, INSIDE_VIP6, 53), "drop_no_rule"),

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from hasyncd.config_values import Endpoint
 from hasyncd.runtime.peer_port import Connection, PeerPort, PeerPortError
+from tests.datapath.namespaces import namespaces
 from tests.runtime.pair import PORT, loopback_addresses, until
 
 
@@ -148,6 +149,39 @@ async def test_two_ports_talk(listening: Listening) -> None:
             each.close()
     listening.port.probe(lambda: refused.append(True))
     await until(lambda: refused == [True], "nobody listens now")
+
+
+@pytest.mark.e2e
+async def test_two_ports_talk_ipv6_and_strangers_are_refused() -> None:
+    first, second = (Endpoint(IPv6Address(f"fd00::{number}"), PORT) for number in (1, 2))
+    heard: list[bytes] = []
+    made: list[Connection] = []
+    done: list[Connection | None] = []
+    with namespaces(1) as (namespace,):
+        namespace.speak_ipv6()
+        for number in (1, 2, 3):
+            namespace.ip("addr", "add", f"fd00::{number}/64", "dev", "lo", "nodad")
+        with namespace.entered():
+            here, there = PeerPort(first, second), PeerPort(second, first)
+            here.open(on_connection=made.append, on_datagram=heard.append)
+            there.open(on_connection=lambda _: None, on_datagram=lambda _: None)
+            there.connect(done.append)
+            there.send_datagram(b"beat")
+            await until(lambda: done and heard == [b"beat"], "connection and heartbeat")
+            assert done[0] is not None
+            with done[0].socket as connection:
+                connection.send(b"x")
+                await until(lambda: made, "accepted")
+                made[0].socket.close()
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as stranger:
+                stranger.bind(("fd00::3", 0))
+                stranger.sendto(b"beat", ("fd00::1", PORT))
+            await until(lambda: here.counters["datagrams_refused"] == 1, "the stranger is refused")
+            here.close()
+            there.close()
+            taken = PeerPort(Endpoint(IPv6Address("fd00::9"), PORT), first)
+            with pytest.raises(PeerPortError, match=r"peer\.listen \[fd00::9\]:7077: Cannot assign"):
+                taken.open(on_connection=lambda _: None, on_datagram=lambda _: None)
 
 
 async def test_a_connect_that_fails_says_so(listening: Listening) -> None:

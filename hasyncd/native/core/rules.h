@@ -84,7 +84,7 @@ struct hs_vip6 {
 /* Plain IPv6 forwarding: untranslated, tracked, opened from inside. */
 struct hs_pass {
     struct hs_prefixes6 sources, destinations; /* no destinations: any */
-    bool inbound;                              /* from outside too */
+    bool inbound;                              /* opened from outside too, by a destination to a source */
 };
 
 struct hs_rules {

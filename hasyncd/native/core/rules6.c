@@ -38,13 +38,20 @@ int hs_rules6_find_service(const struct hs_rules *rules, const struct hs_address
     return -1;
 }
 
+/* `inside` is the end that a rule's sources speak of, whoever begins. */
+static bool joins(const struct hs_pass *pass, const struct hs_address6 *inside, const struct hs_address6 *outside)
+{
+    return hs_prefixes6_match(&pass->sources, inside) &&
+           (!pass->destinations.count || hs_prefixes6_match(&pass->destinations, outside));
+}
+
 bool hs_rules6_may_pass(const struct hs_rules *rules, const struct hs_ends6 *ends, int side)
 {
     for (uint32_t i = 0; i < rules->pass_count; i++) {
         const struct hs_pass *pass = &rules->passes[i];
 
-        if ((side == HS_INSIDE || pass->inbound) && hs_prefixes6_match(&pass->sources, &ends->src) &&
-            (!pass->destinations.count || hs_prefixes6_match(&pass->destinations, &ends->dst)))
+        if (side == HS_INSIDE ? joins(pass, &ends->src, &ends->dst)
+                              : pass->inbound && joins(pass, &ends->dst, &ends->src))
             return true;
     }
     return false;
