@@ -236,6 +236,11 @@ class Settings(_Section):
     control: Control
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
+    @property
+    def speaks_ipv6(self) -> bool:
+        """Whether any IPv6 is to be forwarded or answered for."""
+        return bool(self.passes) or any(vip.address.version == 6 for vip in self.vip)
+
     def config_hash(self) -> bytes:
         """8 bytes over what both nodes must share: VIPs, all rules, services, commit mode, capacity."""
         shared = {

@@ -146,7 +146,7 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceVips:
-    """Send gratuitous ARP, both forms, for every VIP."""
+    """Send gratuitous ARP, both forms, for every IPv4 VIP and an unsolicited advertisement for every IPv6 one."""
 
 
 @dataclass(frozen=True, slots=True)

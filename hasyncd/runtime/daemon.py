@@ -210,6 +210,7 @@ class Daemon:
             self._netlink.resolve(self._known_neighbours())
             self._read_packets(open_sides(self._engine, *self._interfaces))
             self._join_groups()
+            self._tell_missing_ipv6()
             await self._control.start()
             self._health.start()
             # What was made so far lives until the end: the collector need not look at it again.
@@ -314,6 +315,15 @@ class Daemon:
             )
         except OSError as error:
             _log.warning("groups_not_joined", detail=f"solicited-node groups of the VIPs: {error.strerror}")
+
+    def _tell_missing_ipv6(self) -> None:
+        """The kernel finds IPv6 neighbours from an IPv6 address of the interface, and has none to do it with."""
+        if not self._settings.speaks_ipv6:
+            return
+        for interface in self._interfaces:
+            if not any(address.version == 6 for address in interface.addresses):
+                detail = f"{interface.name} has no IPv6 address, so that none of its neighbours can be found"
+                _log.warning("no_ipv6_address", detail=detail)
 
     def _watch_again(self) -> None:
         """After a link came back: the error of the downed one has ended the loop's watch for good."""

@@ -40,6 +40,8 @@ def test_every_flow_survives_a_kill(tmp_path: Path) -> None:
     tcp, udp = drill["flows"]["tcp"], drill["flows"]["udp"]
     assert tcp["opened"] == tcp["survived"] > 40, "those that were opened through the kill are judged too"
     assert udp["opened"] == udp["survived"] > 20
+    assert drill["paths"].keys() == {"lb", "nat", "lb6", "pass"}, "both families, balanced and passed"
+    assert all(path["opened"] == path["survived"] > 5 for path in drill["paths"].values())
     assert tcp.keys() == {"opened", "survived", "reset", "stalled", "remapped"}
     assert udp.keys() == {"opened", "survived", "stalled", "remapped", "lost_datagrams"}
     assert drill["gap_ms"].keys() == {"p50", "p99", "max"}

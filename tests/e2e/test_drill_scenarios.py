@@ -34,6 +34,12 @@ def test_transfers_survive_bit_for_bit(tmp_path: Path) -> None:
     assert result["flows"]["tcp"] == {"opened": 2, "survived": 2, "reset": 0, "stalled": 0, "remapped": 0}
 
 
+def test_transfers_over_ipv6_survive_bit_for_bit(tmp_path: Path) -> None:
+    result = drill(tmp_path, "bulk", "--bulk-bytes", str(128 << 20), "--ipv6", "100")
+    assert result["passed"], result["said"]
+    assert result["flows"]["tcp"]["survived"] == 2
+
+
 def test_planned_change_loses_nothing(tmp_path: Path) -> None:
     """No flow and no datagram: the leaving node sends stragglers on (proto/pair.md §5a)."""
     result = drill(tmp_path, "switchover", *SMALL)

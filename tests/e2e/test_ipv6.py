@@ -319,6 +319,15 @@ def test_an_address_that_comes_later_is_the_kernels(pair: DualStack) -> None:
     until(lambda: pings(pair.host, "2001:db8:1::99", "-W", "1"), "the kernel answers for it")
 
 
+def test_an_interface_without_ipv6_is_told() -> None:
+    with dual_stack() as made:
+        made.a.namespace.sysctl("ipv6/conf/inside/disable_ipv6", "1")
+        made.a.start()
+        made.a.wait_role("primary")
+        assert "inside has no IPv6 address" in made.a.log
+        assert "outside has no IPv6 address" not in made.a.log
+
+
 def test_a_vip_that_the_kernel_holds_refuses_the_start() -> None:
     with dual_stack() as made:
         made.a.namespace.ip("addr", "add", f"{OUTSIDE_VIP6}/128", "dev", "sync", "nodad")
