@@ -63,10 +63,73 @@ static bool has_l4_checksum(const uint8_t *ip)
            checksum_place(ip) + 2 <= get16(ip + 2);
 }
 
-static bool is_valid(const uint8_t *frame, uint32_t length)
+/* The layer 4 of a whole IPv6 packet and the place of its checksum, or NULL. */
+static uint8_t *l4_of_ipv6(uint8_t *frame, uint32_t length, uint32_t *bytes, uint8_t *proto, uint32_t *place)
+{
+    uint8_t *ip = frame + ETHERNET;
+    uint32_t at = 40, end = 40 + (length >= ETHERNET + 40 ? get16(ip + 4) : 0);
+
+    if (length < ETHERNET + 40 || ip[0] >> 4 != 6 || length - ETHERNET < end)
+        return NULL;
+    for (*proto = ip[6]; *proto == 0 || *proto == 43 || *proto == 44 || *proto == 60;) {
+        uint32_t size = at + 8 > end ? 0 : *proto == 44 ? 8 : (ip[at + 1] + 1u) * 8;
+
+        if (!size || at + size > end || (*proto == 44 && get16(ip + at + 2) & 0xfff9))
+            return NULL;
+        *proto = ip[at];
+        at += size;
+    }
+    *bytes = end - at;
+    *place = *proto == HS_TCP ? 16 : *proto == HS_UDP ? 6 : 2;
+    return (*proto == HS_TCP || *proto == HS_UDP || *proto == 58) && *place + 2 <= *bytes ? ip + at : NULL;
+}
+
+static uint16_t sum_of_ipv6(const uint8_t *ip, const uint8_t *l4, uint32_t bytes, uint8_t proto)
+{
+    uint32_t sum = hs_checksum_sum(ip + 8, 32);
+
+    return hs_checksum_fold(sum + htons((uint16_t)bytes) + htons(proto) + (uint64_t)hs_checksum_sum(l4, bytes));
+}
+
+static bool is_valid6(uint8_t *frame, uint32_t length)
+{
+    uint32_t bytes, place;
+    uint8_t proto, *l4 = l4_of_ipv6(frame, length, &bytes, &proto, &place);
+
+    return !l4 || (proto == HS_UDP && !get16(l4 + place)) || sum_of_ipv6(frame + ETHERNET, l4, bytes, proto) == 0xffff;
+}
+
+static void repair6(uint8_t *frame, uint32_t length)
+{
+    uint32_t bytes, place;
+    uint8_t proto, *l4;
+    uint16_t sum;
+
+    if (length >= ETHERNET + 40) {
+        frame[18] = (uint8_t)((length - ETHERNET - 40) >> 8);
+        frame[19] = (uint8_t)(length - ETHERNET - 40);
+    }
+    l4 = l4_of_ipv6(frame, length, &bytes, &proto, &place);
+    if (!l4)
+        return;
+    memset(l4 + place, 0, 2);
+    sum = (uint16_t)~sum_of_ipv6(frame + ETHERNET, l4, bytes, proto);
+    if (proto == HS_UDP && !sum)
+        sum = 0xffff;
+    memcpy(l4 + place, &sum, 2);
+}
+
+static bool is_ipv6(const uint8_t *frame, uint32_t length)
+{
+    return length >= ETHERNET && get16(frame + 12) == 0x86dd;
+}
+
+static bool is_valid(uint8_t *frame, uint32_t length)
 {
     const uint8_t *ip = frame + ETHERNET;
 
+    if (is_ipv6(frame, length))
+        return is_valid6(frame, length);
     if (!is_ipv4(frame, length))
         return true;
     if (hs_checksum_sum(ip, header_length(ip)) != 0xffff)
@@ -80,6 +143,10 @@ static void repair(uint8_t *frame, uint32_t length)
     uint8_t *ip = frame + ETHERNET;
     uint16_t sum;
 
+    if (is_ipv6(frame, length)) {
+        repair6(frame, length);
+        return;
+    }
     if (length >= ETHERNET + 20) {
         ip[2] = (uint8_t)((length - ETHERNET) >> 8);
         ip[3] = (uint8_t)(length - ETHERNET);
@@ -140,10 +207,18 @@ static uint8_t *next_piece(const uint8_t **data, size_t *size, uint8_t *control,
     return frame;
 }
 
-static bool is_passed_over(const uint8_t *frame, uint32_t length, const struct hs_counters *before)
+/* ARP and neighbour discovery that the kernel may want: neither answered nor wrong. */
+static bool is_passed_over(uint8_t *frame, uint32_t length, const struct hs_counters *before)
 {
-    return length >= ETHERNET && get16(frame + 12) == 0x0806 && gateway->counters.drop_malformed == before->drop_malformed &&
-           gateway->counters.arp_answered == before->arp_answered;
+    struct hs_counters after = gateway->counters;
+    uint32_t bytes, place;
+    uint8_t proto, *l4 = is_ipv6(frame, length) ? l4_of_ipv6(frame, length, &bytes, &proto, &place) : NULL;
+    bool is_discovery = l4 && proto == 58 && l4[0] >= 133 && l4[0] <= 137;
+
+    after.received_packets = before->received_packets;
+    after.received_bytes = before->received_bytes;
+    return length >= ETHERNET && (is_discovery || get16(frame + 12) == 0x0806) &&
+           memcmp(&after, before, sizeof after) == 0;
 }
 
 static void fuzz_receive(const uint8_t *data, size_t size)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.native import frames
+from tests.native import frames, frames6
 from tests.native.frames import ACK, FIN, ICMP, RST, SYN, TCP, UDP, ipv4
 from tests.native.sanitized import NATIVE, ROOT
 
@@ -26,6 +26,8 @@ PACKAGES = "clang-14 libclang-rt-14-dev"
 FLAGS = ["-std=c11", "-g", "-O1", "-D_GNU_SOURCE", f"-I{NATIVE}", f"-I{Path(__file__).parent}"]
 FLAGS += ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 HOST, SERVER, CLIENT, VIP, PUBLIC = "10.0.1.7", "8.8.8.8", "198.51.100.9", "203.0.113.5", "203.0.113.6"
+HOST6, SERVER6, CLIENT6 = "2001:db8:1::7", "2001:4860:4860::8888", "2001:db8:5::9"
+VIP6, OWN6 = "2001:db8:2::5", "2001:db8:1::1"
 INSIDE, OUTSIDE, REPAIR, LATER, TICK, COMMIT = 0, 1, 8, 16, 32, 64
 
 
@@ -81,6 +83,49 @@ def stories() -> Iterator[bytes]:
     )
 
 
+def stories6() -> Iterator[bytes]:
+    ways = (
+        (INSIDE, HOST6, SERVER6, 53),
+        (OUTSIDE, CLIENT6, VIP6, 80),
+        (OUTSIDE, CLIENT6, "2001:db8:1::8", 22),
+    )
+    for side, source, target, port in ways:
+        ends = source, 5000, target, port
+        segments = [frames6.tcp6(*ends, flags) for flags in (SYN, ACK, FIN | ACK, RST)]
+        for talk in (segments, [frames6.udp6(*ends, b"data"), frames6.echo6(source, target, 7)]):
+            yield b"".join(piece(side, frame, REPAIR) for frame in talk)
+            yield b"".join(piece(side, frame, REPAIR | LATER | TICK | COMMIT) for frame in talk)
+    there, back = (
+        frames6.udp6(HOST6, 5000, SERVER6, 53, b"data"),
+        frames6.udp6(SERVER6, 53, HOST6, 5000, b"back"),
+    )
+    told = frames6.error6("2001:db8:ffff::1", HOST6, there[14:])
+    yield piece(INSIDE, there) + piece(OUTSIDE, back) + piece(OUTSIDE, told)
+    whole = frames6.datagram6(HOST6, 5000, SERVER6, 53, b"x" * 64)
+    first, later = (
+        frames6.ethernet6(
+            frames6.ipv6(HOST6, SERVER6, frames6.FRAGMENT, frames6.fragment_header(UDP, *place) + part)
+        )
+        for place, part in (((0, True), whole[:32]), ((32, False), whole[32:]))
+    )
+    yield piece(INSIDE, first) + piece(INSIDE, later)
+    yield piece(INSIDE, later) + piece(INSIDE, first)
+    chain = (
+        frames6.extension(60)
+        + frames6.extension(43, 16)
+        + frames6.extension(UDP, 24, b"\2\0\0\0\0\0")
+        + whole
+    )
+    yield piece(INSIDE, frames6.ethernet6(frames6.ipv6(HOST6, SERVER6, frames6.HOP_BY_HOP, chain)))
+    yield piece(INSIDE, frames6.udp6(HOST6, 5000, SERVER6, 53, hops=1)) + piece(
+        INSIDE, frames6.udp6(HOST6, 1, SERVER6, 2, bytes(1500))
+    )
+    yield piece(INSIDE, frames6.echo6(HOST6, OWN6, 7)) + piece(INSIDE, frames6.solicitation(HOST6, OWN6))
+    yield piece(INSIDE, frames6.solicitation("::", OWN6, mac=None)) + piece(
+        INSIDE, frames6.advertisement(OWN6, OWN6, b"\6" * 6)
+    )
+
+
 def rewrites() -> Iterator[bytes]:
     ends = bytes(range(1, 13))
     options = b"\x94\x04\0\0"
@@ -105,7 +150,12 @@ def records() -> Iterator[bytes]:
     yield b"".join(found)
 
 
-SEEDS = {"receive": stories, "rewrite": rewrites, "install": records}
+def all_stories() -> Iterator[bytes]:
+    yield from stories()
+    yield from stories6()
+
+
+SEEDS = {"receive": all_stories, "rewrite": rewrites, "install": records}
 
 
 def write_seeds(target: str, directory: Path) -> Path:

@@ -1,5 +1,6 @@
 /* A small gateway for programs that try to harm it: private 10.0.0.0/16, clients and servers by 203.0.113.254, a service
- * at 203.0.113.5:80, a forward and a pool of 32 ports at 203.0.113.6. */
+ * at 203.0.113.5:80, a forward and a pool of 32 ports at 203.0.113.6. In IPv6 2001:db8:1::/64 inside, a service at
+ * 2001:db8:2::5 port 80, and whatever wants to leave 2001:db8:1::/64 or to reach 2001:db8:1::8. */
 #ifndef HS_TESTS_GATEWAY_FIXTURE_H
 #define HS_TESTS_GATEWAY_FIXTURE_H
 
@@ -8,6 +9,53 @@
 #include "check.h"
 
 static const uint64_t second = 1000000000;
+
+static inline struct hs_address6 hs_ip6(const char *text)
+{
+    struct hs_address6 address;
+
+    if (inet_pton(AF_INET6, text, &address) != 1)
+        abort();
+    return address;
+}
+
+static inline struct hs_prefix6 hs_ip6_prefix(const char *text, uint32_t length)
+{
+    return (struct hs_prefix6){hs_ip6(text), hs_address6_mask(length)};
+}
+
+static inline void hs_fixture_add_ipv6(struct hs_gateway *g)
+{
+    const struct hs_route6 routes[] = {
+        {hs_ip6_prefix("2001:db8:1::", 64), {{0}}, 64, HS_INSIDE},
+        {hs_ip6_prefix("::", 0), hs_ip6("fe80::1"), 0, HS_OUTSIDE},
+    };
+    struct hs_backend backend = {
+        .server_id = 1, .address6 = hs_ip6("2001:db8:1::9"), .port = htons(8080), .weight = 1};
+    struct hs_service *service = &g->rules.services[g->rules.service_count++];
+
+    CHECK(1, hs_ends6_reserve(g->table), true);
+    hs_next_hops6_set_routes(&g->hops6, routes, 2);
+    hs_next_hops6_neighbour(&g->hops6, HS_OUTSIDE, &routes[1].gateway)->known = true;
+    for (uint8_t i = 1; i < 16; i++) {
+        struct hs_address6 host = routes[0].prefix.address;
+
+        host.bytes[15] = i;
+        hs_next_hops6_neighbour(&g->hops6, HS_INSIDE, &host)->known = i % 4 != 0;
+    }
+    g->rules.vips6[0] = (struct hs_vip6){hs_ip6("2001:db8:1::1"), HS_INSIDE};
+    g->rules.vips6[1] = (struct hs_vip6){hs_ip6("2001:db8:2::5"), HS_OUTSIDE};
+    g->rules.vip6_count = 2;
+    g->rules.passes[0] = (struct hs_pass){.sources = {1, {hs_ip6_prefix("2001:db8:1::", 64)}}};
+    g->rules.passes[1] = (struct hs_pass){.sources = {1, {hs_ip6_prefix("::", 0)}},
+                                          .destinations = {1, {hs_ip6_prefix("2001:db8:1::8", 128)}},
+                                          .inbound = true};
+    g->rules.pass_count = 2;
+    *service = (struct hs_service){.family = HS_IPV6, .vip6 = hs_ip6("2001:db8:2::5"), .port = htons(80),
+                                   .proto = HS_TCP, .allow6 = {1, {hs_ip6_prefix("::", 0)}},
+                                   .backends = calloc(HS_BACKENDS_MAX, sizeof backend)};
+    hs_service_publish(service, &backend, 1, 1, 16);
+}
 
 /* Not armed. The caller may change the rules, and calls hs_gateway_nat_changed then. */
 static inline struct hs_gateway *hs_fixture_create(struct hs_gateway_limits limits, struct hs_output output)
@@ -40,6 +88,7 @@ static inline struct hs_gateway *hs_fixture_create(struct hs_gateway_limits limi
                                    .allow = {1, {{0, 0}}}, .backends = calloc(HS_BACKENDS_MAX, sizeof backend)};
     g->rules.service_count = 1;
     hs_service_publish(service, &backend, 1, 1, 16);
+    hs_fixture_add_ipv6(g);
     return g;
 }
 
@@ -68,8 +117,8 @@ static inline void check_nothing_is_left(const struct hs_gateway *g, int number)
             CHECK(number, g->nat.pool.blocks[at].recheck_s != 0, true);
 }
 
-/* Every packet has one fate: it left, was answered, was dropped for one reason, or waits. ARP that is not for us is
- * passed over (the kernel has it too): `passed_over` of those. Nothing may wait when this is asked. */
+/* Every packet has one fate: it left, was answered, was dropped for one reason, or waits. ARP and neighbour discovery
+ * that is not for us is passed over (the kernel has it too): `passed_over` of those. Nothing may wait when this is asked. */
 static inline void check_every_packet_has_one_fate(const struct hs_gateway *g, uint64_t passed_over, int number)
 {
     const struct hs_counters *c = &g->counters;
@@ -80,7 +129,7 @@ static inline void check_every_packet_has_one_fate(const struct hs_gateway *g, u
         drops += c->name;
     HS_COUNTERS_LIST(HS_ADD_DROP)
 #undef HS_ADD_DROP
-    CHECK(number, c->sent_packets + c->arp_answered + c->echo_answered + drops + passed_over, c->received_packets);
+    CHECK(number, c->sent_packets + c->arp_answered + c->ndp_answered + c->echo_answered + drops + passed_over, c->received_packets);
 }
 
 #endif

@@ -59,6 +59,29 @@ static const char *const corpus[] = {
     "4500001d1234 0000 3f11 0000 cb007106 08080808 9c40 0035 0009 0000",
     /* ARP for the inside VIP */
     "ffffffffffff 060606060606 0806 0001 0800 06 04 0001 060606060606 0a000107 000000000000 0a000101",
+#define HOST6 "20010db8000100000000000000000007"
+#define SERVER6 "20014860486000000000000000008888"
+#define CLIENT6 "20010db8000500000000000000000009"
+#define VIP6 "20010db8000200000000000000000005"
+#define ETHERNET6 "020202020202 060606060606 86dd "
+#define DATAGRAM6 "1388 0035 0009 0d14 78"
+    /* UDP out, TCP SYN to the service, an echo out */
+    ETHERNET6 "60000000 0009 11 40" HOST6 SERVER6 DATAGRAM6,
+    ETHERNET6 "60000000 0014 06 40" CLIENT6 VIP6 "1389 0050 00000001 00000002 5002 03e8 0000 0000",
+    ETHERNET6 "60000000 0010 3a 40" HOST6 SERVER6 "8000 0000 0007 0001 7878787878787878",
+    /* the same behind hop-by-hop options, destination options, a routing header and a lonely fragment header */
+    ETHERNET6 "60000000 0039 00 40" HOST6 SERVER6 "3c00 010400000000 2b00 010400000000 2c02 0200 00000000 "
+              "010e 0000000000000000000000000000 1100 0000 00000007" DATAGRAM6,
+    /* a first fragment and a later one */
+    ETHERNET6 "60000000 0018 2c 40" HOST6 SERVER6 "1100 0001 00001234 1388 0035 0109 0000 7878787878787878",
+    ETHERNET6 "60000000 0010 2c 40" HOST6 SERVER6 "1100 0010 00001234 7878787878787878",
+    /* errors about the datagram, with a right checksum and with none: "packet too big", "time exceeded" */
+    ETHERNET6 "60000000 0039 3a 40" SERVER6 HOST6 "0200 fc94 00000578 60012345 0009 11 3f" HOST6 SERVER6 DATAGRAM6,
+    ETHERNET6 "60000000 0039 3a 40" SERVER6 HOST6 "0300 0000 00000000 60012345 0009 11 3f" HOST6 SERVER6 DATAGRAM6,
+    /* a solicitation for the inside VIP, and an echo to it */
+    "3333ff000001 060606060606 86dd 60000000 0020 3a ff" HOST6 "ff0200000000000000000001ff000001 8700 0c10 00000000 "
+    "20010db8000100000000000000000001 0101 060606060606",
+    ETHERNET6 "60000000 0010 3a 40" HOST6 "20010db8000100000000000000000001 8000 424f 0007 0001 7878787878787878",
 };
 enum { CORPUS = sizeof corpus / sizeof *corpus };
 
@@ -109,6 +132,8 @@ static void fuzz_receive(uint32_t rounds)
     CHECK(2, g->counters.flows_created > 100, true);
     CHECK(3, g->counters.fragments_forwarded > 10, true);
     CHECK(4, g->counters.icmp_errors_translated + g->counters.drop_icmp_unrelated > 10, true);
+    CHECK(12, g->counters.pass_flows > 100 && g->counters.drop_extension_header > 10, true);
+    CHECK(13, g->counters.ndp_answered > 10 && g->counters.drop_scope > 10, true);
     hs_gateway_destroy(g);
 }
 
@@ -121,7 +146,8 @@ static void fuzz_parser(uint32_t rounds)
         struct hs_packet p;
 
         memcpy(exact, made, length);
-        if (hs_packet_parse(&p, NULL, exact, length) == HS_PACKET_FLOW)
+        if (hs_packet_parse(&p, NULL, exact, length) == HS_PACKET_FLOW ||
+            hs_packet6_parse(&p, (struct hs_seed){1, 2}, NULL, exact, length) == HS_PACKET_FLOW)
             CHECK(round, (uint32_t)(p.l4 - exact) + p.l4_length <= length, true);
         free(exact);
     }
@@ -138,6 +164,8 @@ static void fuzz_records(uint32_t rounds)
         "02 04 03 00 00000007 0102 00f0",
         "03 00 00 00 00000007 0102 0000",
         "04 00 00 00 00000007 0102 0000 00000001 0000000000000040 00000002 0000000000000080",
+        "06 01 01 00 00000008 0001 00f0" CLIENT6 VIP6 "20010db8000100000000000000000009 1389 0050 1f90 0000",
+        "06 02 0a 00 00000009 0001 003c" HOST6 SERVER6 HOST6 "0007 0000 0007 0000",
     };
     struct hs_gateway *g = set_up();
     uint64_t accepted = 0;
@@ -146,7 +174,7 @@ static void fuzz_records(uint32_t rounds)
     for (uint32_t round = 0; round < rounds; round++) {
         uint8_t made[256] = {0}, *exact;
         enum hs_rejection rejection;
-        uint32_t length = hs_hex(records[random_below(7)], made, sizeof made);
+        uint32_t length = hs_hex(records[random_below(sizeof records / sizeof *records)], made, sizeof made);
 
         if (random_below(2))
             made[7] = (uint8_t)random_below(70); /* the handle's last byte */

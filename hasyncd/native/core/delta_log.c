@@ -19,7 +19,7 @@ size_t hs_delta_log_bytes(uint32_t records)
 bool hs_delta_log_init(struct hs_delta_log *log, uint32_t records, void *memory)
 {
     *log = (struct hs_delta_log){.capacity = round_up(records), .next = 1, .send_next = 1, .borrowed = memory != NULL};
-    log->head = memory ? memory : malloc(hs_delta_log_bytes(records));
+    log->head = memory ? memory : calloc(1, hs_delta_log_bytes(records));
     if (!log->head)
         return false;
     log->entries = (struct hs_log_entry *)((uint8_t *)log->head + HS_LOG_HEAD);
