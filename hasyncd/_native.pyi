@@ -5,8 +5,8 @@ ports are ints, moments are nanoseconds of CLOCK_BOOTTIME, sides are INSIDE (0) 
 per packet or per flow: `poll`, `drain`, `install`, `acknowledge` move batches. One Python thread calls it; the
 packet thread, once started, shares the gateway with it under a lock of the extension's own.
 
-NAT rules and ways in are IPv4's alone. The first IPv6 VIP, service or pass rule, or the first IPv6 flow of the peer, reserves
-48 bytes of address space a slot for the long addresses; memory is used only by flows that have them.
+NAT rules and ways in are IPv4's alone. The first IPv6 VIP, service or pass rule, or the first IPv6 flow of the peer,
+reserves 48 bytes of address space a slot for the long addresses; memory is used only by flows that have them.
 """
 
 from collections.abc import Sequence
@@ -95,9 +95,10 @@ class Engine:
         a flow makes one where the rules lead it to the same host (services, ways in, exempt destinations); whether a
         full table drops flows that are unanswered or over."""
     def set_passes(self, passes: Sequence[tuple[Sequence[Prefix], Sequence[Prefix], bool]]) -> None:
-        """Replaces the pass rules, IPv6 only (else ValueError): (sources, destinations, inbound), no destinations = any;
-        at most 64 rules. A flow that one matches is forwarded untranslated and tracked. It is opened from inside, by a source
-        to a destination, and where `inbound` from outside too, by a destination to a source. Link-local and multicast addresses are never forwarded, whatever a rule says."""
+        """Replaces the pass rules, IPv6 only (else ValueError): (sources, destinations, inbound), no destinations
+        = any; at most 64 rules. A flow that one matches is forwarded untranslated and tracked. It is opened from inside, by
+        a source to a destination, and where `inbound` from outside too, by a destination to a source. Link-local and
+        multicast addresses are never forwarded, whatever a rule says."""
     def set_service(
         self,
         index: int,
@@ -131,8 +132,8 @@ class Engine:
         """After `disarm`, for a hand-over: until then frames for the pair wait for the new owner's
         gratuitous ARP and are sent on to it. `arm` ends it."""
     def announce(self) -> int:
-        """Sends gratuitous ARP, request and reply form, for every IPv4 VIP, and an unsolicited neighbour advertisement for
-        every IPv6 VIP (the lease permitting); frames sent."""
+        """Sends gratuitous ARP, request and reply form, for every IPv4 VIP, and an unsolicited neighbour advertisement
+        for every IPv6 VIP (the lease permitting); frames sent."""
 
     # --- packets ----------------------------------------------------------------------------
     def poll(self, budget: int = 256) -> int:
@@ -186,9 +187,9 @@ class Engine:
 
     # --- looking ------------------------------------------------------------------------------
     def counters(self) -> dict[str, int]:
-        """Every counter by name, those of drops by reason among them (`drop_…`). IPv6 has some of its own: ndp_answered,
-        ndp_announced, packet_too_big_sent, pass_flows, drop_extension_header, drop_scope (link-local or multicast: never
-        forwarded)."""
+        """Every counter by name, those of drops by reason among them (`drop_…`). IPv6 has some of its own:
+        ndp_answered, ndp_announced, packet_too_big_sent, pass_flows, drop_extension_header, drop_scope (link-local or
+        multicast: never forwarded)."""
     def flow_counts(self) -> tuple[int, int, int, int]:
         """(total, tcp, udp, icmp), both families; icmp includes ICMPv6."""
     def backend_flow_counts(self, index: int) -> dict[int, int]:

@@ -41,7 +41,9 @@ Pass = tuple[list[tuple[bytes, int]], list[tuple[bytes, int]], bool]
 OUTWARDS: Pass = ([INSIDE_NET], [], False)
 
 
-def make_engine(*, passes: list[Pass] | None = None, armed: bool = True, mtu: int = 1500, **limits: int) -> Engine:
+def make_engine(
+    *, passes: list[Pass] | None = None, armed: bool = True, mtu: int = 1500, **limits: int
+) -> Engine:
     engine = engines.make_engine(armed=False, **limits)
     for side, mac in ((INSIDE, engines.INSIDE_MAC), (OUTSIDE, engines.OUTSIDE_MAC)):
         engine.attach(side, mac, mtu)

@@ -47,9 +47,7 @@ static inline void hs_fixture_add_ipv6(struct hs_gateway *g)
     g->rules.vips6[1] = (struct hs_vip6){hs_ip6("2001:db8:2::5"), HS_OUTSIDE};
     g->rules.vip6_count = 2;
     g->rules.passes[0] = (struct hs_pass){.sources = {1, {hs_ip6_prefix("2001:db8:1::", 64)}}};
-    g->rules.passes[1] = (struct hs_pass){.sources = {1, {hs_ip6_prefix("::", 0)}},
-                                          .destinations = {1, {hs_ip6_prefix("2001:db8:1::8", 128)}},
-                                          .inbound = true};
+    g->rules.passes[1] = (struct hs_pass){.sources = {1, {hs_ip6_prefix("2001:db8:1::8", 128)}}, .inbound = true};
     g->rules.pass_count = 2;
     *service = (struct hs_service){.family = HS_IPV6, .vip6 = hs_ip6("2001:db8:2::5"), .port = htons(80),
                                    .proto = HS_TCP, .allow6 = {1, {hs_ip6_prefix("::", 0)}},

@@ -70,12 +70,18 @@ def test_an_echo_behind_extension_headers_is_answered_without_them() -> None:
 
 
 @pytest.mark.parametrize(("kind", "code", "rest"), ERRORS)
-def test_an_error_about_a_balanced_packet_reaches_the_client_in_its_words(kind: int, code: int, rest: int) -> None:
+def test_an_error_about_a_balanced_packet_reaches_the_client_in_its_words(
+    kind: int, code: int, rest: int
+) -> None:
     """From behind: the backend, or a router before it, complains of what the client sent."""
     gateway = Gateway6()
     for make, protocol in ((segment6, TCP), (datagram6, UDP)):
         port = 80 if protocol == TCP else 53
-        body = make(CLIENT, 4000, OUTSIDE_VIP6, port, SYN) if protocol == TCP else make(CLIENT, 4000, OUTSIDE_VIP6, port)
+        body = (
+            make(CLIENT, 4000, OUTSIDE_VIP6, port, SYN)
+            if protocol == TCP
+            else make(CLIENT, 4000, OUTSIDE_VIP6, port)
+        )
         sent = ipv6(CLIENT, OUTSIDE_VIP6, protocol, body)
         forwarded = gateway.crosses(OUTSIDE, ethernet6(sent))
         for complainer in (forwarded.target, INSIDE_ROUTER):
@@ -95,11 +101,15 @@ def test_an_error_about_an_answer_reaches_the_backend_in_its_words(kind: int, co
     sent = ipv6(target, CLIENT, UDP, datagram6(target, 8080, CLIENT, 4000, b"answer"))
     forwarded = gateway.crosses(INSIDE, ethernet6(sent))
     assert forwarded.source == OUTSIDE_VIP6
-    seen = gateway.crosses(OUTSIDE, error6(HOP_ROUTER, OUTSIDE_VIP6, forwarded.packet, kind=kind, code=code, rest=rest))
+    seen = gateway.crosses(
+        OUTSIDE, error6(HOP_ROUTER, OUTSIDE_VIP6, forwarded.packet, kind=kind, code=code, rest=rest)
+    )
     assert (seen.source, seen.target, seen.icmp) == (HOP_ROUTER, target, (kind, code, rest))
     inner = quoted(seen)
     assert inner.ends == (target, 8080, CLIENT, 4000)
-    seen = gateway.crosses(OUTSIDE, error6(CLIENT, OUTSIDE_VIP6, forwarded.packet, kind=kind, code=code, rest=rest))
+    seen = gateway.crosses(
+        OUTSIDE, error6(CLIENT, OUTSIDE_VIP6, forwarded.packet, kind=kind, code=code, rest=rest)
+    )
     assert seen.source == CLIENT
 
 
@@ -113,7 +123,9 @@ def test_an_error_about_what_was_passed_on_is_passed_on(kind: int, code: int, re
         assert seen.packet == error[14:21] + b"\x3f" + error[22:]
         answer = gateway.crosses(OUTSIDE, udp6(SERVER, 53, HOST, 1)) if sent[20] == UDP else None
         if answer:
-            seen = gateway.crosses(INSIDE, error6(INSIDE_ROUTER, SERVER, answer.packet, kind=kind, code=code, rest=rest))
+            seen = gateway.crosses(
+                INSIDE, error6(INSIDE_ROUTER, SERVER, answer.packet, kind=kind, code=code, rest=rest)
+            )
             assert seen.source == INSIDE_ROUTER, "nothing was translated, nothing is hidden"
     assert gateway.engine.flow_counts()[0] == 3
 
@@ -124,10 +136,19 @@ def test_a_quotation_may_be_cut_behind_the_ports_and_hold_extension_headers() ->
     forwarded = gateway.crosses(OUTSIDE, ethernet6(ipv6(CLIENT, OUTSIDE_VIP6, DESTINATION_OPTIONS, body)))
     seen = gateway.crosses(INSIDE, error6(forwarded.target, CLIENT, forwarded.packet[: 40 + 16 + 8]))
     assert quoted(seen, whole=False).ends == (CLIENT, 4000, OUTSIDE_VIP6, 80)
-    assert gateway.drops(INSIDE, error6(forwarded.target, CLIENT, forwarded.packet[: 40 + 16 + 7])) == "drop_protocol"
-    assert gateway.drops(INSIDE, error6(forwarded.target, CLIENT, forwarded.packet[: 40 + 8])) == "drop_malformed"
+    assert (
+        gateway.drops(INSIDE, error6(forwarded.target, CLIENT, forwarded.packet[: 40 + 16 + 7]))
+        == "drop_protocol"
+    )
+    assert (
+        gateway.drops(INSIDE, error6(forwarded.target, CLIENT, forwarded.packet[: 40 + 8]))
+        == "drop_malformed"
+    )
     assert gateway.drops(INSIDE, error6(forwarded.target, CLIENT, forwarded.packet[:39])) == "drop_malformed"
-    assert gateway.drops(INSIDE, error6(forwarded.target, CLIENT, b"\x45" + forwarded.packet[1:])) == "drop_malformed"
+    assert (
+        gateway.drops(INSIDE, error6(forwarded.target, CLIENT, b"\x45" + forwarded.packet[1:]))
+        == "drop_malformed"
+    )
 
 
 def test_an_error_about_a_first_fragment_is_understood_and_one_about_a_later_one_is_not() -> None:
@@ -190,7 +211,9 @@ def test_packet_too_big_for_what_is_passed_on_comes_from_our_own_address() -> No
     assert (seen.source, seen.target, seen.icmp) == (INSIDE_VIP6, HOST, (TOO_BIG, 0, 1280))
     assert quoted(seen, whole=False).ends == (HOST, 1, SERVER, 53)
     gateway.engine.set_vips([])
-    assert gateway.returns(INSIDE, udp6(HOST, 1, SERVER, 53, bytes(1200))).source == SERVER, "an address on the path"
+    assert gateway.returns(INSIDE, udp6(HOST, 1, SERVER, 53, bytes(1200))).source == SERVER, (
+        "an address on the path"
+    )
 
 
 def test_time_exceeded_shows_the_gateway_in_a_traceroute() -> None:

@@ -188,7 +188,7 @@ static uint8_t *make_frame(uint8_t proto, uint32_t total)
     return frame;
 }
 
-/* Whole GSO packets pass by the size of their pieces, their header as it came, their checksum still a pseudo-header's. */
+/* Whole GSO packets pass by the size of their pieces, their header as it came, their checksum still partial. */
 static void check_offloads(void)
 {
     static const struct {

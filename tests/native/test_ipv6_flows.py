@@ -152,7 +152,11 @@ def test_every_drop_has_its_reason() -> None:
 def test_what_is_link_local_or_a_groups_or_nobodys_is_never_forwarded(source: str, target: str) -> None:
     gateway = Gateway6(passes=[([ANY], [], True)])
     for side in (INSIDE, OUTSIDE):
-        for frame in (udp6(source, 5000, target, 53), tcp6(source, 5000, target, 80, SYN), echo6(source, target, 1)):
+        for frame in (
+            udp6(source, 5000, target, 53),
+            tcp6(source, 5000, target, 80, SYN),
+            echo6(source, target, 1),
+        ):
             assert gateway.drops(side, frame) == "drop_scope"
 
 
@@ -226,7 +230,8 @@ def test_jumbograms_and_lengths_that_lie() -> None:
     for broken in (
         good[:53], good[:-1], good[:14] + b"\x45" + good[15:], good[:18] + b"\xff\xff" + good[20:],
         good[:58] + b"\0\x07" + good[60:], good[:58] + b"\0\xff" + good[60:],
-        ethernet6(ipv6(HOST, SERVER, TCP, bytes(19))), ethernet6(ipv6(HOST, SERVER, TCP, bytes(12) + b"\x40" + bytes(7))),
+        ethernet6(ipv6(HOST, SERVER, TCP, bytes(19))),
+        ethernet6(ipv6(HOST, SERVER, TCP, bytes(12) + b"\x40" + bytes(7))),
         ethernet6(ipv6(HOST, SERVER, HOP_BY_HOP, b"\x11\1" + bytes(6))), ethernet6(ipv6(HOST, SERVER, UDP, bytes(7))),
         ethernet6(ipv6(HOST, SERVER, frames6.ICMPV6, bytes(7))),
     ):  # fmt: skip
@@ -347,7 +352,10 @@ def test_half_open_flows_are_counted_by_the_64_bits_that_one_sender_has() -> Non
     gateway.engine.set_policy(half_open_per_source=4)
     for host in range(4):
         gateway.crosses(OUTSIDE, tcp6(f"2001:db8:77::{host + 1}", 4000, OUTSIDE_VIP6, 80, SYN))
-    assert gateway.drops(OUTSIDE, tcp6("2001:db8:77::99", 4000, OUTSIDE_VIP6, 80, SYN)) == "drop_half_open_source"
+    assert (
+        gateway.drops(OUTSIDE, tcp6("2001:db8:77::99", 4000, OUTSIDE_VIP6, 80, SYN))
+        == "drop_half_open_source"
+    )
     target = gateway.crosses(OUTSIDE, tcp6("2001:db8:77:1::99", 4000, OUTSIDE_VIP6, 80, SYN)).target
     gateway.crosses(INSIDE, tcp6(target, 8080, "2001:db8:77:1::99", 4000, RST | ACK))
     gateway.wait(241)
@@ -409,7 +417,9 @@ def test_without_a_lease_nothing_moves() -> None:
         ("set_neighbours", ([(0, b"\0" * 4, b"\0" * 6)],)),
     ],
 )
-def test_what_is_of_another_family_or_out_of_range_is_an_error(method: str, arguments: tuple[object, ...]) -> None:
+def test_what_is_of_another_family_or_out_of_range_is_an_error(
+    method: str, arguments: tuple[object, ...]
+) -> None:
     engine = make_engine()
     with pytest.raises(ValueError, match=r"."):
         getattr(engine, method)(*arguments)

@@ -43,7 +43,9 @@ def piece(
     return ethernet6(ipv6(source, target, FRAGMENT, body, hops=hops))
 
 
-def pieces(source: str, target: str, protocol: int, payload: bytes, size: int = 800, **how: int) -> list[bytes]:
+def pieces(
+    source: str, target: str, protocol: int, payload: bytes, size: int = 800, **how: int
+) -> list[bytes]:
     return [
         piece(source, target, protocol, payload, at, at + size, **how)  # type: ignore[arg-type]
         for at in range(0, len(payload), size)
@@ -55,9 +57,7 @@ def together(packets: list[bytes]) -> Seen6:
     parts = {int.from_bytes(packet[42:44], "big") & 0xFFF8: packet for packet in packets}
     payload = b"".join(parts[at][48:] for at in sorted(parts))
     first = parts[0]
-    return read_packet6(
-        first[:4] + len(payload).to_bytes(2, "big") + first[40:41] + first[7:40] + payload
-    )
+    return read_packet6(first[:4] + len(payload).to_bytes(2, "big") + first[40:41] + first[7:40] + payload)
 
 
 def take(gateway: Gateway6, side: int, frames: list[bytes]) -> list[bytes]:
@@ -131,7 +131,9 @@ def test_the_name_of_a_packet_is_its_ends_and_all_32_bits_of_its_identification(
     ):
         assert take(gateway, INSIDE, [other]) == []
     other_header = piece(HOST, SERVER, TCP, payload, 800, 1600, name=0x10007)
-    assert len(take(gateway, INSIDE, [other_header])) == 1, "only the first's next header counts (RFC 8200 §4.5)"
+    assert len(take(gateway, INSIDE, [other_header])) == 1, (
+        "only the first's next header counts (RFC 8200 §4.5)"
+    )
     assert take(gateway, OUTSIDE, [second]) == [], "the other side's is another packet"
     assert len(take(gateway, INSIDE, [second])) == 1
 
@@ -202,7 +204,9 @@ def test_neighbour_discovery_in_pieces_is_none() -> None:
     whole = solicitation(HOST, INSIDE_VIP6)
     group = whole[:6]
     body = fragment_header(ICMPV6, 0, True) + whole[54:]
-    assert gateway.drops(INSIDE, group + whole[6:18] + len(body).to_bytes(2, "big") + b"\x2c" + whole[21:54] + body)
+    assert gateway.drops(
+        INSIDE, group + whole[6:18] + len(body).to_bytes(2, "big") + b"\x2c" + whole[21:54] + body
+    )
     assert gateway.frames(INSIDE, ethernet6(whole[14:20] + b"\x2c" + whole[21:54] + body, to=MAC_HERE)) == []
     assert gateway.count("ndp_answered") == 0
 

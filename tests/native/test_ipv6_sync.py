@@ -1,4 +1,4 @@
-"""Flows of both families on one stream: the pair of test_replication.py with both, and what only IPv6's records can say."""
+"""Flows of both families on one stream: the pair of test_replication.py, and what only IPv6's records can say."""
 
 from __future__ import annotations
 
@@ -142,7 +142,9 @@ def test_a_newer_flow_with_the_same_ends_displaces_the_older() -> None:
 
 def test_the_digest_covers_the_addresses_themselves() -> None:
     engines = [gateway6.make_engine() for _ in range(3)]
-    for engine, source, target in zip(engines, (HOST, "2001:db8:1::8", HOST), (SERVER, SERVER, CLIENT), strict=True):
+    for engine, source, target in zip(
+        engines, (HOST, "2001:db8:1::8", HOST), (SERVER, SERVER, CLIENT), strict=True
+    ):
         send6(engine, INSIDE, udp6(source, 4000, target, 53))
     assert len({engine.digest()[1] for engine in engines}) == 3
 
@@ -180,5 +182,13 @@ def test_a_flow_is_listed_in_its_own_family() -> None:
     primary, _ = both()
     send6(primary, INSIDE, echo6(HOST, SERVER, 7))
     assert flows(primary) == [
-        Flow(ICMPV6, (number6(HOST), 7, number6(SERVER), 0), (number6(SERVER), 7, number6(HOST), 0), 1, -1, 0, -1)
+        Flow(
+            ICMPV6,
+            (number6(HOST), 7, number6(SERVER), 0),
+            (number6(SERVER), 7, number6(HOST), 0),
+            1,
+            -1,
+            0,
+            -1,
+        )
     ]

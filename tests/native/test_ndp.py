@@ -54,7 +54,9 @@ def test_a_solicitation_is_answered_on_the_vips_side_alone() -> None:
         assert gateway.frames(1 - side, solicitation(asker, vip)) == []
     assert gateway.frames(INSIDE, solicitation(HOST, "2001:db8:1::2")) == []
     assert gateway.count("ndp_answered") == 4
-    assert not [name for name, count in gateway.engine.counters().items() if name.startswith("drop_") and count]
+    assert not [
+        name for name, count in gateway.engine.counters().items() if name.startswith("drop_") and count
+    ]
 
 
 def test_the_answer_goes_to_the_mac_that_the_option_names_or_else_to_the_frames() -> None:
@@ -73,6 +75,7 @@ def test_a_probe_for_duplicates_is_answered_to_all_nodes() -> None:
     assert answered(gateway, OUTSIDE, solicitation("::", OUTSIDE_VIP6, mac=None)) == expected
 
 
+SHORT = message6(HOST, INSIDE_VIP6, 135, 0, 0, bytes(15))
 BROKEN = [
     ("passed on by a router", solicitation(HOST, INSIDE_VIP6, hops=254)),
     ("another code", solicitation(HOST, INSIDE_VIP6, code=1)),
@@ -84,7 +87,7 @@ BROKEN = [
     ("a probe to one node", solicitation("::", INSIDE_VIP6, mac=None, to=INSIDE_VIP6)),
     ("a probe to another group", solicitation("::", INSIDE_VIP6, mac=None, to=ALL_NODES)),
     ("from a group", solicitation("ff02::1", INSIDE_VIP6)),
-    ("too short", ethernet6(ipv6(HOST, INSIDE_VIP6, ICMPV6, message6(HOST, INSIDE_VIP6, 135, 0, 0, bytes(15)), hops=255))),
+    ("too short", ethernet6(ipv6(HOST, INSIDE_VIP6, ICMPV6, SHORT, hops=255))),
 ]  # fmt: skip
 
 
@@ -98,7 +101,10 @@ def test_a_solicitation_behind_an_extension_header_is_none() -> None:
     gateway = Gateway6()
     group = solicited_node(INSIDE_VIP6)
     body = message6(HOST, group, 135, 0, 0, number6(INSIDE_VIP6))
-    assert gateway.drops(INSIDE, ethernet6(ipv6(HOST, group, 60, extension(ICMPV6) + body, hops=255))) == "drop_malformed"
+    assert (
+        gateway.drops(INSIDE, ethernet6(ipv6(HOST, group, 60, extension(ICMPV6) + body, hops=255)))
+        == "drop_malformed"
+    )
 
 
 def test_who_speaks_as_a_vip_is_not_answered() -> None:

@@ -99,9 +99,7 @@ def accepted_frames() -> Iterator[Vector]:
     yield frame("resume", Resume(7, 12_001), "what follows continues where the backup stopped")
     yield frame("sync_begin", SyncBegin(7, 12_346, 1500), "everything anew")
     yield frame("deltas", DELTAS, "an ADD and an UPDATE of the same flow")
-    yield frame(
-        "deltas_longest", Deltas(7, 12_346, 1, pack(ADD6_LB)), "the longest kind of record, alone"
-    )
+    yield frame("deltas_longest", Deltas(7, 12_346, 1, pack(ADD6_LB)), "the longest kind of record, alone")
     yield frame("sync_end", SyncEnd(7, 13_850, 1500, 0xDEADBEEFCAFEF00D), "the table after record 13850")
     yield frame("leaving", Leaving(7, 13_850, True), "a hand-over")
     yield frame("leaving_without_handover", Leaving(7, 13_850, False), "it goes, and hands nothing over")
@@ -279,11 +277,19 @@ def accepted_records() -> Iterator[Vector]:
         "records_add_hairpin", [ADD_HAIRPIN], "both ends translated: from inside back to inside"
     )
     yield good_records("records_add6_lb", [ADD6_LB], "a balanced TCP flow over IPv6")
-    yield good_records("records_add6_pass", [ADD6_PASS], "untranslated: the third address is the source again")
+    yield good_records(
+        "records_add6_pass", [ADD6_PASS], "untranslated: the third address is the source again"
+    )
     yield good_records("records_add6_ping", [ADD6_PING], "an echo's identifier is its own on both sides")
     yield good_records(
         "records_both_families",
-        [ADD_LB, ADD6_LB, UPDATE, {**UPDATE, "handle": ADD6_LB["handle"]}, {**DEL, "handle": ADD6_LB["handle"]}],
+        [
+            ADD_LB,
+            ADD6_LB,
+            UPDATE,
+            {**UPDATE, "handle": ADD6_LB["handle"]},
+            {**DEL, "handle": ADD6_LB["handle"]},
+        ],
         "what follows an ADD is the same for both",
     )
     yield good_records(
@@ -306,7 +312,10 @@ def rejected_records6() -> Iterator[Vector]:
         "records_add6_tail_set", "nonzero_padding", "the last two bytes are 0", patched(ADD6_LB, 67, 1)
     )
     yield bad_records(
-        "records_add6_ping_second_port", "nonzero_padding", "an echo has one identifier", patched(ADD6_PING, 63, 1)
+        "records_add6_ping_second_port",
+        "nonzero_padding",
+        "an echo has one identifier",
+        patched(ADD6_PING, 63, 1),
     )
     yield bad_records("records_add6_state_10", "bad_state", "TCP ends at 9", patched(ADD6_LB, 1, 10))
     for name, end, address in (
@@ -321,7 +330,10 @@ def rejected_records6() -> Iterator[Vector]:
         pack({**ADD6_PASS, "nat_addr": "2001:db8:2::5"}),
     )  # fmt: skip
     yield bad_records(
-        "records_add6_snat_port", "bad_address", "not DNAT, and another port", pack({**ADD6_PASS, "nat_port": 1})
+        "records_add6_snat_port",
+        "bad_address",
+        "not DNAT, and another port",
+        pack({**ADD6_PASS, "nat_port": 1}),
     )
 
 

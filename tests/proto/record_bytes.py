@@ -35,7 +35,10 @@ def pack(record: Record) -> bytes:
     if kind == "UPDATE":
         return head
     if kind == "ADD6":
-        addresses = [socket.inet_pton(socket.AF_INET6, str(record[end])) for end in ("src_addr", "dst_addr", "nat_addr")]
+        addresses = [
+            socket.inet_pton(socket.AF_INET6, str(record[end]))
+            for end in ("src_addr", "dst_addr", "nat_addr")
+        ]
         ports = _numbers(record, "src_port", "dst_port", "nat_port")
         return head + b"".join(addresses) + struct.pack(">HHHH", *ports, 0)
     tuples = _numbers(record, "src_addr", "dst_addr", "src_port", "dst_port", "nat_addr", "nat_port")

@@ -188,8 +188,8 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
 /* The NAT rules changed: the ports of their public addresses are watched. False: no memory. */
 bool hs_gateway_nat_changed(struct hs_gateway *g);
 /* Parses a frame of either family. */
-static inline enum hs_packet_kind hs_gateway_parse(const struct hs_gateway *g, struct hs_packet *p, struct hs_vnet *vnet,
-                                                   uint8_t *frame, uint32_t length)
+static inline enum hs_packet_kind hs_gateway_parse(const struct hs_gateway *g, struct hs_packet *p,
+                                                   struct hs_vnet *vnet, uint8_t *frame, uint32_t length)
 {
     if (length >= sizeof(struct hs_ethernet) &&
         ((const struct hs_ethernet *)frame)->type == htons(HS_ETHERTYPE_IPV6))
