@@ -319,6 +319,25 @@ def test_an_address_that_comes_later_is_the_kernels(pair: DualStack) -> None:
     until(lambda: pings(pair.host, "2001:db8:1::99", "-W", "1"), "the kernel answers for it")
 
 
+def test_backends_are_checked_over_ipv6() -> None:
+    """The answers come from a private address to the gateway's own: they are the kernel's, not dropped."""
+    with dual_stack() as made:
+        old = f'address = "[{HOST6}]:{BACKEND_PORT}" }}]'
+        made.a.start(old, f"{old}\nhealth = {{ interval_ms = 50, rise = 1, fall = 1 }}")
+        made.a.wait_role("primary")
+
+        def state() -> str:
+            backend: str = made.a.status["services"][0]["backends"][0]["state"]
+            return backend
+
+        until(lambda: state() == "down", "nobody listens")
+        with opened(made.host, socket.SOCK_STREAM) as listener:
+            listener.bind(("::", BACKEND_PORT))
+            listener.listen()
+            until(lambda: state() == "up", "somebody listens")
+        until(lambda: state() == "down", "nobody listens any more")
+
+
 def test_an_interface_without_ipv6_is_told() -> None:
     with dual_stack() as made:
         made.a.namespace.sysctl("ipv6/conf/inside/disable_ipv6", "1")
