@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import forward
+from hasyncd.bench import forward, table
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -18,8 +18,14 @@ NAMES = {
     "forward.tcp1": "one TCP stream through NAT",
     "forward.tcp4": "four TCP streams through NAT",
     "forward.latency": "UDP round trips through NAT",
+    "table.lookup": "searches in the flow table, beside a bare hash table",
+    "table.insert": "flows into the table and out of it",
+    "table.bytes_per_flow": "memory of a full engine",
 }
-_SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {"forward": forward.measure}
+_SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
+    "forward": forward.measure,
+    "table": table.measure,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
