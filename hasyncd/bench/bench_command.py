@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import forward, table
+from hasyncd.bench import connect, forward, table
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -18,12 +18,15 @@ NAMES = {
     "forward.tcp1": "one TCP stream through NAT",
     "forward.tcp4": "four TCP streams through NAT",
     "forward.latency": "UDP round trips through NAT",
+    "connect.nat": "new TCP connections through NAT",
+    "connect.lb": "new TCP connections through the balancer",
     "table.lookup": "searches in the flow table, beside a bare hash table",
     "table.insert": "flows into the table and out of it",
     "table.bytes_per_flow": "memory of a full engine",
 }
 _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
     "forward": forward.measure,
+    "connect": connect.measure,
     "table": table.measure,
 }
 
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """0: measured; 2: bad usage, or the machine lacks something."""
     if args.list:
         for name, purpose in NAMES.items():
-            print(f"{name:20}{purpose}")
+            print(f"{name:22}{purpose}")
         return 0
     wanted = {name for name in NAMES if not args.names or name.startswith(tuple(args.names))}
     problem = None
