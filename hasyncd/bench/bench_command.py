@@ -78,7 +78,7 @@ def _show(rows: list[Row]) -> None:
     table = Table("name", "ours", "baseline", "ratio", "unit", "better", "notes")
     for row in rows:
         table.add_row(
-            row.name, _figure(row.value), _figure(row.baseline_value),
+            f"{row.name}\n{row.variant}", _figure(row.value), _figure(row.baseline_value),
             "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.notes,
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
