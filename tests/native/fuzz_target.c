@@ -112,7 +112,7 @@ static void look(void *context, int side, const struct hs_vnet *vnet, uint8_t *f
 static struct hs_gateway *make(void)
 {
     struct hs_gateway *g =
-        hs_fixture_create((struct hs_gateway_limits){64, 256, 8, 16384}, (struct hs_output){look, NULL});
+        hs_fixture_create((struct hs_gateway_limits){64, 256, 8, 16384, NULL}, (struct hs_output){look, NULL});
 
     g->policy = (struct hs_policy){8, true, true};
     hs_fixture_arm(g, second);
