@@ -1,4 +1,4 @@
-/* Three targets for libFuzzer, compiled with -DHS_FUZZ_TARGET=fuzz_receive, fuzz_rewrite or fuzz_install (fuzzing.py).
+/* Three targets for libFuzzer; HS_FUZZ_TARGET in the environment says which (fuzzing.py).
  *
  * They do not only look for bad accesses: what left has right checksums, every packet has one fate, every accepted record
  * can be told on, and a table that is emptied is empty.
@@ -260,12 +260,33 @@ static void fuzz_install(const uint8_t *data, size_t size)
     }
 }
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void (*target)(const uint8_t *data, size_t size);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(const uint8_t *data, size_t size);
+    } targets[] = {{"receive", fuzz_receive}, {"rewrite", fuzz_rewrite}, {"install", fuzz_install}};
+    const char *wanted = getenv("HS_FUZZ_TARGET");
+
+    (void)argc, (void)argv;
+    for (int i = 0; i < 3; i++)
+        if (wanted && !strcmp(wanted, targets[i].name))
+            target = targets[i].run;
+    if (!target) {
+        fputs("HS_FUZZ_TARGET is receive, rewrite or install\n", stderr);
+        exit(2);
+    }
+    return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    (void)fuzz_receive, (void)fuzz_rewrite, (void)fuzz_install;
-    HS_FUZZ_TARGET(data, size);
+    target(data, size);
     if (hs_failures) {
         fflush(stdout);
         abort();
