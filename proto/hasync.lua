@@ -245,6 +245,8 @@ end
 local function is_state(tvb, kind, udp, icmp)
     local state, flags = uint(tvb, 1, 1), uint(tvb, 2, 1)
     if flags > 15 or (udp and icmp) or (kind == 5 and flags % 2 == 0) then return false end
+    -- both ends are translated: nat_addr is not dst_addr, public_addr is not src_addr
+    if kind == 5 and (uint(tvb, 24, 4) == uint(tvb, 16, 4) or uint(tvb, 32, 4) == uint(tvb, 12, 4)) then return false end
     if kind == 3 then return REASONS[state] ~= nil end
     if kind == 4 then return true end
     return ((udp or icmp) and OTHER_STATES or TCP_STATES)[state] ~= nil

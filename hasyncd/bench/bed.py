@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 from hasyncd.cli.client import NoDaemon, ask
 from hasyncd.lab.namespaces import LabError, inside, remove, run_ip, spawn, write_sysctls
@@ -32,6 +33,7 @@ _CONFIGURATION = """
 name = "bench"
 state_dir = "{directory}/state"
 nice = -20
+capacity = {capacity}
 [interfaces]
 inside = "inside"
 outside = "outside"
@@ -56,6 +58,12 @@ socket = "{directory}/bench.sock"
 class Bed:
     """One client, one gateway, one server. A context manager; nothing is left behind."""
 
+    rules = _NAT
+    """What nft is told where the kernel is the gateway."""
+    configuration = _CONFIGURATION
+    capacity = 1 << 20
+    """Flows that hasyncd has room for."""
+
     def __init__(self, gateway: str) -> None:
         """`gateway` is `packet` (hasyncd, solo) or `kernel` (nft source NAT)."""
         self.gateway = gateway
@@ -63,8 +71,9 @@ class Bed:
         self.client, self.middle, self.server = (f"{prefix}-{part}" for part in ("cli", "gw", "srv"))
         self._scratch = tempfile.TemporaryDirectory(prefix="hasyncd-bench-")
         self.directory = Path(self._scratch.name)
+        self._started: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> Bed:
+    def __enter__(self) -> Self:
         try:
             self._wire()
             if self.gateway == "kernel":
@@ -78,6 +87,8 @@ class Bed:
 
     def __exit__(self, *_: object) -> None:
         remove([self.client, self.middle, self.server])
+        for process in self._started:
+            process.wait()
         self._scratch.cleanup()
 
     def run(self, namespace: str, *command: str, timeout_s: float = 60) -> str:
@@ -95,7 +106,9 @@ class Bed:
 
     def start(self, namespace: str, *command: str) -> subprocess.Popen[bytes]:
         """Starts a process that ends with the bed at the latest; its output goes to `out.log`."""
-        return spawn(namespace, list(command), log=self.directory / "out.log")
+        process = spawn(namespace, list(command), log=self.directory / "out.log")
+        self._started.append(process)
+        return process
 
     def received(self) -> tuple[int, int]:
         """(frames, bytes) that have arrived at the server's interface."""
@@ -147,11 +160,11 @@ class Bed:
     def _start_kernel(self) -> None:
         run_ip(["addr add 10.0.1.1/24 dev inside", "addr add 203.0.113.5/24 dev outside"], self.middle)
         write_sysctls(self.middle, {"net/ipv4/ip_forward": 1})
-        self.run(self.middle, "nft", _NAT)
+        self.run(self.middle, "nft", self.rules)
 
     def _start_daemon(self) -> None:
         configuration = self.directory / "bench.toml"
-        configuration.write_text(_CONFIGURATION.format(directory=self.directory))
+        configuration.write_text(self.configuration.format(directory=self.directory, capacity=self.capacity))
         self.start(self.middle, sys.executable, "-m", "hasyncd", "run", "-c", str(configuration))
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import forward
+from hasyncd.bench import connect, forward, nat
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -18,8 +18,15 @@ NAMES = {
     "forward.tcp1": "one TCP stream through NAT",
     "forward.tcp4": "four TCP streams through NAT",
     "forward.latency": "UDP round trips through NAT",
+    "connect.nat": "new TCP connections through NAT",
+    "connect.lb": "new TCP connections through the balancer",
+    "nat.full99": "a public port where most are taken, and whether there is one",
 }
-_SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {"forward": forward.measure}
+_SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
+    "forward": forward.measure,
+    "connect": connect.measure,
+    "nat": nat.measure,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

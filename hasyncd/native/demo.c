@@ -151,10 +151,10 @@ static void show_ports(void)
     struct gateway g = {.table = hs_flow_table_create(4096, seed_for(&original, &rule, 40002)),
                         .rules = calloc(1, sizeof *g.rules)};
 
-    if (!g.table || !g.rules || !hs_nat_init(&g.nat, 4096))
+    if (!g.table || !g.rules || !hs_nat_init(&g.nat, 4096, g.table->seed))
         abort();
     g.rules->nat[g.rules->nat_count++] = rule;
-    if (!hs_nat_configure(&g.nat, g.rules, g.table))
+    if (!hs_nat_configure(&g.nat, g.rules))
         abort();
     printf("\n3. Ports that collide: 203.0.113.5, ports 40000-40999; 40002 and 40003 are taken towards 8.8.8.8:53\n");
     printf("  flow                            public               tried\n");

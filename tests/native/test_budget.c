@@ -16,9 +16,11 @@ static void check_capacity(uint32_t capacity)
                      (uint64_t)capacity * sizeof *g->table->wheel.links +
                      g->table->words * sizeof *g->table->used * 65 / 64 +
                      (uint64_t)g->nat.holds.sets * HS_HOLD_WAYS * sizeof *g->nat.holds.entries +
-                     g->sources.size * sizeof *g->sources.slots;
+                     g->sources.size * sizeof *g->sources.slots +
+                     (uint64_t)g->nat.pool.size * (sizeof *g->nat.pool.blocks + sizeof *g->nat.pool.heads);
+    uint64_t fixed = 1 << 15; /* the least number of port blocks */
 
-    CHECK(capacity, bytes <= (uint64_t)capacity * 128, true);
+    CHECK(capacity, bytes <= (uint64_t)capacity * 128 + fixed, true);
     hs_gateway_destroy(g);
 }
 

@@ -56,6 +56,7 @@ static struct hs_gateway *set_up(uint32_t capacity)
         .sources = {1, {{hs_ip("10.0.1.0"), hs_ip("255.255.255.0")}}},
         .publics = {hs_ip("203.0.113.5")}, .public_count = 1, .port_first = 1024, .port_last = 65535};
     g->rules.nat_count = 1;
+    CHECK(1, hs_gateway_nat_changed(g), true);
     g->lease_until_ns = UINT64_MAX;
     hs_gateway_arm(g, now);
     sent_count = 0;

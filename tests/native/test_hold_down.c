@@ -20,28 +20,27 @@ static void check_one(void)
         const struct hs_tuple *reply, *original;
         uint32_t seconds;
         uint64_t now_s;
-        bool held;
+        uint32_t left_s;
     } table[] = {
-        {&reply, &other, 120, 1000, true},   {&reply, &other, 120, 1119, true},
-        {&reply, &other, 120, 1120, false},  {&reply, &owner, 120, 1000, false},
-        {&free_one, &other, 120, 1000, false}, {&reply, &other, 0, 1000, false},
-        {&reply, &other, 3600, 4599, true},  {&reply, &other, 3600, 4600, false},
+        {&reply, &other, 120, 1000, 120},  {&reply, &other, 120, 1119, 1}, {&reply, &other, 120, 1120, 0},
+        {&reply, &owner, 120, 1000, 0},    {&reply, NULL, 120, 1000, 120}, {&free_one, &other, 120, 1000, 0},
+        {&reply, &other, 0, 1000, 0},      {&reply, &other, 3600, 4599, 1}, {&reply, &other, 3600, 4600, 0},
     };
 
     other.src_port = htons(5001);
     free_one.dst_port = htons(40001);
     CHECK(1, hs_hold_down_init(&holds, 1024), true);
-    CHECK(2, hs_hold_down_covers(&holds, seed, &reply, &other, 120, 1000), false);
+    CHECK(2, hs_hold_down_left_s(&holds, seed, &reply, &other, 120, 1000), 0);
     hs_hold_down_add(&holds, seed, &reply, &owner, 1000);
     for (uint32_t i = 0; i < sizeof table / sizeof *table; i++)
         CHECK(10 + i,
-              hs_hold_down_covers(&holds, seed, table[i].reply, table[i].original, table[i].seconds,
+              hs_hold_down_left_s(&holds, seed, table[i].reply, table[i].original, table[i].seconds,
                                   table[i].now_s),
-              table[i].held);
+              table[i].left_s);
     /* Freed again by another: his now, and from now on. */
     hs_hold_down_add(&holds, seed, &reply, &other, 1100);
-    CHECK(3, hs_hold_down_covers(&holds, seed, &reply, &owner, 120, 1219), true);
-    CHECK(4, hs_hold_down_covers(&holds, seed, &reply, &other, 120, 1101), false);
+    CHECK(3, hs_hold_down_left_s(&holds, seed, &reply, &owner, 120, 1219), 1);
+    CHECK(4, hs_hold_down_left_s(&holds, seed, &reply, &other, 120, 1101), 0);
     CHECK(5, holds.forgotten, 0);
     hs_hold_down_free(&holds);
 }
@@ -63,7 +62,7 @@ static void check_many(uint32_t capacity, uint32_t freed)
     for (uint32_t i = 0; i < freed; i++) {
         struct hs_tuple reply = tuple(0x08080000 + i / 60000, 53, 0xcb007105, (uint16_t)(i % 60000));
 
-        held += hs_hold_down_covers(&holds, seed, &reply, &owner, 120, 1000 + freed / 1000);
+        held += hs_hold_down_left_s(&holds, seed, &reply, &owner, 120, 1000 + freed / 1000) != 0;
     }
     CHECK(freed, held + holds.forgotten, freed);
     CHECK(freed, held <= capacity / 2 + HS_HOLD_WAYS, true);

@@ -305,6 +305,10 @@ def rejected_records() -> Iterator[Vector]:
     yield bad_records(
         "records_add_hairpin_cut_short", "record_truncated", "39 of 40 bytes", pack(ADD_HAIRPIN)[:39]
     )
+    yield bad_records(
+        "records_add_hairpin_one_end", "bad_state", "kind 5 translates both ends: public_addr is not src_addr",
+        pack({**ADD_HAIRPIN, "public_addr": ADD_HAIRPIN["src_addr"]}),
+    )  # fmt: skip
     yield bad_records("records_byte_3_set", "nonzero_padding", "byte 3 is 0", patched(ADD_LB, 3, 1))
     yield bad_records(
         "records_add_tail_set", "nonzero_padding", "the last two bytes are 0", patched(ADD_LB, 31, 1)

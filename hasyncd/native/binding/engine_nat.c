@@ -102,6 +102,7 @@ PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObjec
     rule->preserve_parity = parity;
     rule->port_classes = classes;
     rule->icmp_on_exhaustion = icmp;
+    hs_nat_rules_changed(&gateway_of(self)->nat, rules);
     Py_RETURN_NONE;
 }
 
@@ -142,5 +143,6 @@ PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments)
         forward->inside_port = htons(inside_port);
     }
     rules->forward_count = (uint32_t)count;
+    hs_nat_rules_changed(&gateway_of(self)->nat, rules);
     Py_RETURN_NONE;
 }

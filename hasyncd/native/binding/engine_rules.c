@@ -139,6 +139,7 @@ PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments)
     service->vip = htonl(vip);
     service->port = htons(port);
     service->proto = protocol;
+    hs_nat_rules_changed(&gateway_of(self)->nat, rules);
     if (hs_parse_prefixes(allow, &service->allow))
         return NULL;
     Py_RETURN_NONE;

@@ -15,7 +15,7 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->output = output;
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
-    if (!g->table || !hs_nat_init(&g->nat, limits.capacity) ||
+    if (!g->table || !hs_nat_init(&g->nat, limits.capacity, seed) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
         !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
@@ -46,7 +46,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
 void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
 {
     hs_flow_table_reset(g->table, seed);
-    hs_port_pool_recount(&g->nat.pool, g->table);
+    hs_nat_reset(&g->nat, seed);
     hs_sources_clear(&g->sources);
     hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
@@ -58,7 +58,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
 
 bool hs_gateway_nat_changed(struct hs_gateway *g)
 {
-    return hs_nat_configure(&g->nat, &g->rules, g->table);
+    return hs_nat_configure(&g->nat, &g->rules);
 }
 
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)

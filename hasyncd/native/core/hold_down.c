@@ -18,17 +18,18 @@ void hs_hold_down_free(struct hs_hold_down *holds)
     free(holds->entries);
 }
 
-static struct hs_held_tuple key_of(struct hs_seed seed, const struct hs_tuple *reply,
-                                   const struct hs_tuple *original, uint64_t *hash)
+static uint32_t fingerprint_of(uint64_t hash)
+{
+    return (uint32_t)hash ? (uint32_t)hash : 1;
+}
+
+/* The private end: address, port and protocol. */
+static uint32_t owner_of(struct hs_seed seed, const struct hs_tuple *original)
 {
     struct hs_tuple owner = *original;
 
-    *hash = hs_siphash(seed, reply, sizeof *reply);
     owner.dst_addr = owner.dst_port = 0;
-    return (struct hs_held_tuple){
-        .fingerprint = (uint32_t)*hash ? (uint32_t)*hash : 1,
-        .owner = hs_siphash(seed, &owner, sizeof owner) & 0xfff,
-    };
+    return hs_siphash(seed, &owner, sizeof owner) & 0xfff;
 }
 
 static struct hs_held_tuple *set_of(const struct hs_hold_down *holds, uint64_t hash)
@@ -44,8 +45,8 @@ static uint32_t age_s(const struct hs_held_tuple *entry, uint64_t now_s)
 void hs_hold_down_add(struct hs_hold_down *holds, struct hs_seed seed, const struct hs_tuple *reply,
                       const struct hs_tuple *original, uint64_t now_s)
 {
-    uint64_t hash;
-    struct hs_held_tuple key = key_of(seed, reply, original, &hash);
+    uint64_t hash = hs_siphash(seed, reply, sizeof *reply);
+    struct hs_held_tuple key = {.fingerprint = fingerprint_of(hash), .owner = owner_of(seed, original) & 0xfff};
     struct hs_held_tuple *set = set_of(holds, hash), *chosen = set;
 
     for (int way = 0; way < HS_HOLD_WAYS; way++) {
@@ -63,16 +64,20 @@ void hs_hold_down_add(struct hs_hold_down *holds, struct hs_seed seed, const str
     *chosen = key;
 }
 
-bool hs_hold_down_covers(const struct hs_hold_down *holds, struct hs_seed seed,
-                         const struct hs_tuple *reply, const struct hs_tuple *original,
-                         uint32_t seconds, uint64_t now_s)
+uint32_t hs_hold_down_left_s(const struct hs_hold_down *holds, struct hs_seed seed, const struct hs_tuple *reply,
+                             const struct hs_tuple *original, uint32_t seconds, uint64_t now_s)
 {
-    uint64_t hash;
-    struct hs_held_tuple key = key_of(seed, reply, original, &hash);
+    uint64_t hash = hs_siphash(seed, reply, sizeof *reply);
     const struct hs_held_tuple *set = set_of(holds, hash);
 
-    for (int way = 0; way < HS_HOLD_WAYS; way++)
-        if (set[way].fingerprint == key.fingerprint)
-            return set[way].owner != key.owner && age_s(&set[way], now_s) < seconds;
-    return false;
+    for (int way = 0; way < HS_HOLD_WAYS; way++) {
+        uint32_t age = age_s(&set[way], now_s);
+
+        if (set[way].fingerprint != fingerprint_of(hash))
+            continue;
+        if (age >= seconds || (original && owner_of(seed, original) == set[way].owner))
+            return 0;
+        return seconds - age;
+    }
+    return 0;
 }

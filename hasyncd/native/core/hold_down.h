@@ -32,9 +32,9 @@ void hs_hold_down_free(struct hs_hold_down *holds);
 /* The tuple's flow has gone. */
 void hs_hold_down_add(struct hs_hold_down *holds, struct hs_seed seed, const struct hs_tuple *reply,
                       const struct hs_tuple *original, uint64_t now_s);
-/* Whether the reply tuple was another's less than `seconds` ago. */
-bool hs_hold_down_covers(const struct hs_hold_down *holds, struct hs_seed seed,
-                         const struct hs_tuple *reply, const struct hs_tuple *original,
-                         uint32_t seconds, uint64_t now_s);
+/* Seconds for which the reply tuple is still held, of `seconds` since it came free; 0: it is not. `original`: whose
+ * flow would use it (its last owner's may at once); NULL: anybody's. */
+uint32_t hs_hold_down_left_s(const struct hs_hold_down *holds, struct hs_seed seed, const struct hs_tuple *reply,
+                             const struct hs_tuple *original, uint32_t seconds, uint64_t now_s);
 
 #endif

@@ -13,7 +13,8 @@ enum hs_limits {
     HS_PREFIXES_MAX = 64,           /* sources, destinations or an allow list of one rule */
     HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */
     HS_NAT_RULES_MAX = 64,
-    HS_NAT_PROBES = 32,             /* reply tuples tried one by one before a bitmap is asked */
+    HS_NAT_PROBES = 8,              /* reply tuples tried from the preferred port on */
+    HS_BLOCK_PROBES = 16,           /* and at random in a block of ports before its bitmap is made */
     HS_RESERVED_MAX = 64,           /* port ranges of one NAT rule that are never given out */
     HS_FORWARDS_MAX = 256,          /* port forwards and 1:1 mappings */
     HS_ROUTES_MAX = 4096,
@@ -23,8 +24,6 @@ enum hs_limits {
     HS_HALF_OPEN_DIVISOR = 4,       /* at most capacity / 4 flows are half-open */
     HS_ICMP_ERRORS_PER_S = 1000,    /* made by us, as net.ipv4.icmp_msgs_per_sec */
     HS_ICMP_ERRORS_BURST = 50,
-    HS_NAT_LOOKS_MAX = 1024,        /* ports that one packet may look at in vain */
-    HS_PAGE_BUILDS_PER_S = 8,       /* each takes some milliseconds: core/port_pool.h */
     HS_NAT_EVICT_PROBES = 128,      /* closing connections looked for when every port is taken */
     HS_EARLY_DROP_PROBES = 64,      /* slots looked at for a flow that may be dropped early */
     HS_EXPIRE_BUDGET = 4096,        /* flows looked at by one tick */

@@ -3,21 +3,13 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-/* One public address being searched. */
-struct search {
-    struct hs_nat *nat;
-    const struct hs_nat_request *request;
-    struct hs_eligible eligible;
-    uint32_t start; /* the preferred port */
-    struct hs_tuple *reply;
-    uint32_t *probes;
-};
-
-bool hs_nat_init(struct hs_nat *nat, uint32_t capacity)
+bool hs_nat_init(struct hs_nat *nat, uint32_t capacity, struct hs_seed seed)
 {
-    nat->held_down = nat->builds_s = 0;
-    nat->closing_place = nat->scan_place = nat->builds = 0;
-    return hs_port_pool_init(&nat->pool) && hs_hold_down_init(&nat->holds, capacity);
+    nat->held_down = nat->closing_place = 0;
+    if (!hs_port_pool_init(&nat->pool, capacity) || !hs_hold_down_init(&nat->holds, capacity))
+        return false;
+    hs_nat_reset(nat, seed);
+    return true;
 }
 
 void hs_nat_free(struct hs_nat *nat)
@@ -26,8 +18,13 @@ void hs_nat_free(struct hs_nat *nat)
     hs_hold_down_free(&nat->holds);
 }
 
-bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules,
-                      const struct hs_flow_table *table)
+void hs_nat_reset(struct hs_nat *nat, struct hs_seed seed)
+{
+    nat->seed = seed;
+    hs_port_pool_clear(&nat->pool, seed);
+}
+
+bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules)
 {
     uint32_t *addresses = malloc(HS_NAT_RULES_MAX * HS_PUBLICS_MAX * sizeof *addresses), count = 0;
     bool done;
@@ -37,9 +34,54 @@ bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules,
     for (uint32_t rule = 0; rule < rules->nat_count; rule++)
         for (uint32_t i = 0; i < rules->nat[rule].public_count; i++)
             addresses[count++] = rules->nat[rule].publics[i];
-    done = hs_port_pool_configure(&nat->pool, addresses, count, table);
+    done = hs_port_pool_configure(&nat->pool, addresses, count);
     free(addresses);
+    hs_nat_rules_changed(nat, rules);
     return done;
+}
+
+/* A port where a service or a forward listens stays its own: its next client may have a flow's very reply tuple. */
+static void deny_ways_in(struct hs_nat *nat, const struct hs_rules *rules)
+{
+    for (uint32_t i = 0; i < rules->service_count; i++) {
+        const struct hs_service *service = &rules->services[i];
+        const struct hs_public_ports *public = hs_port_pool_public(&nat->pool, service->vip);
+
+        if (public)
+            hs_public_deny(public, service->proto, ntohs(service->port));
+    }
+    for (uint32_t i = 0; i < rules->forward_count; i++) {
+        const struct hs_forward *forward = &rules->forwards[i];
+        const struct hs_public_ports *public = hs_port_pool_public(&nat->pool, forward->public);
+
+        if (!public)
+            continue;
+        if (forward->proto)
+            hs_public_deny(public, forward->proto, ntohs(forward->public_port));
+        for (int proto = 0; proto < 2 && !forward->proto; proto++) /* 1:1: the whole address is the inside host's */
+            memset(public->denied[proto], 0xff, HS_PORT_WORDS * sizeof(uint64_t));
+    }
+}
+
+void hs_nat_rules_changed(struct hs_nat *nat, const struct hs_rules *rules)
+{
+    for (uint32_t i = 0; i < nat->pool.public_count; i++) {
+        nat->pool.publics[i].hold_down_s = 0;
+        for (int proto = 0; proto < 3; proto++)
+            memset(nat->pool.publics[i].denied[proto], 0, HS_PORT_WORDS * sizeof(uint64_t));
+    }
+    deny_ways_in(nat, rules);
+    for (uint32_t i = 0; i < rules->nat_count; i++) {
+        const struct hs_nat_rule *rule = &rules->nat[i];
+
+        for (uint32_t k = 0; k < rule->public_count; k++) {
+            struct hs_public_ports *public = hs_port_pool_public(&nat->pool, rule->publics[k]);
+
+            if (public && public->hold_down_s < rule->hold_down_s)
+                public->hold_down_s = rule->hold_down_s;
+        }
+    }
+    hs_port_pool_clear(&nat->pool, nat->seed);
 }
 
 uint32_t hs_nat_preferred_place(uint32_t hash, uint32_t count)
@@ -64,156 +106,19 @@ struct hs_eligible hs_nat_eligible(const struct hs_nat_rule *rule, uint8_t proto
     return (struct hs_eligible){(uint16_t)first, 2, (last - first) / 2 + 1};
 }
 
-static uint32_t last_port(const struct hs_eligible *eligible)
+uint32_t hs_eligible_last(const struct hs_eligible *eligible)
 {
     return eligible->first + (eligible->count - 1) * eligible->step;
 }
 
-static bool is_reserved(const struct hs_nat_rule *rule, uint32_t port)
+bool hs_nat_may_give(const struct hs_public_ports *public, const struct hs_nat_rule *rule, uint8_t proto, uint32_t port)
 {
+    if (hs_public_denied(public, proto)[port / 64] >> port % 64 & 1)
+        return false;
     for (uint32_t i = 0; i < rule->reserved_count; i++)
         if (port >= rule->reserved[i].first && port <= rule->reserved[i].last)
-            return true;
-    return false;
-}
-
-static bool is_held_down(const struct search *s)
-{
-    const struct hs_nat_request *r = s->request;
-
-    if (!r->rule->hold_down_s || !hs_hold_down_covers(&s->nat->holds, r->table->seed, s->reply, r->original,
-                                                      r->rule->hold_down_s, r->now_s))
-        return false;
-    s->nat->held_down++;
+            return false;
     return true;
-}
-
-/* Puts a port into the reply tuple; whether it may be given out. */
-static bool try_port(const struct search *s, uint32_t port)
-{
-    struct hs_tuple *reply = s->reply;
-
-    *(reply->proto == HS_ICMP ? &reply->src_port : &reply->dst_port) = htons((uint16_t)port);
-    /* A port where a service or a forward listens stays its own: its next client may have this very tuple. */
-    if (is_reserved(s->request->rule, port))
-        return false;
-    if (reply->proto != HS_ICMP &&
-        (hs_rules_find_service(s->request->rules, reply->dst_addr, reply->dst_port, reply->proto) >= 0 ||
-         hs_rules_find_forward(s->request->rules, reply->dst_addr, reply->dst_port, reply->proto)))
-        return false;
-    ++*s->probes;
-    return !hs_flow_table_find(s->request->table, reply).flow && !is_held_down(s);
-}
-
-static bool try_neighbours(const struct search *s)
-{
-    uint32_t port = s->start;
-
-    for (uint32_t i = 0; i < s->eligible.count && i < HS_NAT_PROBES; i++) {
-        if (try_port(s, port))
-            return true;
-        port = port == last_port(&s->eligible) ? s->eligible.first : port + s->eligible.step;
-    }
-    return false;
-}
-
-/* Every clear bit from the preferred port on, and around. */
-static bool try_bitmap(const struct search *s, const uint64_t *bitmap)
-{
-    uint32_t lows[2] = {s->start, s->eligible.first};
-    uint32_t highs[2] = {last_port(&s->eligible), s->start - 1};
-    uint32_t looks = HS_NAT_LOOKS_MAX;
-
-    for (int piece = 0; piece < 2 && looks; piece++) {
-        int32_t port = hs_port_bitmap_find(bitmap, &s->eligible, lows[piece], highs[piece]);
-
-        while (port >= 0 && looks--) {
-            if (try_port(s, (uint32_t)port))
-                return true;
-            port = hs_port_bitmap_find(bitmap, &s->eligible, (uint32_t)port + 1, highs[piece]);
-        }
-    }
-    return false;
-}
-
-static bool same_eligible(const struct hs_eligible *a, const struct hs_eligible *b)
-{
-    return a->first == b->first && a->step == b->step && a->count == b->count;
-}
-
-static bool may_build_page(struct hs_nat *nat, uint64_t now_s)
-{
-    if (nat->builds_s != now_s) {
-        nat->builds_s = now_s;
-        nat->builds = 0;
-    }
-    return nat->builds++ < HS_PAGE_BUILDS_PER_S;
-}
-
-/* Without a page: some ports, and the next packet looks at the next ones. */
-static bool try_in_turn(const struct search *s)
-{
-    for (uint32_t i = 0; i < HS_NAT_LOOKS_MAX && i < s->eligible.count; i++) {
-        uint32_t place = s->nat->scan_place++ % s->eligible.count;
-
-        if (try_port(s, s->eligible.first + place * s->eligible.step))
-            return true;
-    }
-    return false;
-}
-
-static bool search_address(const struct search *s)
-{
-    struct hs_port_pool *pool = &s->nat->pool;
-    struct hs_port_page *page = hs_port_pool_page(pool, s->request->table, s->reply, false);
-    const uint64_t *used = hs_port_pool_used(pool, s->reply->dst_addr, s->reply->proto);
-
-    if (try_neighbours(s))
-        return true;
-    /* Nothing was freed since the last refusal of this second: it need not be found out again. */
-    if (page && page->failed_s && page->failed_s == s->request->now_s &&
-        same_eligible(&page->failed, &s->eligible))
-        return false;
-    if (used && try_bitmap(s, used))
-        return true;
-    if (!page && !may_build_page(s->nat, s->request->now_s))
-        return try_in_turn(s);
-    page = hs_port_pool_page(pool, s->request->table, s->reply, true);
-    if (try_bitmap(s, page->taken))
-        return true;
-    page->failed_s = s->request->now_s;
-    page->failed = s->eligible;
-    return false;
-}
-
-bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, struct hs_tuple *reply,
-                     uint32_t *probes)
-{
-    const struct hs_tuple *original = request->original;
-    const struct hs_nat_rule *rule = request->rule;
-    struct hs_seed seed = request->table->seed;
-    uint64_t hash = hs_siphash(seed, original, sizeof *original);
-    /* One private host keeps one public address (RFC 4787 REQ-2, paired pooling) while that has ports. */
-    uint64_t host = hs_siphash(seed, &original->src_addr, sizeof original->src_addr);
-    struct search search = {
-        .nat = nat,
-        .request = request,
-        .eligible = hs_nat_eligible(rule, original->proto, ntohs(original->src_port)),
-        .reply = reply,
-        .probes = probes,
-    };
-
-    *reply = hs_tuple_invert(original);
-    *probes = 0;
-    search.start = search.eligible.first +
-                   hs_nat_preferred_place((uint32_t)(hash >> 32), search.eligible.count) *
-                       search.eligible.step;
-    for (uint32_t a = 0; a < rule->public_count; a++) {
-        reply->dst_addr = rule->publics[(host + a) % rule->public_count];
-        if (search_address(&search))
-            return true;
-    }
-    return false;
 }
 
 static bool is_closing(const struct hs_flow *flow, uint32_t sequence)
@@ -233,10 +138,15 @@ struct hs_flow *hs_nat_find_closing(struct hs_nat *nat, const struct hs_nat_requ
     *reply = hs_tuple_invert(request->original);
     for (uint32_t i = 0; i < places && i < HS_NAT_EVICT_PROBES; i++) {
         uint32_t place = nat->closing_place++ % places;
+        uint32_t port = eligible.first + place % eligible.count * eligible.step;
+        const struct hs_public_ports *public;
         struct hs_found found;
 
         reply->dst_addr = rule->publics[place / eligible.count];
-        reply->dst_port = htons((uint16_t)(eligible.first + place % eligible.count * eligible.step));
+        reply->dst_port = htons((uint16_t)port);
+        public = hs_port_pool_public(&nat->pool, reply->dst_addr);
+        if (!public || !hs_nat_may_give(public, rule, reply->proto, port))
+            continue;
         found = hs_flow_table_find(request->table, reply);
         if (found.flow && found.direction == HS_REPLY && is_closing(found.flow, sequence))
             return found.flow;

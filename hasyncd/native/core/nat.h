@@ -1,12 +1,13 @@
 /* Source NAT: a public address and port for a flow (net/netfilter/nf_nat_core.c: get_unique_tuple).
  *
- * The reply tuple is what must be unique, so one port serves many destinations. Three steps, each public address in
- * turn, the host's own first: the port that the tuple's hash prefers and its neighbours; then any port that nobody
- * uses, from a bitmap; then any port that is free towards this destination, from its page (core/port_pool.h). Only
- * when the last finds nothing is everything taken.
+ * The reply tuple is what must be unique, so one port serves many destinations. Each public address in turn, the
+ * host's own first: the port that the tuple's hash prefers and its neighbours; then every other port, in blocks, from
+ * the preferred one's on (core/port_pool.h). So a flow is refused only when every eligible port of every address is
+ * taken towards its destination or held down.
  *
- * The work of one packet is bounded: it looks at HS_NAT_LOOKS_MAX ports that are only held down, and where more pages
- * are wanted than HS_PAGE_BUILDS_PER_S it looks at as many ports in turn instead.
+ * What that costs does not grow with the table, nor with what is taken: HS_NAT_PROBES tuples, HS_BLOCK_PROBES in a
+ * block without a bitmap, and bitmaps for those that are full. A bitmap costs 512 lookups when its block has filled
+ * up, and as many in each second in which one of its ports is to come out of hold-down.
  */
 #ifndef HS_NAT_H
 #define HS_NAT_H
@@ -22,11 +23,9 @@
 struct hs_nat {
     struct hs_port_pool pool;
     struct hs_hold_down holds;
+    struct hs_seed seed;
     uint32_t closing_place; /* where the next search for a closing connection begins */
-    uint32_t scan_place;    /* where the next search without a page begins */
-    uint32_t builds;        /* pages built in `builds_s` */
-    uint64_t builds_s;
-    uint64_t held_down; /* ports passed over because they were another's a moment ago */
+    uint64_t held_down;     /* ports passed over because they were another's a moment ago */
 };
 
 struct hs_nat_request {
@@ -37,12 +36,15 @@ struct hs_nat_request {
     uint64_t now_s;
 };
 
-bool hs_nat_init(struct hs_nat *nat, uint32_t capacity);
+bool hs_nat_init(struct hs_nat *nat, uint32_t capacity, struct hs_seed seed);
 void hs_nat_free(struct hs_nat *nat);
 
-/* Watches the public addresses of all rules. False: no memory. */
-bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules,
-                      const struct hs_flow_table *table);
+/* Watches the public addresses of all rules: an address that it does not watch is not searched. False: no memory. */
+bool hs_nat_configure(struct hs_nat *nat, const struct hs_rules *rules);
+/* The ways in or the options of rules changed. */
+void hs_nat_rules_changed(struct hs_nat *nat, const struct hs_rules *rules);
+/* The table was emptied and has another seed. */
+void hs_nat_reset(struct hs_nat *nat, struct hs_seed seed);
 
 /* The place that a tuple's hash prefers among `count`: every one equally often. */
 uint32_t hs_nat_preferred_place(uint32_t hash, uint32_t count);
@@ -50,8 +52,14 @@ uint32_t hs_nat_preferred_place(uint32_t hash, uint32_t count);
 /* The ports that a flow from `port` (host order) may get. */
 struct hs_eligible hs_nat_eligible(const struct hs_nat_rule *rule, uint8_t proto, uint16_t port);
 
-/* Fills `reply` with a reply tuple that no flow uses. `*probes` counts the tuples that were tried. False: every
- * eligible port of every public address is taken. */
+uint32_t hs_eligible_last(const struct hs_eligible *eligible);
+
+/* Whether a rule may give a port out: nobody listens there and none of its reserved ranges has it. */
+bool hs_nat_may_give(const struct hs_public_ports *public, const struct hs_nat_rule *rule, uint8_t proto,
+                     uint32_t port);
+
+/* port_search.c. Fills `reply` with a reply tuple that no flow uses. `*probes` counts the tuples that were tried one by one. False: every
+ * eligible port of every public address is taken or held down. */
 bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, struct hs_tuple *reply,
                      uint32_t *probes);
 

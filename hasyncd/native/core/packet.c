@@ -137,6 +137,9 @@ static void fix_l4_checksum(struct hs_packet *p, uint32_t addresses, uint32_t po
         at = p->l4 + offsetof(struct hs_icmp, checksum);
         checksum = hs_checksum_apply(load16(at), ports);
         memcpy(at, &checksum, 2);
+        /* RFC 1624 §3: of an echo reply that is now all zero the checksum is the other zero. */
+        if (checksum == 0 && hs_checksum_sum(p->l4, p->l4_length) == 0)
+            memset(at, 0xff, 2);
         return;
     }
     at = p->l4 + (p->ip->proto == HS_TCP ? TCP_CHECKSUM : UDP_CHECKSUM);

@@ -3,10 +3,10 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-static int index_of(uint8_t proto)
-{
-    return proto == HS_TCP ? 0 : proto == HS_UDP ? 1 : 2;
-}
+#include "core/flow_table.h"
+
+/* Flows and ports held down are at most one and a half of the capacity; each bitmap has HS_BLOCK_KEEP of them. */
+enum { FLOWS_A_BLOCK = 120, BLOCKS_MIN = 256 };
 
 static uint16_t public_port(const struct hs_tuple *reply)
 {
@@ -18,24 +18,22 @@ static uint16_t remote_port(const struct hs_tuple *reply)
     return reply->proto == HS_ICMP ? 0 : reply->src_port;
 }
 
-bool hs_port_pool_init(struct hs_port_pool *pool)
+bool hs_port_pool_init(struct hs_port_pool *pool, uint32_t capacity)
 {
-    *pool = (struct hs_port_pool){.public_count = 0};
-    for (int set = 0; set < HS_PAGE_SETS; set++)
-        for (int way = 0; way < HS_PAGE_WAYS; way++)
-            if (!(pool->pages[set][way].taken = calloc(HS_PORT_WORDS, sizeof(uint64_t))))
-                return false;
+    *pool = (struct hs_port_pool){.size = capacity / FLOWS_A_BLOCK + BLOCKS_MIN};
+    pool->blocks = calloc(pool->size, sizeof *pool->blocks);
+    pool->heads = malloc(pool->size * sizeof *pool->heads);
+    if (!pool->blocks || !pool->heads)
+        return false;
+    hs_port_pool_clear(pool, (struct hs_seed){0, 0});
     return true;
 }
 
 static void free_publics(struct hs_port_pool *pool)
 {
-    for (uint32_t i = 0; i < pool->public_count; i++) {
-        for (int proto = 0; proto < 3; proto++) {
-            free(pool->publics[i].flows[proto]);
-            free(pool->publics[i].used[proto]);
-        }
-    }
+    for (uint32_t i = 0; i < pool->public_count; i++)
+        for (int proto = 0; proto < 3; proto++)
+            free(pool->publics[i].denied[proto]);
     free(pool->publics);
     pool->publics = NULL;
     pool->public_count = 0;
@@ -44,9 +42,8 @@ static void free_publics(struct hs_port_pool *pool)
 void hs_port_pool_free(struct hs_port_pool *pool)
 {
     free_publics(pool);
-    for (int set = 0; set < HS_PAGE_SETS; set++)
-        for (int way = 0; way < HS_PAGE_WAYS; way++)
-            free(pool->pages[set][way].taken);
+    free(pool->blocks);
+    free(pool->heads);
 }
 
 static int compare_addresses(const void *a, const void *b)
@@ -57,38 +54,19 @@ static int compare_addresses(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static struct hs_public_ports *find_public(const struct hs_port_pool *pool, uint32_t address)
+struct hs_public_ports *hs_port_pool_public(const struct hs_port_pool *pool, uint32_t address)
 {
-    uint32_t low = 0, high = pool->public_count;
+    struct hs_public_ports wanted = {.address = address};
 
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-
-        if (pool->publics[middle].address == address)
-            return &pool->publics[middle];
-        if (pool->publics[middle].address < address)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    return pool->public_count
+               ? bsearch(&wanted, pool->publics, pool->public_count, sizeof wanted, compare_addresses)
+               : NULL;
 }
 
-static bool allocate_public(struct hs_public_ports *public)
-{
-    for (int proto = 0; proto < 3; proto++) {
-        public->flows[proto] = calloc(65536, sizeof(uint32_t));
-        public->used[proto] = calloc(HS_PORT_WORDS, sizeof(uint64_t));
-        if (!public->flows[proto] || !public->used[proto])
-            return false;
-    }
-    return true;
-}
-
-bool hs_port_pool_configure(struct hs_port_pool *pool, const uint32_t *addresses, uint32_t count,
-                            const struct hs_flow_table *table)
+bool hs_port_pool_configure(struct hs_port_pool *pool, const uint32_t *addresses, uint32_t count)
 {
     uint32_t kept = 0;
+    bool failed = false;
 
     free_publics(pool);
     pool->publics = calloc(count + 1, sizeof *pool->publics);
@@ -101,153 +79,143 @@ bool hs_port_pool_configure(struct hs_port_pool *pool, const uint32_t *addresses
         if (!i || pool->publics[i].address != pool->publics[kept - 1].address)
             pool->publics[kept++].address = pool->publics[i].address;
     pool->public_count = kept;
-    for (uint32_t i = 0; i < kept; i++) {
-        if (!allocate_public(&pool->publics[i])) {
-            free_publics(pool);
-            return false;
-        }
+    for (uint32_t i = 0; i < kept; i++)
+        for (int proto = 0; proto < 3; proto++)
+            failed |= !(pool->publics[i].denied[proto] = calloc(HS_PORT_WORDS, sizeof(uint64_t)));
+    if (failed)
+        free_publics(pool);
+    return !failed;
+}
+
+uint64_t *hs_public_denied(const struct hs_public_ports *public, uint8_t proto)
+{
+    return public->denied[proto == HS_TCP ? 0 : proto == HS_UDP ? 1 : 2];
+}
+
+void hs_public_deny(const struct hs_public_ports *public, uint8_t proto, uint16_t port)
+{
+    hs_public_denied(public, proto)[port / 64] |= 1ull << port % 64;
+}
+
+void hs_port_pool_clear(struct hs_port_pool *pool, struct hs_seed seed)
+{
+    uint64_t mixed[2] = {seed.k0, seed.k1};
+
+    for (uint32_t i = 0; i < 3; i++) {
+        mixed[0] = seed.k0 + i;
+        pool->key[i] = hs_siphash(seed, mixed, sizeof mixed);
     }
-    hs_port_pool_recount(pool, table);
-    return true;
+    memset(pool->heads, 0xff, pool->size * sizeof *pool->heads);
+    memset(pool->refusals, 0, sizeof pool->refusals);
+    for (uint32_t i = 0; i < pool->size; i++)
+        pool->blocks[i].next = i + 1 < pool->size ? i + 1 : HS_NOTHING;
+    pool->free = pool->live = pool->hand = 0;
 }
 
-void hs_port_pool_recount(struct hs_port_pool *pool, const struct hs_flow_table *table)
+/* A universal hash (NH, of UMAC): who does not know the key cannot make destinations meet in one chain. */
+static uint64_t mix(const struct hs_port_pool *pool, uint32_t public, uint32_t remote, uint32_t rest)
 {
-    for (int set = 0; set < HS_PAGE_SETS; set++)
-        for (int way = 0; way < HS_PAGE_WAYS; way++)
-            pool->pages[set][way].proto = 0;
-    for (uint32_t i = 0; i < pool->public_count; i++) {
-        for (int proto = 0; proto < 3; proto++) {
-            memset(pool->publics[i].flows[proto], 0, 65536 * sizeof(uint32_t));
-            memset(pool->publics[i].used[proto], 0, HS_PORT_WORDS * sizeof(uint64_t));
-        }
+    uint64_t product = (uint64_t)(uint32_t)(public + pool->key[0]) * (uint32_t)(remote + (pool->key[0] >> 32));
+
+    product += (uint64_t)(uint32_t)(rest + pool->key[1]) * (uint32_t)(pool->key[1] >> 32 | 1);
+    return product * (pool->key[2] | 1);
+}
+
+/* Neighbouring blocks of one destination are neighbours in `heads`: a search walks along a cache line. */
+static uint32_t *head_of(const struct hs_port_pool *pool, uint64_t hash, uint32_t place)
+{
+    uint32_t at = (uint32_t)((hash >> 32) * pool->size >> 32) + place;
+
+    return &pool->heads[at % pool->size];
+}
+
+static uint64_t hash_of(const struct hs_port_pool *pool, const struct hs_tuple *reply)
+{
+    return mix(pool, reply->dst_addr, reply->src_addr, (uint32_t)remote_port(reply) << 8 | reply->proto);
+}
+
+static struct hs_port_block *find(const struct hs_port_pool *pool, const struct hs_tuple *reply, uint64_t hash,
+                                  uint32_t place)
+{
+    for (uint32_t at = *head_of(pool, hash, place); at != HS_NOTHING; at = pool->blocks[at].next) {
+        struct hs_port_block *block = &pool->blocks[at];
+
+        if (block->remote == reply->src_addr && block->public == reply->dst_addr && block->place == place &&
+            block->remote_port == remote_port(reply) && block->proto == reply->proto)
+            return block;
     }
-    for (uint32_t word = 0; word < table->words; word++)
-        for (uint64_t bits = table->used[word]; bits; bits &= bits - 1)
-            hs_port_pool_take(
-                pool, &table->flows[word * 64 + (uint32_t)__builtin_ctzll(bits)].tuple[HS_REPLY]);
-}
-
-static struct hs_port_page *page_set(struct hs_port_pool *pool, const struct hs_tuple *reply)
-{
-    uint32_t mixed = (reply->src_addr ^ reply->dst_addr * 31u ^ remote_port(reply) * 0x10001u ^
-                      reply->proto * 0x01000193u) *
-                     0x9e3779b1u;
-
-    return pool->pages[mixed >> 28];
-}
-
-static struct hs_port_page *find_page(struct hs_port_pool *pool, const struct hs_tuple *reply)
-{
-    struct hs_port_page *set = page_set(pool, reply);
-
-    for (int way = 0; way < HS_PAGE_WAYS; way++)
-        if (set[way].proto == reply->proto && set[way].remote == reply->src_addr &&
-            set[way].public == reply->dst_addr && set[way].remote_port == remote_port(reply))
-            return &set[way];
     return NULL;
+}
+
+struct hs_port_block *hs_port_pool_find(const struct hs_port_pool *pool, const struct hs_tuple *reply, uint32_t place)
+{
+    return pool->live ? find(pool, reply, hash_of(pool, reply), place) : NULL;
+}
+
+struct hs_refusal *hs_port_pool_refusal(struct hs_port_pool *pool, const struct hs_tuple *reply)
+{
+    return &pool->refusals[hash_of(pool, reply) >> 56 & (HS_REFUSALS - 1)];
 }
 
 void hs_port_pool_take(struct hs_port_pool *pool, const struct hs_tuple *reply)
 {
-    struct hs_public_ports *public = find_public(pool, reply->dst_addr);
-    struct hs_port_page *page = find_page(pool, reply);
     uint16_t port = public_port(reply);
-    int proto = index_of(reply->proto);
+    struct hs_port_block *block = hs_port_pool_find(pool, reply, port / HS_BLOCK_PORTS);
+    uint64_t bit = 1ull << port % 64;
 
-    if (page)
-        page->taken[port / 64] |= 1ull << port % 64;
-    if (!public)
+    if (!block || block->taken[port % HS_BLOCK_PORTS / 64] & bit)
         return;
-    public->flows[proto][port]++;
-    public->used[proto][port / 64] |= 1ull << port % 64;
+    block->taken[port % HS_BLOCK_PORTS / 64] |= bit;
+    block->count++;
 }
 
 void hs_port_pool_release(struct hs_port_pool *pool, const struct hs_tuple *reply)
 {
-    struct hs_public_ports *public = find_public(pool, reply->dst_addr);
-    struct hs_port_page *page = find_page(pool, reply);
+    uint64_t hash = hash_of(pool, reply);
     uint16_t port = public_port(reply);
-    int proto = index_of(reply->proto);
+    uint64_t bit = 1ull << port % 64;
+    struct hs_port_block *block;
 
-    if (page) {
-        page->taken[port / 64] &= ~(1ull << port % 64);
-        page->failed_s = 0;
-    }
-    if (!public || !public->flows[proto][port])
+    pool->refusals[hash >> 56 & (HS_REFUSALS - 1)].at_s = 0;
+    block = pool->live ? find(pool, reply, hash, port / HS_BLOCK_PORTS) : NULL;
+    if (!block || !(block->taken[port % HS_BLOCK_PORTS / 64] & bit))
         return;
-    if (!--public->flows[proto][port])
-        public->used[proto][port / 64] &= ~(1ull << port % 64);
+    block->taken[port % HS_BLOCK_PORTS / 64] &= ~bit;
+    if (--block->count < HS_BLOCK_KEEP)
+        hs_port_pool_drop(pool, block);
 }
 
-const uint64_t *hs_port_pool_used(const struct hs_port_pool *pool, uint32_t address, uint8_t proto)
+static uint32_t *head_of_block(const struct hs_port_pool *pool, const struct hs_port_block *block)
 {
-    const struct hs_public_ports *public = find_public(pool, address);
-
-    return public ? public->used[index_of(proto)] : NULL;
+    return head_of(pool, mix(pool, block->public, block->remote, (uint32_t)block->remote_port << 8 | block->proto),
+                   block->place);
 }
 
-/* A port that nobody uses is free towards this destination too: only the others are looked up. */
-static void fill_page(struct hs_port_page *page, const uint64_t *used, const struct hs_flow_table *table,
-                      struct hs_tuple reply)
+void hs_port_pool_drop(struct hs_port_pool *pool, struct hs_port_block *block)
 {
-    for (uint32_t word = 0; word < HS_PORT_WORDS; word++) {
-        page->taken[word] = 0;
-        for (uint64_t bits = used ? used[word] : UINT64_MAX; bits; bits &= bits - 1) {
-            uint32_t bit = (uint32_t)__builtin_ctzll(bits);
-            uint16_t port = htons((uint16_t)(word * 64 + bit));
+    uint32_t self = (uint32_t)(block - pool->blocks), *at = head_of_block(pool, block);
 
-            *(reply.proto == HS_ICMP ? &reply.src_port : &reply.dst_port) = port;
-            if (hs_flow_table_find(table, &reply).flow)
-                page->taken[word] |= 1ull << bit;
-        }
-    }
+    while (*at != self)
+        at = &pool->blocks[*at].next;
+    *at = block->next;
+    block->next = pool->free;
+    pool->free = self;
+    pool->live--;
 }
 
-struct hs_port_page *hs_port_pool_page(struct hs_port_pool *pool, const struct hs_flow_table *table,
-                                       const struct hs_tuple *reply, bool build)
+struct hs_port_block *hs_port_pool_store(struct hs_port_pool *pool, const struct hs_port_block *made)
 {
-    struct hs_port_page *page = find_page(pool, reply), *set = page_set(pool, reply);
-    uint64_t *taken;
+    struct hs_port_block *block;
+    uint32_t *head;
 
-    pool->lookups++;
-    if (!page && build) {
-        page = set;
-        for (int way = 1; way < HS_PAGE_WAYS; way++)
-            if (!set[way].proto || (page->proto && set[way].used_at < page->used_at))
-                page = &set[way];
-        taken = page->taken;
-        *page = (struct hs_port_page){
-            .public = reply->dst_addr,
-            .remote = reply->src_addr,
-            .remote_port = remote_port(reply),
-            .proto = reply->proto,
-            .taken = taken,
-        };
-        fill_page(page, hs_port_pool_used(pool, reply->dst_addr, reply->proto), table, *reply);
-        pool->pages_built++;
-    }
-    if (page)
-        page->used_at = pool->lookups;
-    return page;
-}
-
-int32_t hs_port_bitmap_find(const uint64_t *bitmap, const struct hs_eligible *eligible, uint32_t low,
-                            uint32_t high)
-{
-    uint64_t mask = UINT64_MAX;
-
-    if (eligible->step == 2)
-        mask = eligible->first % 2 ? 0xaaaaaaaaaaaaaaaaull : 0x5555555555555555ull;
-    for (uint32_t word = low / 64; low <= high && word <= high / 64; word++) {
-        uint64_t bits = ~bitmap[word] & mask;
-
-        if (word == low / 64)
-            bits &= UINT64_MAX << low % 64;
-        if (word == high / 64)
-            bits &= UINT64_MAX >> (63 - high % 64);
-        if (bits)
-            return (int32_t)(word * 64 + (uint32_t)__builtin_ctzll(bits));
-    }
-    return -1;
+    if (pool->free == HS_NOTHING) /* all are in use: any may go, what it said can be found out again */
+        hs_port_pool_drop(pool, &pool->blocks[pool->hand++ % pool->size]);
+    block = &pool->blocks[pool->free];
+    pool->free = block->next;
+    *block = *made;
+    head = head_of_block(pool, block);
+    block->next = *head;
+    *head = (uint32_t)(block - pool->blocks);
+    pool->live++;
+    return block;
 }

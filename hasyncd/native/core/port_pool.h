@@ -1,10 +1,13 @@
-/* Which public ports are taken: what makes the search for a port exhaustive and its cost flat.
+/* Which public ports are taken towards whom: what makes the search for a port exhaustive and its cost flat.
  *
- * For each public address and protocol a bitmap of the ports that any flow uses, with a count of flows behind each
- * bit; and for the few destinations towards which ports run short a page: a bitmap of the ports that are taken
- * towards this one address and port, for reuse that depends on the endpoint. A page costs a lookup for each
- * port that anybody uses (64,512 take some 5 to 20 ms), once. Memory goes with the public addresses
- * (792 KiB each, untouched pages free), never with the flows.
+ * Ports are looked at in blocks of 512. Where few ports of a block are taken towards a destination, a port tried at
+ * random is free; where many are, the block is remembered as a bitmap, kept up to date with every flow that comes
+ * and goes. A bitmap lasts as long as HS_BLOCK_KEEP of its bits are set, so their number is bounded by the flows and
+ * the ports held down, and so is the memory: 0.8 bytes a flow. To make one costs 512 lookups, and is paid for by
+ * the flows that filled the block.
+ *
+ * Beside them, for each public address and protocol, the ports that nobody gets: those of services, of forwards and
+ * of the host itself.
  */
 #ifndef HS_PORT_POOL_H
 #define HS_PORT_POOL_H
@@ -12,9 +15,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/flow_table.h"
+#include "core/siphash.h"
+#include "core/tuple.h"
 
-enum { HS_PORT_WORDS = 65536 / 64, HS_PAGE_SETS = 16, HS_PAGE_WAYS = 4 };
+enum {
+    HS_BLOCK_PORTS = 512,
+    HS_BLOCK_WORDS = HS_BLOCK_PORTS / 64,
+    HS_BLOCK_STORE = 224, /* ports taken that make a bitmap worth remembering: less than all of one parity */
+    HS_BLOCK_KEEP = 176,  /* and those that let it stay */
+    HS_PORT_WORDS = 65536 / 64,
+    HS_REFUSALS = 256, /* a power of two */
+};
 
 /* Ports first, first + step, …, `count` of them: what one flow may be given. Host order. */
 struct hs_eligible {
@@ -24,50 +35,66 @@ struct hs_eligible {
 
 struct hs_public_ports {
     uint32_t address;
-    uint32_t *flows[3]; /* by protocol: flows on each port */
-    uint64_t *used[3];  /* a bit a port: flows > 0 */
+    uint32_t hold_down_s; /* the longest of the rules that use the address */
+    uint64_t *denied[3];  /* by protocol: a bit a port that nobody gets */
 };
 
-struct hs_port_page {
+/* 512 ports of a public address, towards one destination. */
+struct hs_port_block {
+    uint64_t taken[HS_BLOCK_WORDS]; /* by a flow, or held down */
     uint32_t public, remote;
     uint16_t remote_port;
-    uint8_t proto; /* 0: an empty page */
-    uint64_t used_at;
-    uint64_t failed_s; /* every port of `failed` was refused in this second, and none was freed since; 0: no */
-    struct hs_eligible failed;
-    uint64_t *taken;
+    uint8_t proto, place; /* its first port / 512 */
+    uint16_t count;       /* bits set */
+    uint32_t next;
+    uint32_t recheck_s; /* from then on a bit may be set that need not be: a hold-down has ended; 0: none */
+};
+
+/* A search that found nothing; it need not be made again before a port comes free or the second is over. */
+struct hs_refusal {
+    uint32_t public, remote;
+    uint16_t remote_port;
+    uint8_t proto;
+    uint64_t at_s; /* 0: none */
+    const void *rule;
+    struct hs_eligible eligible;
 };
 
 struct hs_port_pool {
     struct hs_public_ports *publics; /* sorted by address */
     uint32_t public_count;
-    struct hs_port_page pages[HS_PAGE_SETS][HS_PAGE_WAYS];
-    uint64_t lookups; /* the pages' clock */
-    uint64_t pages_built;
+    struct hs_port_block *blocks;
+    uint32_t *heads;
+    uint32_t size, live, free, hand;
+    uint64_t key[3];
+    struct hs_refusal refusals[HS_REFUSALS];
+    uint64_t blocks_built;
 };
 
-bool hs_port_pool_init(struct hs_port_pool *pool);
+bool hs_port_pool_init(struct hs_port_pool *pool, uint32_t capacity);
 void hs_port_pool_free(struct hs_port_pool *pool);
 
-/* Watches these addresses from now on and counts the flows of `table`. False: no memory; nothing is watched. */
-bool hs_port_pool_configure(struct hs_port_pool *pool, const uint32_t *addresses, uint32_t count,
-                            const struct hs_flow_table *table);
-/* Counts the table's flows anew. */
-void hs_port_pool_recount(struct hs_port_pool *pool, const struct hs_flow_table *table);
+/* Watches these addresses from now on, with nothing denied. False: no memory; nothing is watched. */
+bool hs_port_pool_configure(struct hs_port_pool *pool, const uint32_t *addresses, uint32_t count);
+/* Forgets every bitmap, and hashes by another seed. */
+void hs_port_pool_clear(struct hs_port_pool *pool, struct hs_seed seed);
 
-/* A flow with this reply tuple came, or went. Addresses that are not watched are passed over. */
+struct hs_public_ports *hs_port_pool_public(const struct hs_port_pool *pool, uint32_t address);
+uint64_t *hs_public_denied(const struct hs_public_ports *public, uint8_t proto);
+void hs_public_deny(const struct hs_public_ports *public, uint8_t proto, uint16_t port);
+
+/* A flow with this reply tuple came, or went. */
 void hs_port_pool_take(struct hs_port_pool *pool, const struct hs_tuple *reply);
 void hs_port_pool_release(struct hs_port_pool *pool, const struct hs_tuple *reply);
 
-/* The bitmap of ports that anybody uses, or NULL where the address is not watched. */
-const uint64_t *hs_port_pool_used(const struct hs_port_pool *pool, uint32_t address, uint8_t proto);
+/* The bitmap of the block that begins at 512 * `place`, towards a reply tuple's destination, or NULL. */
+struct hs_port_block *hs_port_pool_find(const struct hs_port_pool *pool, const struct hs_tuple *reply, uint32_t place);
+/* Remembers a bitmap that is not there yet; where all room is taken, another is forgotten. */
+struct hs_port_block *hs_port_pool_store(struct hs_port_pool *pool, const struct hs_port_block *made);
+/* Forgets it. */
+void hs_port_pool_drop(struct hs_port_pool *pool, struct hs_port_block *block);
 
-/* The page of a reply tuple's destination, or NULL; `build` makes it where there is none. */
-struct hs_port_page *hs_port_pool_page(struct hs_port_pool *pool, const struct hs_flow_table *table,
-                                       const struct hs_tuple *reply, bool build);
-
-/* The lowest port of [low, high] of the eligible parity whose bit is clear, or -1. */
-int32_t hs_port_bitmap_find(const uint64_t *bitmap, const struct hs_eligible *eligible, uint32_t low,
-                            uint32_t high);
+/* Where a refusal towards the tuple's destination is remembered. */
+struct hs_refusal *hs_port_pool_refusal(struct hs_port_pool *pool, const struct hs_tuple *reply);
 
 #endif

@@ -169,6 +169,9 @@ static enum hs_rejection unpack_tuples(struct hs_record *r, const uint8_t *bytes
     if (both) {
         memcpy(&reply->dst_addr, bytes + 32, 4);
         memcpy(icmp ? &reply->src_port : &reply->dst_port, bytes + 36, 2);
+        /* Else it is no hairpin, and could not be told on. */
+        if (reply->src_addr == original->dst_addr || reply->dst_addr == original->src_addr)
+            return HS_BAD_STATE;
     }
     return HS_ACCEPTED;
 }

@@ -36,6 +36,8 @@ static void describe(struct hs_gateway *g, char **arguments)
     rule->port_first = 1024;
     rule->port_last = 65535;
     g->rules.nat_count = 1;
+    if (!hs_gateway_nat_changed(g))
+        abort();
     g->commit = HS_COMMIT_ACK;
     g->commit_timeout_ns = 1000000000;
 }

@@ -1,0 +1,153 @@
+"""libFuzzer on the three targets of fuzz_target.c, under the address and undefined-behaviour sanitizers.
+
+    python -m tests.native.fuzzing [SECONDS]     each target for so long (600), from the seeds below; `tests/run fuzz`
+
+The seeds are made here, from frames.py and the vectors of proto/, and go to a directory of the target beside what is
+found: in /var/tmp/hasyncd-fuzz, or where HS_FUZZ_DIRECTORY says. A crash leaves its input there and its name in the
+output; `DIRECTORY/fuzz_TARGET INPUT` runs it once more.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.native import frames
+from tests.native.frames import ACK, FIN, ICMP, RST, SYN, TCP, UDP, ipv4
+from tests.native.sanitized import NATIVE, ROOT
+
+TARGETS = ("receive", "rewrite", "install")
+CLANG = "clang-14"
+PACKAGES = "clang-14 libclang-rt-14-dev"
+FLAGS = ["-std=c11", "-g", "-O1", "-D_GNU_SOURCE", f"-I{NATIVE}", f"-I{Path(__file__).parent}"]
+FLAGS += ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+HOST, SERVER, CLIENT, VIP, PUBLIC = "10.0.1.7", "8.8.8.8", "198.51.100.9", "203.0.113.5", "203.0.113.6"
+INSIDE, OUTSIDE, REPAIR, LATER, TICK, COMMIT = 0, 1, 8, 16, 32, 64
+
+
+def build(target: str, directory: Path) -> Path:
+    made = directory / f"fuzz_{target}"
+    sources = map(str, [Path(__file__).parent / "fuzz_target.c", *sorted((NATIVE / "core").glob("*.c"))])
+    command = [CLANG, *FLAGS, f"-DHS_FUZZ_TARGET=fuzz_{target}", *sources, "-o", str(made)]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise RuntimeError(f"{CLANG} is not installed: {PACKAGES} (tests/run does that)") from error
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+# --- seeds ------------------------------------------------------------------------------------------------
+
+
+def piece(side: int, frame: bytes, control: int = 0) -> bytes:
+    return struct.pack("!BH", side | control, len(frame)) + frame
+
+
+def stories() -> Iterator[bytes]:
+    """A packet, an answer, an end: what random bytes would not find."""
+    ways = (
+        (INSIDE, HOST, SERVER, 53),
+        (OUTSIDE, CLIENT, VIP, 80),
+        (OUTSIDE, CLIENT, PUBLIC, 8443),
+        (INSIDE, HOST, PUBLIC, 8443),
+    )
+    for side, source, target, port in ways:
+        ends = source, 5000, target, port
+        segments = [frames.tcp(*ends, flags) for flags in (SYN, ACK, FIN | ACK, RST)]
+        datagrams = [frames.udp(*ends, b"data", summed=summed) for summed in (True, False)]
+        for talk in (segments, datagrams):
+            yield b"".join(piece(side, frame, REPAIR) for frame in talk)
+            yield b"".join(piece(side, frame, REPAIR | LATER | TICK | COMMIT) for frame in talk)
+    for port in range(40000, 40032, 8):  # one of them is the port that was given
+        there, back = (
+            frames.udp(HOST, 5000, SERVER, 53, b"data"),
+            frames.udp(SERVER, 53, PUBLIC, port, b"back"),
+        )
+        told = frames.error("192.0.2.1", PUBLIC, back[14:42])
+        yield piece(INSIDE, there) + piece(OUTSIDE, back, REPAIR) + piece(OUTSIDE, told, REPAIR)
+    whole = frames.datagram(HOST, 5000, SERVER, 53, b"x" * 64)
+    first = frames.ethernet(ipv4(HOST, SERVER, UDP, whole[:32], fragment=0x2000))
+    later = frames.ethernet(ipv4(HOST, SERVER, UDP, whole[32:], fragment=4))
+    yield piece(INSIDE, first) + piece(INSIDE, later)
+    yield piece(INSIDE, later) + piece(INSIDE, first)
+    yield piece(INSIDE, frames.echo(HOST, SERVER, 7)) + piece(INSIDE, frames.echo(HOST, VIP, 7))
+    yield piece(INSIDE, frames.echo(HOST, SERVER, 7, ttl=1)) + piece(
+        INSIDE, frames.arp(1, b"\6" * 6, HOST, "10.0.1.1")
+    )
+
+
+def rewrites() -> Iterator[bytes]:
+    ends = bytes(range(1, 13))
+    options = b"\x94\x04\0\0"
+    for partial in (b"\0", b"\1"):
+        yield ends + partial + frames.tcp(HOST, 5000, SERVER, 80, SYN, b"odd")
+        yield ends + partial + frames.udp(HOST, 5000, SERVER, 53, b"odd")
+        yield ends + partial + frames.udp(HOST, 5000, SERVER, 53, summed=False)
+        segment = frames.segment(HOST, 5000, SERVER, 80, ACK, b"data")
+        yield ends + partial + frames.ethernet(ipv4(HOST, SERVER, TCP, segment, options=options))
+    yield ends + b"\0" + frames.echo(HOST, SERVER, 7)
+    yield ends + b"\0" + frames.ethernet(ipv4(HOST, SERVER, ICMP, frames.icmp(0, 0, 7 << 16, b"odd")))
+
+
+def records() -> Iterator[bytes]:
+    """Every record of proto/vectors, alone and one behind the other."""
+    found = []
+    for file in sorted((ROOT / "proto" / "vectors").glob("records_*.txt")):
+        lines = file.read_text().split("\n\n", 1)[1].splitlines()
+        found.append(bytes.fromhex(" ".join(line.partition("#")[0] for line in lines)))
+    assert len(found) > 5, "the vectors of records"
+    yield from found
+    yield b"".join(found)
+
+
+SEEDS = {"receive": stories, "rewrite": rewrites, "install": records}
+
+
+def write_seeds(target: str, directory: Path) -> Path:
+    corpus = directory / f"corpus_{target}"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(SEEDS[target]()):
+        (corpus / f"seed_{number:03}").write_bytes(seed)
+    return corpus
+
+
+# --- runs -------------------------------------------------------------------------------------------------
+
+
+def fuzz(target: str, directory: Path, seconds: int, *, seed: int = 1) -> str:
+    """Runs a target for `seconds`; what libFuzzer said. AssertionError: it found something, and says what."""
+    program, corpus = build(target, directory), write_seeds(target, directory)
+    options = [
+        f"-max_total_time={seconds}",
+        f"-seed={seed}",
+        "-max_len=2048",
+        "-timeout=10",
+        "-print_final_stats=1",
+    ]
+    done = subprocess.run(
+        [program, *options, f"-artifact_prefix={directory}/", corpus],
+        check=False, capture_output=True, text=True, errors="replace", timeout=seconds + 120,
+        env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
+    )  # fmt: skip
+    said = done.stdout[-4000:] + done.stderr[-12_000:]
+    assert done.returncode == 0, said
+    return said
+
+
+def main(arguments: list[str]) -> None:
+    seconds = int(arguments[0]) if arguments else 600
+    directory = Path(os.environ.get("HS_FUZZ_DIRECTORY", "/var/tmp/hasyncd-fuzz"))
+    directory.mkdir(parents=True, exist_ok=True)
+    for target in TARGETS:
+        print(f"{target}: {seconds} s")
+        said = fuzz(target, directory, seconds, seed=0)
+        print("\n".join(line for line in said.splitlines() if line.startswith("stat::") or "DONE" in line))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
