@@ -76,9 +76,8 @@ def _show(rows: list[Row]) -> None:
     table = Table("name", "ours", "baseline", "ratio", "unit", "better", "cores", "notes")
     for row in rows:
         table.add_row(
-            row.name, _figure(row.value), _figure(row.baseline_value),
-            "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.cores or "-",
-            row.notes,
+            f"{row.name} ({row.variant})" if row.variant else row.name, _figure(row.value), _figure(row.baseline_value),
+            "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.cores or "-", row.notes,
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
 
