@@ -200,7 +200,9 @@ def test_a_flood_leaves_the_interpreter_its_turns(cores: int, thread: bool) -> N
             process.stdin.write(json.dumps(settings) + "\n")
             process.stdin.flush()
             assert process.stdout.readline().strip() == "{}"
-            private.run("ethtool", "-K", "lan", "tx-udp-segmentation", "off")  # sixteen packets, and not one of them
+            private.run(
+                "ethtool", "-K", "lan", "tx-udp-segmentation", "off"
+            )  # sixteen packets, and not one of them
             command = ["ip", "netns", "exec", private.name, sys.executable, str(FLOOD), SERVER, "9", "60"]
             flood = subprocess.Popen(command)
             process.stdin.write("\n")
