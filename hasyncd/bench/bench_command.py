@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import connect, forward
+from hasyncd.bench import connect, forward, nat, table
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -20,10 +20,16 @@ NAMES = {
     "forward.latency": "UDP round trips through NAT",
     "connect.nat": "new TCP connections through NAT",
     "connect.lb": "new TCP connections through the balancer",
+    "nat.full99": "a public port where most are taken, and whether there is one",
+    "table.lookup": "searches in the flow table, beside a bare hash table",
+    "table.insert": "flows into the table and out of it",
+    "table.bytes_per_flow": "memory of a full engine",
 }
 _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
     "forward": forward.measure,
     "connect": connect.measure,
+    "nat": nat.measure,
+    "table": table.measure,
 }
 
 
@@ -39,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """0: measured; 2: bad usage, or the machine lacks something."""
     if args.list:
         for name, purpose in NAMES.items():
-            print(f"{name:20}{purpose}")
+            print(f"{name:22}{purpose}")
         return 0
     wanted = {name for name in NAMES if not args.names or name.startswith(tuple(args.names))}
     problem = None
@@ -71,11 +77,11 @@ def _show(rows: list[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "ours", "baseline", "ratio", "unit", "better", "notes")
+    table = Table("name", "ours", "baseline", "ratio", "unit", "better", "cores", "notes")
     for row in rows:
         table.add_row(
-            row.name, _figure(row.value), _figure(row.baseline_value),
-            "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.notes,
+            f"{row.name} ({row.variant})" if row.variant else row.name, _figure(row.value), _figure(row.baseline_value),
+            "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.cores or "-", row.notes,
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
 

@@ -9,7 +9,6 @@ private .7 .8 .9, ssh and https at .20, backends .21-.23, 1:1 .30 ── engine 
 from __future__ import annotations
 
 import os
-import struct
 from typing import Final
 
 import pytest
@@ -23,6 +22,7 @@ from tests.native.engines import now_ns
 from tests.native.frames import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP, number
 from tests.native.invariants import Moment
 from tests.native.model import SECOND, Birth, Flow, Model
+from tests.native.model_frames import frame_of, packet_of
 from tests.native.model_rules import ORIGINAL, REPLY, Ends, Forward, Packet, Rules
 
 SEED: Final = b"the model's seed"
@@ -94,26 +94,6 @@ def make_engine(rules: Rules) -> Engine:
 def publish(engine: Engine, index: int, servers: set[int], generation: int) -> None:
     rows = [(server, number(BACKENDS[server][0]), BACKENDS[server][1], 1) for server in sorted(servers)]
     engine.publish_ring(index, rows, generation)
-
-
-def frame_of(packet: Packet) -> bytes:
-    ends = packet.ends
-    if ends.proto == ICMP:
-        return frames.echo(ends.src, ends.dst, ends.sport, reply=packet.answers)
-    if ends.proto == UDP:
-        return frames.udp(*ends[1:], b"datagram")
-    body = bytearray(frames.segment(*ends[1:], packet.flags))
-    body[4:8], body[16:18] = struct.pack("!I", packet.sequence), b"\0\0"
-    pseudo = frames.pseudo_header(ends.src, ends.dst, TCP, len(body))
-    body[16:18] = struct.pack("!H", frames.checksum(pseudo + body))
-    return frames.ethernet(frames.ipv4(ends.src, ends.dst, TCP, bytes(body)))
-
-
-def packet_of(frame: bytes) -> Packet:
-    """Read back, every checksum verified (N10)."""
-    seen = frames.read(frame)
-    sequence = int.from_bytes(seen.packet[24:28], "big") if seen.protocol == TCP else 1
-    return Packet(Ends(seen.protocol, *seen.ends), seen.flags, sequence, answers=seen.icmp_type == 0)
 
 
 def prefer(rules: Rules) -> None:
@@ -361,6 +341,14 @@ class Differential(RuleBasedStateMachine):
         assert not (wrong := self.model.age(lambda flow: flow.tuples in there)), wrong
         self.look(before)
 
+    @rule(first=st.sampled_from(HOSTS), second=st.sampled_from(HOSTS), wait=st.sampled_from([301, 421]))
+    def follow(self, first: str, second: str, wait: int) -> None:
+        """One host's flows age out, and another wants their ports (N8)."""
+        for host, seconds in ((first, wait), (second, 0)):
+            for sport in range(1, 7):
+                self.send(INSIDE, Packet(Ends(UDP, host, sport, SERVERS[0], 53)))
+            self.pass_time(seconds)
+
     @rule(index=st.sampled_from([0, 1]), servers=st.sets(st.sampled_from(sorted(BACKENDS))))
     def change_backends(self, index: int, servers: set[int]) -> None:
         self.generation += 1
@@ -436,7 +424,7 @@ class Differential(RuleBasedStateMachine):
 
 TestModel = pytest.mark.timeout(600)(Differential.TestCase)
 TestModel.settings = settings(
-    max_examples=int(os.environ.get("HS_MODEL_EXAMPLES", "250")),
+    max_examples=int(os.environ.get("HS_MODEL_EXAMPLES", "600")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

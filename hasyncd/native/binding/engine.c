@@ -157,16 +157,16 @@ int hs_engine_join_groups(struct engine *engine, int side)
 PyObject *hs_engine_open(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;
-    int side, ifindex, fd;
+    int side, ifindex, fd, ring = 0;
     const char *mac;
     Py_ssize_t mac_size;
     unsigned int mtu;
 
-    if (!PyArg_ParseTuple(arguments, "iiy#I", &side, &ifindex, &mac, &mac_size, &mtu) ||
+    if (!PyArg_ParseTuple(arguments, "iiy#I|p", &side, &ifindex, &mac, &mac_size, &mtu, &ring) ||
         describe_port(engine, side, mac, mac_size, mtu))
         return NULL;
     Py_CLEAR(engine->sent[side]);
-    fd = hs_packet_io_open(engine->io, side, ifindex);
+    fd = hs_packet_io_open(engine->io, side, ifindex, ring);
     errno = fd < 0 ? -fd : hs_engine_join_groups(engine, side);
     if (errno)
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -256,11 +256,21 @@ PyObject *hs_engine_poll(PyObject *self, PyObject *arguments)
 
 PyObject *hs_engine_tick(PyObject *self, PyObject *arguments)
 {
+    struct engine *engine = (struct engine *)self;
+    struct hs_gateway *g = engine->gateway;
     unsigned long long now_ns;
+    unsigned long aged_out = 0;
+    bool more = true;
 
     if (!PyArg_ParseTuple(arguments, "K", &now_ns))
         return NULL;
-    return PyLong_FromUnsignedLong(hs_gateway_tick(gateway_of(self), now_ns));
+    for (int bite = 0; more && bite < HS_AGE_BITES; bite++) {
+        hs_packet_io_lock(engine->io);
+        aged_out += bite ? hs_gateway_age(g, now_ns) : hs_gateway_tick(g, now_ns);
+        more = hs_gateway_is_behind(g, now_ns);
+        hs_packet_io_unlock(engine->io);
+    }
+    return PyLong_FromUnsignedLong(aged_out);
 }
 
 PyObject *hs_engine_inject(PyObject *self, PyObject *arguments)
