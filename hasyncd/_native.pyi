@@ -96,9 +96,9 @@ class Engine:
         full table drops flows that are unanswered or over."""
     def set_passes(self, passes: Sequence[tuple[Sequence[Prefix], Sequence[Prefix], bool]]) -> None:
         """Replaces the pass rules, IPv6 only (else ValueError): (sources, destinations, inbound), no destinations
-        = any; at most 64 rules. A flow that one matches is forwarded untranslated and tracked. It is opened from inside, by
-        a source to a destination, and where `inbound` from outside too, by a destination to a source. Link-local and
-        multicast addresses are never forwarded, whatever a rule says."""
+        = any; at most 64 rules. A flow that one matches is forwarded untranslated and tracked. It is opened from
+        inside, by a source to a destination, and where `inbound` from outside too, by a destination to a source.
+        Link-local and multicast addresses are never forwarded, whatever a rule says."""
     def set_service(
         self,
         index: int,
