@@ -68,7 +68,7 @@ struct hs_flow {
     uint32_t sync_round;    /* the full sync that wrote it last */
 };
 
-/* 16 of index, 8 of wheel, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h), 0.8 of ports
+/* 14 of index, 8 of wheel, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h), 0.8 of ports
  * (core/port_pool.h): less than 128. */
 _Static_assert(sizeof(struct hs_flow) == 96, "flow size");
 
