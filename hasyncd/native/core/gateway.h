@@ -50,6 +50,7 @@
     X(nat_evicted_closing)                                                                         \
     X(flows_early_dropped)                                                                         \
     X(flows_picked_up)                                                                             \
+    X(tcp_resets_ignored)                                                                          \
     X(sources_untracked)                                                                           \
     X(held_packets)                                                                                \
     X(fail_open_released)                                                                          \
