@@ -143,6 +143,8 @@ class NatRule(_Section):
     preserve_parity: bool = False
     port_classes: bool = True
     on_exhaustion: Literal["drop", "icmp"] = "drop"
+    log: Literal["off", "flows"] = "off"
+    """A line for each mapping that is made or ended, into log.mappings."""
 
 
 class Forward(_Section):
@@ -185,6 +187,13 @@ class Service(_Section):
     health: Health | None = None
 
 
+class Log(_Section):
+    mappings: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """The file for the mappings of NAT rules with log = "flows"."""
+    log_destinations: bool = False
+    """Tells whom each mapping was made for (RFC 6888 REQ-12 would have it not)."""
+
+
 class Control(_Section):
     socket: Annotated[Path, BeforeValidator(read_socket_path)]
     last_word: Path | None = None
@@ -210,6 +219,7 @@ class Settings(_Section):
     one_to_one: Annotated[tuple[OneToOne, ...], Field(strict=False, max_length=128)] = ()
     service: Annotated[tuple[Service, ...], Field(strict=False, max_length=256)] = ()
     control: Control
+    log: Log = Log()
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
     def config_hash(self) -> bytes:
@@ -307,6 +317,7 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         peer=_valid(Peer, document.get("peer")),
         vips=vips,
         nats=_all_valid(NatRule, document.get("nat")),
+        log=_valid(Log, document.get("log", {})),
         forwards=_all_valid(Forward, document.get("forward")),
         one_to_ones=_all_valid(OneToOne, document.get("one_to_one")),
         services=_all_valid(Service, document.get("service")),
@@ -336,6 +347,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "one_to_one": OneToOne,
         "service": Service,
         "control": Control,
+        "log": Log,
         "backends": Backend,
         "health": Health,
     }

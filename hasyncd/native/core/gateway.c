@@ -41,6 +41,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
     hs_rules_free(&g->rules);
     hs_nat_free(&g->nat);
     hs_sources_free(&g->sources);
+    hs_mapping_log_free(&g->mappings);
     hs_fragments_free(&g->fragments);
     free(g);
 }

@@ -295,6 +295,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_pa
     g->counters.flows_created++;
     g->counters.flows_picked_up += plan.picked_up;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
+    hs_gateway_log_mapping(g, "made", flow, now_ns);
     flow->add_sequence = flow->risk_sequence;
     return flow;
 }
