@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import connect, forward
+from hasyncd.bench import connect, forward, nat
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -20,10 +20,12 @@ NAMES = {
     "forward.latency": "UDP round trips through NAT",
     "connect.nat": "new TCP connections through NAT",
     "connect.lb": "new TCP connections through the balancer",
+    "nat.full99": "a public port where most are taken, and whether there is one",
 }
 _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
     "forward": forward.measure,
     "connect": connect.measure,
+    "nat": nat.measure,
 }
 
 
@@ -74,7 +76,7 @@ def _show(rows: list[Row]) -> None:
     table = Table("name", "ours", "baseline", "ratio", "unit", "better", "notes")
     for row in rows:
         table.add_row(
-            row.name, _figure(row.value), _figure(row.baseline_value),
+            f"{row.name} ({row.variant})" if row.variant else row.name, _figure(row.value), _figure(row.baseline_value),
             "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.notes,
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)

@@ -1,4 +1,4 @@
-/* Three targets for libFuzzer, compiled with -DHS_FUZZ_TARGET=fuzz_receive, fuzz_rewrite or fuzz_install (fuzzing.py).
+/* Three targets for libFuzzer; HS_FUZZ_TARGET in the environment says which (fuzzing.py).
  *
  * They do not only look for bad accesses: what left has right checksums, every packet has one fate, every accepted record
  * can be told on, and a table that is emptied is empty.
@@ -6,7 +6,7 @@
 #include "core/checksum.h"
 #include "gateway_fixture.h"
 
-enum { FRAME_ROOM = 4096, ETHERNET = 14, PROTO = 9 };
+enum { FRAME_ROOM = 4096, ETHERNET = 14, PROTO = 9, INPUTS_PER_GATEWAY = 1000 };
 
 static struct hs_gateway *gateway, *other;
 static uint64_t now;
@@ -112,7 +112,8 @@ static void look(void *context, int side, const struct hs_vnet *vnet, uint8_t *f
 static struct hs_gateway *make(void)
 {
     struct hs_gateway *g =
-        hs_fixture_create((struct hs_gateway_limits){64, 256, 8, 16384}, (struct hs_output){look, NULL});
+        hs_fixture_create((struct hs_gateway_limits){.capacity = 64, .log_records = 256, .held_packets = 8,
+                                                     .held_bytes = 16384}, (struct hs_output){look, NULL});
 
     g->policy = (struct hs_policy){8, true, true};
     hs_fixture_arm(g, second);
@@ -151,11 +152,16 @@ static void fuzz_receive(const uint8_t *data, size_t size)
     uint8_t control, *frame;
     uint32_t length;
     uint64_t passed_over = 0;
+    static uint64_t inputs;
 
-    gateway = gateway ? gateway : make(); /* the last input left it empty */
+    if (inputs++ % INPUTS_PER_GATEWAY == 0) { /* else the last input left it empty */
+        hs_gateway_destroy(gateway);
+        gateway = make();
+        now = 0;
+    }
     memset(&gateway->counters, 0, sizeof gateway->counters);
     gateway->icmp_tokens_at_ns = 0;
-    now = now ? now + 1000 * second : 1000 * second; /* nothing of the last input is held down */
+    now += 1000 * second; /* nothing of the last input is held down */
     for (all_valid = true; (frame = next_piece(&data, &size, &control, &length)); free(frame)) {
         struct hs_vnet vnet = {.flags = control & 2 ? HS_VNET_NEEDS_CSUM : 0, .gso_type = control >> 2 & 1,
                                .gso_size = 700, .hdr_len = control};
@@ -260,12 +266,33 @@ static void fuzz_install(const uint8_t *data, size_t size)
     }
 }
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void (*target)(const uint8_t *data, size_t size);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(const uint8_t *data, size_t size);
+    } targets[] = {{"receive", fuzz_receive}, {"rewrite", fuzz_rewrite}, {"install", fuzz_install}};
+    const char *wanted = getenv("HS_FUZZ_TARGET");
+
+    (void)argc, (void)argv;
+    for (int i = 0; i < 3; i++)
+        if (wanted && !strcmp(wanted, targets[i].name))
+            target = targets[i].run;
+    if (!target) {
+        fputs("HS_FUZZ_TARGET is receive, rewrite or install\n", stderr);
+        exit(2);
+    }
+    return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    (void)fuzz_receive, (void)fuzz_rewrite, (void)fuzz_install;
-    HS_FUZZ_TARGET(data, size);
+    target(data, size);
     if (hs_failures) {
         fflush(stdout);
         abort();

@@ -4,7 +4,7 @@
 
 The seeds are made here, from frames.py and the vectors of proto/, and go to a directory of the target beside what is
 found: in /var/tmp/hasyncd-fuzz, or where HS_FUZZ_DIRECTORY says. A crash leaves its input there and its name in the
-output; `DIRECTORY/fuzz_TARGET INPUT` runs it once more.
+output; `HS_FUZZ_TARGET=TARGET DIRECTORY/fuzz_target INPUT` runs it once more.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from tests.native.sanitized import NATIVE, ROOT
 TARGETS = ("receive", "rewrite", "install")
 CLANG = "clang-14"
 PACKAGES = "clang-14 libclang-rt-14-dev"
+FOUND = "/var/tmp/hasyncd-fuzz"
 FLAGS = ["-std=c11", "-g", "-O1", "-D_GNU_SOURCE", f"-I{NATIVE}", f"-I{Path(__file__).parent}"]
 FLAGS += ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 HOST, SERVER, CLIENT, VIP, PUBLIC = "10.0.1.7", "8.8.8.8", "198.51.100.9", "203.0.113.5", "203.0.113.6"
 INSIDE, OUTSIDE, REPAIR, LATER, TICK, COMMIT = 0, 1, 8, 16, 32, 64
 
 
-def build(target: str, directory: Path) -> Path:
-    made = directory / f"fuzz_{target}"
+def build(directory: Path) -> Path:
+    """One program for the three targets."""
+    made = directory / "fuzz_target"
     sources = map(str, [Path(__file__).parent / "fuzz_target.c", *sorted((NATIVE / "core").glob("*.c"))])
-    command = [CLANG, *FLAGS, f"-DHS_FUZZ_TARGET=fuzz_{target}", *sources, "-o", str(made)]
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            [CLANG, *FLAGS, *sources, "-o", str(made)], check=False, capture_output=True, text=True
+        )
     except FileNotFoundError as error:
         raise RuntimeError(f"{CLANG} is not installed: {PACKAGES} (tests/run does that)") from error
     assert done.returncode == 0, done.stderr
@@ -119,9 +122,9 @@ def write_seeds(target: str, directory: Path) -> Path:
 # --- runs -------------------------------------------------------------------------------------------------
 
 
-def fuzz(target: str, directory: Path, seconds: int, *, seed: int = 1) -> str:
+def fuzz(program: Path, target: str, directory: Path, seconds: int, *, seed: int = 1) -> str:
     """Runs a target for `seconds`; what libFuzzer said. AssertionError: it found something, and says what."""
-    program, corpus = build(target, directory), write_seeds(target, directory)
+    corpus = write_seeds(target, directory)
     options = [
         f"-max_total_time={seconds}",
         f"-seed={seed}",
@@ -129,10 +132,15 @@ def fuzz(target: str, directory: Path, seconds: int, *, seed: int = 1) -> str:
         "-timeout=10",
         "-print_final_stats=1",
     ]
+    environment = {
+        "HS_FUZZ_TARGET": target,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
     done = subprocess.run(
-        [program, *options, f"-artifact_prefix={directory}/", corpus],
+        [program, *options, f"-artifact_prefix={directory}/{target}-", corpus],
         check=False, capture_output=True, text=True, errors="replace", timeout=seconds + 120,
-        env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
+        env=os.environ | environment,
     )  # fmt: skip
     said = done.stdout[-4000:] + done.stderr[-12_000:]
     assert done.returncode == 0, said
@@ -141,12 +149,13 @@ def fuzz(target: str, directory: Path, seconds: int, *, seed: int = 1) -> str:
 
 def main(arguments: list[str]) -> None:
     seconds = int(arguments[0]) if arguments else 600
-    directory = Path(os.environ.get("HS_FUZZ_DIRECTORY", "/var/tmp/hasyncd-fuzz"))
+    directory = Path(os.environ.get("HS_FUZZ_DIRECTORY", FOUND))
     directory.mkdir(parents=True, exist_ok=True)
+    program = build(directory)
     for target in TARGETS:
-        print(f"{target}: {seconds} s")
-        said = fuzz(target, directory, seconds, seed=0)
-        print("\n".join(line for line in said.splitlines() if line.startswith("stat::") or "DONE" in line))
+        print(f"{target}: {seconds} s", flush=True)
+        said = fuzz(program, target, directory, seconds, seed=0)
+        print("\n".join(line for line in said.splitlines() if line.startswith(("stat::", "Done"))))
 
 
 if __name__ == "__main__":

@@ -169,7 +169,8 @@ static uint64_t resident_kib(void)
 static struct hs_gateway *set_up(bool active)
 {
     struct hs_gateway *g =
-        hs_fixture_create((struct hs_gateway_limits){CAPACITY, RECORDS, 8, 16384}, (struct hs_output){keep, NULL});
+        hs_fixture_create((struct hs_gateway_limits){.capacity = CAPACITY, .log_records = RECORDS, .held_packets = 8,
+                                                     .held_bytes = 16384}, (struct hs_output){keep, NULL});
     struct hs_route routes[] = {{hs_ip("10.0.0.0"), hs_ip("255.255.0.0"), hs_ip("10.0.1.2"), HS_INSIDE},
                                 {0, 0, hs_ip("203.0.113.254"), HS_OUTSIDE}};
 

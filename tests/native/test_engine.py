@@ -10,6 +10,7 @@ from hasyncd._native import INSIDE, OUTSIDE, Engine
 from tests.native import frames
 from tests.native.engines import (
     ANYONE,
+    BACKENDS,
     CLIENT,
     INSIDE_VIP,
     OUTSIDE_VIP,
@@ -265,6 +266,8 @@ def test_a_backend_that_left_keeps_its_flows_and_gets_no_new_ones() -> None:
     engine = make_engine()
     ports = range(5000, 5020)
     before = {p: send(engine, OUTSIDE, frames.tcp(CLIENT, p, OUTSIDE_VIP, 80, SYN))[0].target for p in ports}
+    for port, target in before.items():
+        assert send(engine, INSIDE, frames.tcp(target, 8080, CLIENT, port, SYN | ACK))
     engine.publish_ring(0, [(2, number("10.0.1.22"), 8080, 1)], 2)
     for port, target in before.items():
         (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, port, OUTSIDE_VIP, 80, SYN))
@@ -278,13 +281,27 @@ def test_a_backend_that_left_keeps_its_flows_and_gets_no_new_ones() -> None:
     assert drops(engine) == {"drop_no_backend": 1}
 
 
+def test_a_syn_that_nobody_answered_follows_its_backend_no_longer_than_that_is_there() -> None:
+    engine = make_engine()
+    send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
+    first = flows(engine)[0].server_id
+    engine.publish_ring(0, [(3, number("10.0.1.23"), 8080, 1), (first, number(BACKENDS[first]), 8080, 1)], 2)
+    (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
+    assert sent.target == BACKENDS[first], "a newcomer takes nothing over"
+    engine.publish_ring(0, [(3, number("10.0.1.23"), 8080, 1)], 3)
+    (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
+    assert sent.target == "10.0.1.23"
+    assert [flow.server_id for flow in flows(engine)] == [3]
+
+
 def test_a_syn_on_a_finished_flow_chooses_anew() -> None:
     engine = make_engine()
     send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     target = flows(engine)[0].server_id
+    assert send(engine, INSIDE, frames.tcp(BACKENDS[target], 8080, CLIENT, 5000, SYN | ACK))
     engine.publish_ring(0, [(3, number("10.0.1.23"), 8080, 1)], 2)
     (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
-    assert sent.target != "10.0.1.23", "half-open: the same flow"
+    assert sent.target == BACKENDS[target], "half-open and answered: the same flow"
     send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, RST))
     (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     assert sent.target == "10.0.1.23"

@@ -436,7 +436,7 @@ class Differential(RuleBasedStateMachine):
 
 TestModel = pytest.mark.timeout(600)(Differential.TestCase)
 TestModel.settings = settings(
-    max_examples=int(os.environ.get("HS_MODEL_EXAMPLES", "250")),
+    max_examples=int(os.environ.get("HS_MODEL_EXAMPLES", "600")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

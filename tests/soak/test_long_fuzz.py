@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.fuzzing import TARGETS, fuzz
+from tests.native.fuzzing import FOUND, TARGETS, build, fuzz
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
 SECONDS = 600
-FOUND = Path("/var/tmp/hasyncd-fuzz")
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_nothing_is_found(target: str) -> None:
-    FOUND.mkdir(parents=True, exist_ok=True)
-    fuzz(target, FOUND, SECONDS, seed=0)
+    directory = Path(FOUND)
+    directory.mkdir(parents=True, exist_ok=True)
+    fuzz(build(directory), target, directory, SECONDS, seed=0)
