@@ -77,7 +77,7 @@ class Engine:
         endpoint, whether a sender without a port is told by ICMP, and whether mappings are logged. IndexError: no such
         rule."""
     def open_mapping_log(self, size: int, destinations: bool, /) -> None:
-        """Logs the mappings of rules that ask for it from now on, into a ring of `size` bytes. ValueError: too small."""
+        """Logs the mappings of rules that ask for it from now on, into a ring of `size` bytes (ValueError: too few)."""
     def take_mappings(self, clock_ns: int, /) -> bytes:
         """Finished lines of the mapping log that wait, in one piece; what comes next may be another. `clock_ns`: what
         the time of day is ahead of CLOCK_BOOTTIME, for lines to come."""

@@ -119,14 +119,19 @@ static bool has_room(const struct hs_service *service, const struct hs_backend *
     return needed <= HS_BACKENDS_MAX;
 }
 
-/* Of a backend that left and has no flow any more, or a fresh one. */
+/* A fresh place; when all have been used, that of a backend that left and has no flow any more. There is one. */
 static struct hs_backend *free_place(struct hs_service *service)
 {
-    for (uint32_t i = 0; i < service->backend_count; i++)
-        if (!service->backends[i].present && !service->backends[i].flows)
-            return &service->backends[i];
-    service->backends[service->backend_count].flows = 0;
-    return &service->backends[service->backend_count++];
+    struct hs_backend *place = service->backends;
+
+    if (service->backend_count < HS_BACKENDS_MAX) {
+        place += service->backend_count++;
+        place->flows = 0;
+        return place;
+    }
+    while (place->present || place->flows)
+        place++;
+    return place;
 }
 
 int hs_service_publish(struct hs_service *service, const struct hs_backend *backends,
