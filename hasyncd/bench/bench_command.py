@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import connect, forward, nat
+from hasyncd.bench import connect, forward, nat, table
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -21,11 +21,15 @@ NAMES = {
     "connect.nat": "new TCP connections through NAT",
     "connect.lb": "new TCP connections through the balancer",
     "nat.full99": "a public port where most are taken, and whether there is one",
+    "table.lookup": "searches in the flow table, beside a bare hash table",
+    "table.insert": "flows into the table and out of it",
+    "table.bytes_per_flow": "memory of a full engine",
 }
 _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
     "forward": forward.measure,
     "connect": connect.measure,
     "nat": nat.measure,
+    "table": table.measure,
 }
 
 
@@ -41,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """0: measured; 2: bad usage, or the machine lacks something."""
     if args.list:
         for name, purpose in NAMES.items():
-            print(f"{name:20}{purpose}")
+            print(f"{name:22}{purpose}")
         return 0
     wanted = {name for name in NAMES if not args.names or name.startswith(tuple(args.names))}
     problem = None

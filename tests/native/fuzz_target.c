@@ -220,7 +220,7 @@ static void fuzz_rewrite(const uint8_t *data, size_t size)
             if (vnet.flags)
                 CHECK(10, sum % 0xffff, pseudo_sum(ip) % 0xffff); /* 0 and 0xffff are one number */
             else
-                CHECK(11, is_valid(frame, length), true);
+                CHECK(11, is_valid(frame, length) && (sum || ip[PROTO] != HS_UDP), true); /* 0 would mean: none made */
             if (ip[8] > 1)
                 hs_packet_decrement_ttl(&p);
             CHECK(12, hs_checksum_sum(ip, header_length(ip)), 0xffff);

@@ -220,7 +220,7 @@ static void use_all_again(struct hs_gateway *g, struct hs_gateway *mirror, uint6
     CHECK(22, passed, CAPACITY);
     CHECK(23, g->table->count, CAPACITY);
     CHECK(24, g->counters.drop_table_full, 1);
-    wait(g, mirror, now, 301 + CAPACITY / HS_EXPIRE_BUDGET);
+    wait(g, mirror, now, 301 + CAPACITY * HS_AGE_END / HS_AGE_BITE);
 }
 
 int main(int argc, char **argv)

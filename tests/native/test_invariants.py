@@ -65,13 +65,14 @@ def test_a_split_pair_merges_to_the_winners_table(
 
 
 def test_ageing_is_bounded_work() -> None:
-    """C4: 4,096 flows at most are looked at in one tick, and none is forgotten."""
+    """C4: 8,192 flows at most end in one tick, and none is forgotten. (What a packet may have to wait for is an eighth
+    of that: large_table.c.)"""
     gateway = Gateway(capacity=20_000)
     for number in range(10_000):
         assert gateway.out(udp(f"10.0.{1 + number // 5000}.7", 1 + number % 5000, SERVER, 53, b"x"))
     gateway.now += 400 * 10**9
     aged = [gateway.engine.tick(gateway.now) for _ in range(4)]
-    assert max(aged) <= 4096
+    assert max(aged) <= 8192
     assert sum(aged) == 10_000
     assert gateway.flows == 0
 

@@ -12,7 +12,7 @@ import pytest
 from tests.native.sanitized import ROOT, Build
 
 HERE = Path(__file__).parent
-PROGRAMS_OF_THEIR_OWN = ("test_libfuzzer.py", "test_many_flows.py")
+PROGRAMS_OF_THEIR_OWN = ("test_large_table.py", "test_libfuzzer.py", "test_many_flows.py")
 AGAIN = sorted(
     str(file.relative_to(ROOT))
     for file in HERE.glob("test_*.py")

@@ -243,11 +243,21 @@ PyObject *hs_engine_poll(PyObject *self, PyObject *arguments)
 
 PyObject *hs_engine_tick(PyObject *self, PyObject *arguments)
 {
+    struct engine *engine = (struct engine *)self;
+    struct hs_gateway *g = engine->gateway;
     unsigned long long now_ns;
+    unsigned long aged_out = 0;
+    bool more = true;
 
     if (!PyArg_ParseTuple(arguments, "K", &now_ns))
         return NULL;
-    return PyLong_FromUnsignedLong(hs_gateway_tick(gateway_of(self), now_ns));
+    for (int bite = 0; more && bite < HS_AGE_BITES; bite++) {
+        hs_packet_io_lock(engine->io);
+        aged_out += bite ? hs_gateway_age(g, now_ns) : hs_gateway_tick(g, now_ns);
+        more = hs_gateway_is_behind(g, now_ns);
+        hs_packet_io_unlock(engine->io);
+    }
+    return PyLong_FromUnsignedLong(aged_out);
 }
 
 PyObject *hs_engine_inject(PyObject *self, PyObject *arguments)

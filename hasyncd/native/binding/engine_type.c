@@ -1,7 +1,7 @@
 /* The type: its methods, and which of them hold the lock.
  *
  * A method that touches the gateway runs under the lock as a whole; it is short. `poll` takes the lock for
- * each batch by itself; `open`, `attach`, `close` and `start_thread` come before or after all traffic.
+ * each batch by itself, `tick` for each bite of ageing; `open`, `attach`, `close` and `start_thread` come before or after all traffic.
  */
 #include "binding/engine.h"
 
@@ -28,7 +28,6 @@ LOCKED(arm)
 LOCKED(disarm)
 LOCKED(relay)
 LOCKED(announce)
-LOCKED(tick)
 LOCKED(inject)
 LOCKED(take_sent)
 LOCKED(set_vips)
@@ -78,7 +77,7 @@ static PyMethodDef methods[] = {
     METHOD("disarm", locked_disarm, METH_NOARGS),
     METHOD("relay", locked_relay, METH_VARARGS),
     METHOD("announce", locked_announce, METH_NOARGS),
-    METHOD("tick", locked_tick, METH_VARARGS),
+    METHOD("tick", hs_engine_tick, METH_VARARGS),
     METHOD("inject", locked_inject, METH_VARARGS),
     METHOD("take_sent", locked_take_sent, METH_NOARGS),
     METHOD("set_vips", locked_set_vips, METH_VARARGS),

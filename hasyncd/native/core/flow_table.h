@@ -171,6 +171,12 @@ void hs_flow_set_expiry(struct hs_flow_table *table, struct hs_flow *flow, uint6
 struct hs_flow *hs_flow_table_next_expired(struct hs_flow_table *table, uint64_t now_ms,
                                            uint32_t *budget);
 
+/* Some flow is, or may be, due by `now_ms` and was not looked at. */
+static inline bool hs_flow_wheel_is_behind(const struct hs_flow_wheel *wheel, uint64_t now_ms)
+{
+    return wheel->due != HS_NOTHING || wheel->second < now_ms / 1000;
+}
+
 /* For flow_table.c: a flow enters with its expiry set, and leaves. */
 bool hs_flow_wheel_init(struct hs_flow_wheel *wheel, uint32_t capacity);
 void hs_flow_wheel_free(struct hs_flow_wheel *wheel, uint32_t capacity);

@@ -301,16 +301,21 @@ void hs_gateway_receive_batch(struct hs_gateway *g, int side, const struct hs_re
 
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
 {
-    uint32_t budget = HS_EXPIRE_BUDGET, aged_out = 0;
-    uint64_t now_ms = now_ns / 1000000;
-    struct hs_flow *flow;
-
     if (now_ns >= g->relay_until_ns)
         hs_gateway_end_relay(g);
     if (!g->relay_until_ns) /* else the queue holds stragglers */
         hs_gateway_expire_held(g, now_ns);
     hs_gateway_expire_fragments(g, now_ns);
     hs_gateway_retry_unresolved(g, now_ns);
+    return hs_gateway_age(g, now_ns);
+}
+
+uint32_t hs_gateway_age(struct hs_gateway *g, uint64_t now_ns)
+{
+    uint32_t budget = HS_AGE_BITE, aged_out = 0;
+    uint64_t now_ms = now_ns / 1000000;
+    struct hs_flow *flow;
+
     if (!g->active)
         return 0; /* the primary owns ageing */
     while ((flow = hs_flow_table_next_expired(g->table, now_ms, &budget))) {
@@ -321,6 +326,7 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
         hs_gateway_delete(g, flow, HS_DEL_TIMED_OUT, now_ns);
         g->counters.flows_aged_out++;
         aged_out++;
+        budget -= budget < HS_AGE_END - 1 ? budget : HS_AGE_END - 1;
     }
     return aged_out;
 }

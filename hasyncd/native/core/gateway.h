@@ -182,8 +182,16 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed);
 bool hs_gateway_nat_changed(struct hs_gateway *g);
 /* A packet whose tuple is known, and its hash: its flow, or a new one. */
 void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns);
-/* Housekeeping of every 10 ms: ageing, commit timeouts, waiting packets. Flows aged out. */
+/* Housekeeping of every 10 ms: commit timeouts, waiting packets, a bite of ageing. Flows aged out. */
 uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns);
+/* A bite of ageing: a bounded number of flows. Who lets packets pass between two bites may take some (HS_AGE_BITES), so
+ * that no packet waits for more than one. Flows aged out. */
+uint32_t hs_gateway_age(struct hs_gateway *g, uint64_t now_ns);
+/* There is more to age now. */
+static inline bool hs_gateway_is_behind(const struct hs_gateway *g, uint64_t now_ns)
+{
+    return g->active && hs_flow_wheel_is_behind(&g->table->wheel, now_ns / 1000000);
+}
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
 void hs_gateway_disarm(struct hs_gateway *g);
 

@@ -26,7 +26,9 @@ enum hs_limits {
     HS_ICMP_ERRORS_BURST = 50,
     HS_NAT_EVICT_PROBES = 128,      /* closing connections looked for when every port is taken */
     HS_EARLY_DROP_PROBES = 64,      /* slots looked at for a flow that may be dropped early */
-    HS_EXPIRE_BUDGET = 4096,        /* flows looked at by one tick */
+    HS_AGE_BITE = 4096,             /* looks at flows in one bite of ageing; 0.5 ms at most */
+    HS_AGE_END = 4,                 /* looks that the end of a flow counts for */
+    HS_AGE_BITES = 8,               /* of one tick: 8,192 ends, or 32,768 looks */
     HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
 };
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum { SMALL_PAGE = 4096 };
+
 static size_t round_up(size_t bytes, size_t unit)
 {
     return (bytes + unit - 1) / unit * unit;
@@ -36,9 +38,13 @@ void *hs_pages_alloc(size_t bytes)
         at = aligned_alloc(HS_CACHE_LINE, length);
         return at ? memset(at, 0, length) : NULL;
     }
-    at = map_aligned(round_up(bytes, HS_HUGE_PAGE));
-    if (at)
-        madvise(at, round_up(bytes, HS_HUGE_PAGE), MADV_HUGEPAGE); /* a kernel without them says no: slower, not wrong */
+    bytes = round_up(bytes, HS_HUGE_PAGE);
+    at = map_aligned(bytes);
+    if (!at)
+        return NULL;
+    madvise(at, bytes, MADV_HUGEPAGE); /* a kernel without them says no: slower, not wrong */
+    for (size_t page = 0; page < bytes; page += SMALL_PAGE)
+        ((volatile char *)at)[page] = 0;
     return at;
 }
 
