@@ -33,9 +33,9 @@ class Engine:
         Raises OSError."""
 
     # --- the machine ------------------------------------------------------------------------
-    def open(self, side: int, ifindex: int, mac: bytes, mtu: int) -> int:
-        """Opens and binds the AF_PACKET socket of a side and returns its file descriptor (owned by
-        the engine). Raises OSError."""
+    def open(self, side: int, ifindex: int, mac: bytes, mtu: int, ring: bool = False, /) -> int:
+        """Opens and binds the AF_PACKET socket of a side, with a receive ring or a queue only, and returns its file
+        descriptor (owned by the engine). Raises OSError; ENOMEM: the kernel has no 16 MiB for the ring."""
     def attach(self, side: int, mac: bytes, mtu: int) -> None:
         """Describes a side without a socket: for `inject`."""
     def close(self) -> None: ...

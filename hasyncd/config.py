@@ -80,6 +80,9 @@ class Node(_Section):
     nice: int = Field(-10, ge=-20, le=19)
     packet_thread: bool | None = None
     """Packets move in a thread of their own; by default where there is more than one core."""
+    packet_io: Literal["auto", "ring", "mmsg"] = "auto"
+    """How packets come in: a ring shared with the kernel, or recvmmsg; `auto`: the ring where the kernel has room for
+    it (hasyncd/native/README.md says what was measured)."""
 
 
 class Interfaces(_Section):

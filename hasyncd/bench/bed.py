@@ -110,14 +110,21 @@ class Bed:
         self._started.append(process)
         return process
 
-    def received_packets(self) -> int:
-        """Frames that have arrived at the server's interface."""
+    def received(self) -> tuple[int, int]:
+        """(frames, bytes) that have arrived at the server's interface."""
         with inside(self.server):
             for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
                 name, _, figures = line.partition(":")
                 if name.strip() == "s0":
-                    return int(figures.split()[1])
+                    octets, frames = figures.split()[:2]
+                    return int(frames), int(octets)
         raise LabError("the server's interface is gone")
+
+    def congestion_control(self) -> str:
+        """How the client's TCP judges what the path can carry: a ratio under BBR, which paces, is another than under
+        CUBIC."""
+        with inside(self.client):
+            return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
 
     def _wire(self) -> None:
         run_ip([f"netns add {name}" for name in (self.client, self.middle, self.server)])
@@ -142,6 +149,8 @@ class Bed:
             self.middle,
         )
         run_ip(["route add default via 10.0.1.1"], self.client)
+        # A burst of datagrams is cut at its source: veth would carry it whole, and sixteen packets count as one.
+        self.run(self.client, "ethtool", "-K", "c0", "tx-udp-segmentation", "off")
         self.run(self.server, "tc", "qdisc", "add", "dev", "s0", "clsact")
         self.run(
             self.server, "tc", "filter", "add", "dev", "s0", "ingress", "protocol", "ip", "bpf", "da",

@@ -77,11 +77,11 @@ def _show(rows: list[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "ours", "baseline", "ratio", "unit", "better", "notes")
+    table = Table("name", "ours", "baseline", "ratio", "unit", "better", "cores", "notes")
     for row in rows:
         table.add_row(
             f"{row.name} ({row.variant})" if row.variant else row.name, _figure(row.value), _figure(row.baseline_value),
-            "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.notes,
+            "-" if row.ratio is None else f"{row.ratio:.2f}", row.unit, row.better, row.cores or "-", row.notes,
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
 

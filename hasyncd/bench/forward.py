@@ -1,7 +1,7 @@
 """`forward.*`: what passes through the gateway, beside the kernel's own nft NAT in the same run.
 
-The client floods from core 0. The kernel forwards on the sender's core; hasyncd's thread uses another one: the rows
-say how much CPU both sides used, and packets per CPU-second beside the ratio.
+The client floods from core 0. The kernel forwards on the sender's core; hasyncd's thread uses another one: every row
+says how many cores were busy on both sides, and what was moved in a CPU-second beside the ratio.
 """
 
 from __future__ import annotations
@@ -10,18 +10,32 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from hasyncd.bench.bed import DISCARD_PORT, SERVER, Bed
 from hasyncd.bench.row import Row, middle
+from hasyncd.lab.namespaces import LabError
 
 ROUNDS = 5
 _SECONDS = 2.0
 _WARM_S = 0.4
 _ECHO_PORT = 7007
 _ROUND_TRIPS = 2000
+_FRAME_MAX = 64
+_DISTURBED_CORES = 0.1
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One round: `rate` a second; `moved` (packets, bytes) with `busy_s` of CPU in `seconds`."""
+
+    rate: float
+    moved: float
+    busy_s: float
+    seconds: float
 
 
 def _busy_s() -> float:
@@ -30,46 +44,73 @@ def _busy_s() -> float:
     return (sum(figures[:8]) - figures[3] - figures[4]) / 100
 
 
-def _flood(bed: Bed) -> tuple[float, float]:
-    """(packets a second at the server, packets a CPU-second)."""
+def _flood(bed: Bed) -> _Measured:
+    """Packets at the server, those that were lost left out."""
     program = str(Path(__file__).with_name("udp_flood.py"))
     length = str(_SECONDS + 2 * _WARM_S)
     flood = bed.start(bed.client, sys.executable, program, SERVER, str(DISCARD_PORT), length)
     time.sleep(_WARM_S)
-    packets, busy, began = bed.received_packets(), _busy_s(), time.monotonic()
+    (frames, octets), busy, began = bed.received(), _busy_s(), time.monotonic()
     time.sleep(_SECONDS)
-    packets, busy = bed.received_packets() - packets, _busy_s() - busy
-    seconds = time.monotonic() - began
+    busy, seconds = _busy_s() - busy, time.monotonic() - began
+    frames_now, octets_now = bed.received()
     flood.wait()
-    return packets / seconds, packets / max(busy, 0.01)
+    frames, octets = frames_now - frames, octets_now - octets
+    if octets > frames * _FRAME_MAX:
+        raise LabError(
+            f"frames of {octets / frames:.0f} bytes arrived: this machine does not cut them at the sender"
+        )
+    return _Measured(frames / seconds, frames, busy, seconds)
 
 
-def _transfer(bed: Bed, streams: int) -> tuple[float, float]:
-    """(bits a second, bytes a CPU-second) of `streams` TCP connections."""
+def _transfer(bed: Bed, streams: int) -> _Measured:
+    """What `streams` TCP connections carry, in bits a second and bytes."""
     server = bed.start(bed.server, "iperf3", "-s", "-1")
     time.sleep(0.3)
-    busy = _busy_s()
+    busy, began = _busy_s(), time.monotonic()
     told = bed.run(bed.client, "iperf3", "-c", SERVER, "-t", str(_SECONDS), "-P", str(streams), "-J")
-    busy = _busy_s() - busy
+    busy, seconds = _busy_s() - busy, time.monotonic() - began
     server.wait()
     received = json.loads(told)["end"]["sum_received"]
-    return received["bits_per_second"], received["bytes"] / max(busy, 0.01)
+    return _Measured(received["bits_per_second"], received["bytes"], busy, seconds)
+
+
+def _is_disturbed() -> bool:
+    """Whether somebody else computes on this machine."""
+    busy = _busy_s()
+    time.sleep(0.2)
+    return (_busy_s() - busy) / 0.2 > _DISTURBED_CORES
 
 
 def _compare(
-    name: str, unit: str, measure: Callable[[Bed], tuple[float, float]], beds: dict[str, Bed], say: Say
+    name: str,
+    unit: str,
+    measure: Callable[[Bed], _Measured],
+    beds: dict[str, Bed],
+    say: Say,
+    remark: str = "",
 ) -> Row:
-    """Alternates between the beds; medians of the rounds, and of the ratios' CPU."""
-    rates: dict[str, list[float]] = {kind: [] for kind in beds}
-    efficiencies: dict[str, list[float]] = {kind: [] for kind in beds}
+    """Alternates between the beds; medians of the rounds, of their ratios, of their cores."""
+    rounds: list[dict[str, _Measured]] = []
+    disturbed = 0
     for turn in range(ROUNDS):
+        disturbed += _is_disturbed()
+        rounds.append({})
         for kind, bed in beds.items():
             say(f"{name}: round {turn + 1} of {ROUNDS}, {kind}")
-            rate, efficiency = measure(bed)
-            rates[kind].append(rate)
-            efficiencies[kind].append(efficiency)
-    per_cpu = median(efficiencies["packet"]) / median(efficiencies["kernel"])
-    spread = ", ".join(f"{kind} {min(seen):.3g}-{max(seen):.3g}" for kind, seen in rates.items())
+            rounds[-1][kind] = measure(bed)
+    rates = {kind: [one[kind].rate for one in rounds] for kind in beds}
+    cores = {kind: median(one[kind].busy_s / one[kind].seconds for one in rounds) for kind in beds}
+    moved = {kind: [one[kind].moved / max(one[kind].busy_s, 0.01) for one in rounds] for kind in beds}
+    notes = [
+        f"per CPU-second {_middle_ratio(moved):.2f}x",
+        f"ratio round by round {_middle_ratio(rates):.2f}",
+        *(f"{kind} {min(seen):.3g}-{max(seen):.3g}" for kind, seen in rates.items()),
+    ]
+    if remark:
+        notes.append(remark)
+    if disturbed:
+        notes.append(f"others computed before {disturbed} of {ROUNDS} rounds")
     return Row(
         name=name,
         variant="nat",
@@ -79,14 +120,20 @@ def _compare(
         baseline="kernel nft",
         baseline_value=middle(rates["kernel"]),
         samples=ROUNDS,
-        cores="packet thread and sender on a core each; kernel on the sender's",
-        notes=f"per CPU-second {per_cpu:.2f}x; {spread}",
+        cores=f"{cores['packet']:.2f}, kernel {cores['kernel']:.2f}",
+        notes="; ".join(notes),
     )
+
+
+def _middle_ratio(figures: dict[str, list[float]]) -> float:
+    """The median of the rounds' ratios, ours to the kernel's."""
+    return median(ours / theirs for ours, theirs in zip(figures["packet"], figures["kernel"], strict=True))
 
 
 def _latency(beds: dict[str, Bed], say: Say) -> Row:
     program = str(Path(__file__).with_name("udp_echo.py"))
     times: dict[str, list[float]] = {kind: [] for kind in beds}
+    spent, lasted = dict.fromkeys(beds, 0.0), dict.fromkeys(beds, 0.0)
     servers = [
         bed.start(bed.server, sys.executable, program, "serve", SERVER, str(_ECHO_PORT))
         for bed in beds.values()
@@ -95,14 +142,18 @@ def _latency(beds: dict[str, Bed], say: Say) -> Row:
     for turn in range(ROUNDS):
         for kind, bed in beds.items():
             say(f"forward.latency: round {turn + 1} of {ROUNDS}, {kind}")
+            busy, began = _busy_s(), time.monotonic()
             told = bed.run(
                 bed.client, sys.executable, program, "ask", SERVER, str(_ECHO_PORT), str(_ROUND_TRIPS)
             )
+            spent[kind] += _busy_s() - busy
+            lasted[kind] += time.monotonic() - began
             times[kind] += [float(line) for line in told.split()]
     for server in servers:
         server.kill()
         server.wait()
     ordered = {kind: sorted(seen) for kind, seen in times.items()}
+    cores = {kind: spent[kind] / lasted[kind] for kind in beds}
     p99 = {kind: seen[int(len(seen) * 0.99)] for kind, seen in ordered.items()}
     return Row(
         name="forward.latency",
@@ -115,7 +166,10 @@ def _latency(beds: dict[str, Bed], say: Say) -> Row:
         samples=len(times["packet"]),
         p50=median(ordered["packet"]),
         p99=p99["packet"],
-        notes=f"kernel p99 {p99['kernel']:.0f} us",
+        cores=f"{cores['packet']:.2f}, kernel {cores['kernel']:.2f}",
+        notes=f"p50/p99 {median(ordered['packet']):.0f}/{p99['packet']:.0f}, "
+        f"kernel {median(ordered['kernel']):.0f}/{p99['kernel']:.0f}; "
+        f"round trips per CPU-second {spent['kernel'] / spent['packet']:.2f}x",
     )
 
 
@@ -126,11 +180,12 @@ def measure(names: set[str], say: Say) -> list[Row]:
         beds = {"packet": packet, "kernel": kernel}
         if "forward.udp64" in names:
             rows.append(_compare("forward.udp64", "packets/s", _flood, beds, say))
+        control = f"congestion control {packet.congestion_control()}"
         for streams in (1, 4):
             name = f"forward.tcp{streams}"
             if name in names:
                 rows.append(
-                    _compare(name, "bit/s", lambda bed, n=streams: _transfer(bed, n), beds, say)  # type: ignore[misc]
+                    _compare(name, "bit/s", lambda bed, n=streams: _transfer(bed, n), beds, say, control)  # type: ignore[misc]
                 )
         if "forward.latency" in names:
             rows.append(_latency(beds, say))

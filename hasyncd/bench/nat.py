@@ -61,9 +61,9 @@ class FullBed(Bed):
     def _send(self, source: str, destination: str, ports: str) -> tuple[float, int]:
         """(microseconds a packet, packets that have arrived)."""
         program = str(Path(__file__).with_name("udp_ports.py"))
-        arrived = self.received_packets()
+        arrived = self.received()[0]
         told = self.run(self.client, sys.executable, program, source, destination, ports)
-        return float(told), self.received_packets() - arrived
+        return float(told), self.received()[0] - arrived
 
     def fill(self, percent: int) -> None:
         """Takes the ports of the public address towards the server from 1024 on. Raises LabError."""

@@ -6,9 +6,10 @@ only tells it the rules and opens its sockets.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
-from typing import Final
+from typing import Final, Literal
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
 from hasyncd.config import Settings
@@ -74,12 +75,21 @@ def build_engine(
     return engine
 
 
-def open_sides(engine: Engine, inside: Interface, outside: Interface) -> tuple[int, int]:
+def open_sides(
+    engine: Engine, inside: Interface, outside: Interface, packet_io: Literal["auto", "ring", "mmsg"] = "auto"
+) -> tuple[int, int]:
     """Opens both packet sockets; their descriptors. Raises OSError."""
-    return (
-        engine.open(INSIDE, inside.index, inside.mac, inside.mtu),
-        engine.open(OUTSIDE, outside.index, outside.mac, outside.mtu),
-    )
+    return _open(engine, INSIDE, inside, packet_io), _open(engine, OUTSIDE, outside, packet_io)
+
+
+def _open(engine: Engine, side: int, interface: Interface, packet_io: str) -> int:
+    if packet_io != "mmsg":
+        try:
+            return engine.open(side, interface.index, interface.mac, interface.mtu, True)
+        except OSError as error:
+            if packet_io == "ring" or error.errno != errno.ENOMEM:
+                raise
+    return engine.open(side, interface.index, interface.mac, interface.mtu)
 
 
 def owned_networks(settings: Settings) -> list[IPv4Network]:

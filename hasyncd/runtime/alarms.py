@@ -12,6 +12,7 @@ WATCHED: Final = {
     "drop_half_open_limit": "too many half-open TCP flows: new ones are dropped",
     "fail_open_released": "new flows left without the peer's confirmation: a death now would lose them",
     "fail_closed_dropped": "new flows were dropped because the peer did not confirm them in time",
+    "receive_dropped": "packets came faster than they are forwarded: some were dropped unseen",
     "drop_no_backend": "a service has no backend that is up: new flows are dropped",
 }
 

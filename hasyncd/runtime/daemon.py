@@ -230,7 +230,7 @@ class Daemon:
             self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
             await self._netlink.start()
             self._netlink.resolve(self._known_neighbours())
-            self._read_packets(open_sides(self._engine, *self._interfaces))
+            self._read_packets(open_sides(self._engine, *self._interfaces, self._settings.node.packet_io))
             await self._control.start()
             self._health.start()
             # What was made so far lives until the end: the collector need not look at it again.

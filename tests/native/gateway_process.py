@@ -2,7 +2,7 @@
 
 Run as a program in the gateway's namespace with a JSON description on the first line of standard input:
 {"sides": [[name, mac, mtu], …], "vips", "routes", "neighbours", "nat", "services": [[vip, port, protocol, backends]],
-"thread": whether packets move in the packet thread, and not by `poll`}.
+"thread": whether packets move in the packet thread, and not by `poll`; "ring": whether they come by rings}.
 Every further line is a command; each is answered by one line of JSON.
 """
 
@@ -29,7 +29,7 @@ def now_ns() -> int:
 def make(settings: dict[str, Any]) -> tuple[Engine, list[int]]:
     engine = Engine(capacity=65536, seed=b"packet-io-tests!")
     descriptors = [
-        engine.open(side, socket.if_nametoindex(name), bytes.fromhex(mac), mtu)
+        engine.open(side, socket.if_nametoindex(name), bytes.fromhex(mac), mtu, settings["ring"])
         for side, (name, mac, mtu) in enumerate(settings["sides"])
     ]
     engine.set_vips([tuple(vip) for vip in settings["vips"]])

@@ -90,9 +90,10 @@ def address(namespace: Namespace, name: str, *addresses: str, mtu: int = 1500) -
         namespace.ip("address", "add", one, "dev", name)
 
 
-@pytest.fixture(scope="module", params=["poll", "thread"])
+@pytest.fixture(scope="module", params=["poll", "thread", "mmsg"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """The four namespaces; packets move by `poll` from an event loop, or in the packet thread."""
+    """The four namespaces; packets move by `poll` from an event loop, or in the packet thread, which
+    reads from rings or, as the last, without."""
     with namespaces(4) as (private, gateway, router, far):
         join(private, "lan", gateway, "inside")
         join(gateway, "outside", router, "lan")
@@ -110,7 +111,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         made = World()
         made.private, made.router, made.far = private, router, far
         made.gateway = Gateway(
-            gateway, settings(private, gateway, router) | {"thread": request.param == "thread"}
+            gateway,
+            settings(private, gateway, router)
+            | {"thread": request.param != "poll", "ring": request.param != "mmsg"},
         )
         try:
             yield made

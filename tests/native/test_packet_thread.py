@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,20 +30,27 @@ from hasyncd._native import Engine
 settings = json.loads(sys.stdin.readline())
 engine = Engine(capacity=4096, seed=bytes(16))
 for side, (name, mac) in enumerate(settings["sides"]):
-    engine.open(side, socket.if_nametoindex(name), bytes.fromhex(mac), 1500)
+    engine.open(side, socket.if_nametoindex(name), bytes.fromhex(mac), 1500, True)
 engine.set_routes([tuple(route) for route in settings["routes"]])
 engine.set_neighbours([(side, address, bytes.fromhex(mac)) for side, address, mac in settings["neighbours"]])
 engine.set_nat_rules(settings["nat"])
 engine.set_lease(2**63)
 engine.arm(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+if settings["commit"] == "emit":
+    engine.set_commit("emit", 60 * 10**9, True)
 engine.start_thread()
 print("ready", flush=True)
-sys.stdin.readline()
-began = time.monotonic()
-print("stalled", flush=True)
-while time.monotonic() - began < float(sys.argv[1]):
-    sum(range(200_000))  # holds the interpreter as a long turn of the loop would
-print(json.dumps(engine.counters()), flush=True)
+for order in sys.stdin:
+    if order == "stall\\n":
+        began = time.monotonic()
+        print("stalled", flush=True)
+        while time.monotonic() - began < float(sys.argv[1]):
+            sum(range(200_000))  # holds the interpreter as a long turn of the loop would
+    else:  # a turn of the loop: what was logged is written
+        first, count, _ = engine.drain()
+        if count:
+            engine.emitted(first + count - 1)
+    print(json.dumps(engine.counters()), flush=True)
 engine.close()
 """
 
@@ -92,50 +101,117 @@ class Echo:
         self.socket.close()
 
 
-def test_a_stalled_interpreter_stalls_no_established_flow() -> None:
-    """A UDP flow asks and is answered all the while the gateway's interpreter is busy."""
-    with namespaces(3) as (private, gateway, server):
-        wire(private, gateway, server)
-        echo = Echo(server)
-        process = subprocess.Popen(
+class StallingGateway:
+    """The program above; a line of orders, a line of counters."""
+
+    def __init__(self, private: Namespace, gateway: Namespace, server: Namespace, commit: str) -> None:
+        self.process = subprocess.Popen(
             ["ip", "netns", "exec", gateway.name, sys.executable, "-c", STALLING_GATEWAY, str(STALL_S)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
+        settings = {
+            "sides": [("inside", mac_of(gateway, "inside")), ("outside", mac_of(gateway, "outside"))],
+            "routes": [(number("10.0.1.0"), 24, 0, 0), (number("203.0.113.0"), 24, 1, 0)],
+            "neighbours": [
+                (0, number(PRIVATE), mac_of(private, "lan")),
+                (1, number(SERVER), mac_of(server, "lan")),
+            ],
+            "nat": [([(number("10.0.1.0"), 24)], [], [number("203.0.113.5")], 1024, 65535)],
+            "commit": commit,
+        }
+        self.order(json.dumps(settings))
+        assert self.line() == "ready"
+
+    def order(self, text: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def turn(self) -> None:
+        self.order("turn")
+        self.line()
+
+    def stall(self) -> None:
+        self.order("stall")
+        assert self.line() == "stalled"
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def stalling(commit: str) -> Iterator[tuple[Namespace, StallingGateway]]:
+    with namespaces(3) as (private, middle, server):
+        wire(private, middle, server)
+        echo = Echo(server)
+        gateway = StallingGateway(private, middle, server, commit)
         try:
-            assert process.stdin
-            assert process.stdout
-            settings = {
-                "sides": [("inside", mac_of(gateway, "inside")), ("outside", mac_of(gateway, "outside"))],
-                "routes": [(number("10.0.1.0"), 24, 0, 0), (number("203.0.113.0"), 24, 1, 0)],
-                "neighbours": [
-                    (0, number(PRIVATE), mac_of(private, "lan")),
-                    (1, number(SERVER), mac_of(server, "lan")),
-                ],
-                "nat": [([(number("10.0.1.0"), 24)], [], [number("203.0.113.5")], 1024, 65535)],
-            }
-            process.stdin.write(json.dumps(settings) + "\n\n")
-            process.stdin.flush()
-            assert process.stdout.readline().strip() == "ready"
-            assert process.stdout.readline().strip() == "stalled"
-            with private.entered():
-                client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            client.connect((SERVER, 7))
-            client.settimeout(5)
-            answered = 0
-            began = time.monotonic()
-            while time.monotonic() - began < STALL_S / 2:
-                client.send(b"are you there")
-                assert client.recv(64) == b"are you there"
-                answered += 1
-            counters = json.loads(process.stdout.readline())
-            client.close()
+            yield private, gateway
         finally:
-            process.kill()
-            process.communicate()
+            gateway.close()
             echo.close()
+
+
+def client_of(private: Namespace) -> socket.socket:
+    with private.entered():
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.connect((SERVER, 7))
+    client.settimeout(5)
+    return client
+
+
+def ask_for(client: socket.socket, seconds: float) -> int:
+    """Questions that were answered, one at a time."""
+    answered = 0
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        client.send(b"are you there")
+        assert client.recv(64) == b"are you there"
+        answered += 1
+    return answered
+
+
+def test_a_stalled_interpreter_stalls_no_flow() -> None:
+    """A UDP flow opens, asks and is answered all the while the gateway's interpreter is busy."""
+    with stalling("none") as (private, gateway), client_of(private) as client:
+        gateway.stall()
+        answered = ask_for(client, STALL_S / 2)
+        counters = json.loads(gateway.line())
     assert answered > 100
     assert counters["sent_packets"] >= 2 * answered
     assert counters["poll_calls"] == 0
+
+
+def test_under_emit_a_stall_holds_new_flows_and_no_others() -> None:
+    """A first packet waits for the write(2) of its ADD, and that is the interpreter's; it leaves with the next turn."""
+    with stalling("emit") as (private, gateway), client_of(private) as old, client_of(private) as new:
+        old.send(b"first")
+        while json_counter(gateway, "held_packets") == 0:
+            pass
+        gateway.turn()
+        assert old.recv(64) == b"first"
+        gateway.stall()
+        new.send(b"am I let in")
+        answered = ask_for(old, STALL_S / 2)
+        new.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            new.recv(64)
+        assert json.loads(gateway.line())["fail_open_released"] == 0
+        gateway.turn()
+        new.settimeout(5)
+        assert new.recv(64) == b"am I let in"
+    assert answered > 100
+
+
+def json_counter(gateway: StallingGateway, name: str) -> int:
+    gateway.order("turn")
+    found: int = json.loads(gateway.line())[name]
+    return found
 
 
 def test_thread_and_shell_race_for_nothing(tmp_path: Path) -> None:

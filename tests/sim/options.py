@@ -23,6 +23,10 @@ class Options:
     nested_answers: bool = True
     """Answers to effects are given at once, in the middle of the list, or after it."""
     generations: tuple[int, int] = (0, 0)
+    drift_ppm: tuple[int, int] = (0, 0)
+    """How much faster than the world's each node's clock runs."""
+    lag_max_ns: int = 0
+    """How much later than another's the bytes of one connection may arrive."""
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
 

@@ -143,16 +143,16 @@ static int describe_port(struct engine *engine, int side, const char *mac, Py_ss
 PyObject *hs_engine_open(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;
-    int side, ifindex, fd;
+    int side, ifindex, fd, ring = 0;
     const char *mac;
     Py_ssize_t mac_size;
     unsigned int mtu;
 
-    if (!PyArg_ParseTuple(arguments, "iiy#I", &side, &ifindex, &mac, &mac_size, &mtu) ||
+    if (!PyArg_ParseTuple(arguments, "iiy#I|p", &side, &ifindex, &mac, &mac_size, &mtu, &ring) ||
         describe_port(engine, side, mac, mac_size, mtu))
         return NULL;
     Py_CLEAR(engine->sent[side]);
-    fd = hs_packet_io_open(engine->io, side, ifindex);
+    fd = hs_packet_io_open(engine->io, side, ifindex, ring);
     if (fd < 0) {
         errno = -fd;
         return PyErr_SetFromErrno(PyExc_OSError);

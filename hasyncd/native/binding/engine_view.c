@@ -23,6 +23,7 @@ PyObject *hs_engine_counters(PyObject *self, PyObject *unused)
     HS_COUNTERS_LIST(SET)
 #undef SET
     failed = failed || set_count(dict, "poll_calls", engine->calls) ||
+             set_count(dict, "receive_dropped", hs_packet_io_dropped(engine->io)) ||
              set_count(dict, "half_open_flows", g->table->half_open) ||
              set_count(dict, "held_packets_now", g->held.count) ||
              set_count(dict, "nat_held_down", g->nat.held_down) ||

@@ -12,28 +12,34 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/packet_ring.h"
+
 enum {
     BATCH = 64,
-    FRAME_ROOM = HS_FRAME_MAX + 51,    /* an ICMP error grows a small packet by 28 bytes */
+    HEADROOM = sizeof(struct hs_vnet), /* a received frame's vnet header lies right in front of it */
+    FRAME_ROOM = HEADROOM + HS_FRAME_MAX + 53, /* an ICMP error grows a small packet by 28 bytes */
+    FRAMES_BYTES = BATCH * FRAME_ROOM,
     RECEIVE_BUFFER = 32 << 20,
 };
 
 struct side_socket {
     int fd;
+    struct hs_packet_ring ring;
     struct mmsghdr sent[BATCH];
-    struct iovec sent_parts[BATCH][2];
-    struct hs_vnet sent_vnet[BATCH];
+    struct iovec sent_parts[BATCH];
     uint32_t sent_count;
+    uint64_t dropped; /* what the kernel has told so far */
 };
 
 struct hs_packet_io {
     struct side_socket sides[HS_SIDES];
-    struct mmsghdr received[BATCH];
-    struct iovec received_parts[BATCH][2];
-    struct hs_vnet received_vnet[BATCH];
-    uint8_t *frames; /* BATCH * FRAME_ROOM */
+    struct mmsghdr queued[BATCH];
+    struct iovec queued_parts[BATCH];
+    uint8_t *frames;            /* FRAMES_BYTES, for what comes out of a socket's queue */
     uint64_t send_errors;       /* of batches, which are sent without the lock */
-    int batching;               /* what is sent now belongs to a received batch */
+    uint64_t truncated;
+    uint64_t logged;
+    const struct side_socket *batch; /* what is sent now belongs to a batch of this side; NULL: to none */
     pthread_mutex_t door, lock; /* whoever waits for `lock` holds `door`: nobody overtakes */
 };
 
@@ -51,16 +57,19 @@ struct hs_packet_io *hs_packet_io_create(void)
 
     if (!io)
         return NULL;
-    io->frames = malloc((size_t)BATCH * FRAME_ROOM);
+    io->frames = malloc(FRAMES_BYTES);
     pthread_mutex_init(&io->door, NULL);
     pthread_mutex_init(&io->lock, NULL);
     for (int side = 0; side < HS_SIDES; side++)
         io->sides[side].fd = -1;
     for (int i = 0; io->frames && i < BATCH; i++) {
-        io->received_parts[i][0] = (struct iovec){&io->received_vnet[i], sizeof(struct hs_vnet)};
-        io->received_parts[i][1] = (struct iovec){io->frames + (size_t)i * FRAME_ROOM, HS_FRAME_MAX};
-        io->received[i].msg_hdr.msg_iov = io->received_parts[i];
-        io->received[i].msg_hdr.msg_iovlen = 2;
+        io->queued_parts[i] = (struct iovec){io->frames + (size_t)i * FRAME_ROOM, HEADROOM + HS_FRAME_MAX};
+        io->queued[i].msg_hdr = (struct msghdr){.msg_iov = &io->queued_parts[i], .msg_iovlen = 1};
+        for (int side = 0; side < HS_SIDES; side++) {
+            struct side_socket *s = &io->sides[side];
+
+            s->sent[i].msg_hdr = (struct msghdr){.msg_iov = &s->sent_parts[i], .msg_iovlen = 1};
+        }
     }
     if (!io->frames) {
         free(io);
@@ -69,13 +78,21 @@ struct hs_packet_io *hs_packet_io_create(void)
     return io;
 }
 
+static void close_side(struct side_socket *s)
+{
+    if (s->fd < 0)
+        return;
+    hs_packet_ring_unmap(&s->ring);
+    close(s->fd);
+    s->fd = -1;
+}
+
 void hs_packet_io_destroy(struct hs_packet_io *io)
 {
     if (!io)
         return;
     for (int side = 0; side < HS_SIDES; side++)
-        if (io->sides[side].fd >= 0)
-            close(io->sides[side].fd);
+        close_side(&io->sides[side]);
     free(io->frames);
     free(io);
 }
@@ -114,30 +131,57 @@ static int attach_filter(int fd)
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
-int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex)
+/* All that must be there before the first packet is. */
+static int set_up(int fd, struct hs_packet_ring *ring, bool with_ring)
+{
+    int one = 1, size = RECEIVE_BUFFER;
+
+    if (attach_filter(fd) || setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) ||
+        setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one))
+        return -errno;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size))
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    return with_ring ? hs_packet_ring_map(ring, fd) : 0;
+}
+
+int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex, bool with_ring)
 {
     struct sockaddr_ll address = {
         .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
-    int one = 1, size = RECEIVE_BUFFER;
+    struct hs_packet_ring ring = {0};
     /* Protocol 0: nothing is queued before the filter is there and the interface chosen. */
-    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), error;
 
     if (fd < 0)
         return -errno;
-    if (attach_filter(fd) || setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) ||
-        setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) ||
-        bind(fd, (struct sockaddr *)&address, sizeof address)) {
-        int error = errno;
-
+    error = set_up(fd, &ring, with_ring);
+    if (!error && bind(fd, (struct sockaddr *)&address, sizeof address))
+        error = -errno;
+    if (error) {
+        hs_packet_ring_unmap(&ring);
         close(fd);
-        return -error;
+        return error;
     }
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size))
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-    if (io->sides[side].fd >= 0)
-        close(io->sides[side].fd);
+    close_side(&io->sides[side]);
     io->sides[side].fd = fd;
+    io->sides[side].ring = ring;
     return fd;
+}
+
+uint64_t hs_packet_io_dropped(struct hs_packet_io *io)
+{
+    uint64_t dropped = __atomic_load_n(&io->truncated, __ATOMIC_RELAXED);
+
+    for (int side = 0; side < HS_SIDES; side++) {
+        struct side_socket *s = &io->sides[side];
+        struct tpacket_stats since; /* the last question */
+        socklen_t size = sizeof since;
+
+        if (s->fd >= 0 && !getsockopt(s->fd, SOL_PACKET, PACKET_STATISTICS, &since, &size))
+            s->dropped += since.tp_drops;
+        dropped += s->dropped;
+    }
+    return dropped;
 }
 
 static void flush(struct hs_packet_io *io, int side)
@@ -160,7 +204,7 @@ static void flush(struct hs_packet_io *io, int side)
     s->sent_count = 0;
 }
 
-/* What a release or an announcement sends: rare, and its frame may not outlive the call. */
+/* What a release or an announcement sends, and a fragment that waited: its frame may not outlive the call. */
 static void send_at_once(struct hs_packet_io *io, int side, const struct hs_vnet *vnet,
                          uint8_t *frame, uint32_t length)
 {
@@ -171,52 +215,123 @@ static void send_at_once(struct hs_packet_io *io, int side, const struct hs_vnet
         __atomic_add_fetch(&io->send_errors, 1, __ATOMIC_RELAXED);
 }
 
+/* Whether a frame lies where the batch under way was received. */
+static bool of_batch(const struct hs_packet_io *io, const uint8_t *frame)
+{
+    return (uintptr_t)frame - (uintptr_t)io->frames < FRAMES_BYTES ||
+           hs_packet_ring_holds(&io->batch->ring, frame);
+}
+
 void hs_packet_io_send(void *context, int side, const struct hs_vnet *vnet, uint8_t *frame,
                        uint32_t length)
 {
     struct hs_packet_io *io = context;
     struct side_socket *s = &io->sides[side];
-    uint32_t at;
 
-    if (!io->batching) {
+    if (!io->batch || !of_batch(io, frame)) {
+        if (io->batch)
+            flush(io, side); /* the others come first */
         send_at_once(io, side, vnet, frame, length);
         return;
     }
     if (s->sent_count == BATCH)
         flush(io, side);
-    at = s->sent_count++;
-    s->sent_vnet[at] = *vnet;
-    s->sent_parts[at][0] = (struct iovec){&s->sent_vnet[at], sizeof *vnet};
-    s->sent_parts[at][1] = (struct iovec){frame, length};
-    s->sent[at].msg_hdr = (struct msghdr){.msg_iov = s->sent_parts[at], .msg_iovlen = 2};
+    memmove(frame - HEADROOM, vnet, HEADROOM); /* it may be there already */
+    s->sent_parts[s->sent_count++] = (struct iovec){frame - HEADROOM, HEADROOM + length};
+}
+
+/* Packets of the socket's queue, into `frames`. */
+static int read_queue(struct hs_packet_io *io, int side, uint32_t room)
+{
+    int count = recvmmsg(io->sides[side].fd, io->queued, room, MSG_DONTWAIT, NULL);
+
+    if (count < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    return count;
+}
+
+static struct hs_received queued_frame(const struct hs_packet_io *io, int at)
+{
+    uint8_t *memory = io->queued_parts[at].iov_base;
+    uint32_t length = io->queued[at].msg_len;
+
+    return (struct hs_received){(struct hs_vnet *)memory, memory + HEADROOM,
+                                length > HEADROOM ? length - HEADROOM : 0};
+}
+
+/* The next packets of the ring, in order, those that wait in the queue among them; the number of slots. */
+static int read_ring(struct hs_packet_io *io, int side, uint32_t room, struct hs_received *frames,
+                     uint32_t *whole)
+{
+    uint32_t slots, from_queue[BATCH], wanted = 0, kept = 0;
+    int there;
+
+    for (slots = 0; slots < room; slots++) {
+        struct hs_received *one = &frames[*whole];
+        enum hs_slot_state state =
+            hs_packet_ring_look(&io->sides[side].ring, slots, &one->frame, &one->length);
+
+        if (state == HS_SLOT_EMPTY)
+            break;
+        if (state == HS_SLOT_TRUNCATED) {
+            __atomic_add_fetch(&io->truncated, 1, __ATOMIC_RELAXED);
+            continue;
+        }
+        if (state == HS_SLOT_QUEUED)
+            from_queue[wanted++] = *whole;
+        else
+            one->vnet = (struct hs_vnet *)(one->frame - HEADROOM);
+        ++*whole;
+    }
+    there = wanted ? read_queue(io, side, wanted) : 0;
+    for (int i = 0; i < (int)wanted; i++)
+        frames[from_queue[i]] = i < there ? queued_frame(io, i) : (struct hs_received){0};
+    for (uint32_t i = 0; i < *whole; i++)
+        if (frames[i].length)
+            frames[kept++] = frames[i];
+    *whole = kept;
+    return (int)slots;
 }
 
 static int receive_batch(struct hs_packet_io *io, struct hs_gateway *g, int side, uint32_t room)
 {
-    int count = recvmmsg(io->sides[side].fd, io->received, room < BATCH ? room : BATCH,
-                         MSG_DONTWAIT, NULL);
+    struct hs_packet_ring *ring = &io->sides[side].ring;
     struct hs_received frames[BATCH];
     uint32_t whole = 0;
+    int count;
 
+    room = room < BATCH ? room : BATCH;
+    if (ring->slots)
+        count = read_ring(io, side, room, frames, &whole);
+    else
+        for (count = read_queue(io, side, room); (int)whole < count; whole++)
+            frames[whole] = queued_frame(io, (int)whole);
     if (count <= 0)
-        return count == 0 || errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    for (int i = 0; i < count; i++) {
-        uint32_t length = io->received[i].msg_len;
-
-        if (length > sizeof(struct hs_vnet))
-            frames[whole++] = (struct hs_received){&io->received_vnet[i], io->received_parts[i][1].iov_base,
-                                                   length - (uint32_t)sizeof(struct hs_vnet)};
-    }
+        return count;
     hs_packet_io_lock(io);
-    io->batching = 1;
+    io->batch = &io->sides[side];
     /* The time under the lock: the lease is judged when the batch is. */
     hs_gateway_receive_batch(g, side, frames, whole, hs_boottime_ns());
-    io->batching = 0;
+    io->batch = NULL;
+    io->logged = g->log.next;
     g->counters.send_errors = __atomic_load_n(&io->send_errors, __ATOMIC_RELAXED);
     hs_packet_io_unlock(io);
     for (int out = 0; out < HS_SIDES; out++)
         flush(io, out);
+    if (ring->slots)
+        hs_packet_ring_release(ring, (uint32_t)count);
     return count;
+}
+
+/* Of a ring, whose reading asks the kernel nothing: ENETDOWN, and clears it. */
+static int pending_error(const struct side_socket *s)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+
+    if (!s->ring.slots || getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &size))
+        return 0;
+    return -error;
 }
 
 int hs_packet_io_poll(struct hs_packet_io *io, struct hs_gateway *g, uint32_t budget)
@@ -235,8 +350,16 @@ int hs_packet_io_poll(struct hs_packet_io *io, struct hs_gateway *g, uint32_t bu
                 continue;
             }
             done += (uint32_t)count;
-            more |= count == BATCH;
+            /* To look into a ring once more is cheaper than to sleep; into a queue it is a system call. */
+            more |= count == BATCH || (count && io->sides[side].ring.slots);
         }
     }
+    for (int side = 0; !done && !error && side < HS_SIDES; side++)
+        error = pending_error(&io->sides[side]);
     return done ? (int)done : error;
+}
+
+uint64_t hs_packet_io_logged(const struct hs_packet_io *io)
+{
+    return io->logged;
 }

@@ -1,6 +1,6 @@
-/* AF_PACKET in batches: recvmmsg and sendmmsg with virtio_net_hdr in front (PACKET_VNET_HDR).
+/* AF_PACKET in batches: a receive ring or recvmmsg, and sendmmsg, with virtio_net_hdr in front (PACKET_VNET_HDR).
  *
- * One `hs_packet_io` serves both sides. Frames are received into fixed buffers and sent from where they lie;
+ * One `hs_packet_io` serves both sides. Frames are sent from where they were received;
  * within `hs_packet_io_poll` what is sent is collected and leaves once a batch, outside of it at once.
  *
  * Two threads may share a gateway: the one that polls (see packet_thread.h) and the one that asks. Whoever
@@ -9,6 +9,7 @@
 #ifndef HS_PACKET_SOCKET_H
 #define HS_PACKET_SOCKET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/gateway.h"
@@ -22,8 +23,9 @@ void hs_packet_io_destroy(struct hs_packet_io *io);
 void hs_packet_io_lock(struct hs_packet_io *io);
 void hs_packet_io_unlock(struct hs_packet_io *io);
 
-/* Opens the socket of a side. Returns its descriptor or a negative errno. */
-int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex);
+/* Opens the socket of a side, with a ring (packet_ring.h) or with a queue only. Returns its descriptor or a negative
+ * errno; ENOMEM: the kernel has no 16 MiB for a ring. */
+int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex, bool with_ring);
 
 /* `hs_output.send` with `io` as its context. */
 void hs_packet_io_send(void *io, int side, const struct hs_vnet *vnet, uint8_t *frame,
@@ -34,6 +36,12 @@ int hs_packet_io_descriptor(const struct hs_packet_io *io, int side);
 /* Receives and judges up to `budget` packets; returns how many, or a negative errno of a dead interface. Takes
  * the lock for each batch; one thread at a time may call it. */
 int hs_packet_io_poll(struct hs_packet_io *io, struct hs_gateway *gateway, uint32_t budget);
+
+/* The delta log's next sequence after the last batch; for whoever polls. */
+uint64_t hs_packet_io_logged(const struct hs_packet_io *io);
+
+/* Packets that found ring and queue full since the sockets were opened (PACKET_STATISTICS). Under the lock. */
+uint64_t hs_packet_io_dropped(struct hs_packet_io *io);
 
 uint64_t hs_boottime_ns(void);
 

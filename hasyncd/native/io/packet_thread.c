@@ -1,30 +1,30 @@
 #include "io/packet_thread.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { BUDGET = 256 }; /* packets between two looks at the other side and at `stop` */
+enum {
+    BUDGET = 256, /* packets between two looks at whether there is news to tell */
+    ROUNDS = 16,  /* of these between two looks at `stop` */
+};
 
 struct hs_packet_thread {
     pthread_t thread;
     struct hs_packet_io *io;
     struct hs_gateway *gateway;
     uint64_t told; /* the log's next sequence when `news` was last raised */
-    int epoll, news, stop;
+    int news, stop;
 };
 
 static void tell_news(struct hs_packet_thread *t)
 {
-    uint64_t next, one = 1;
+    uint64_t next = hs_packet_io_logged(t->io), one = 1;
 
-    hs_packet_io_lock(t->io);
-    next = t->gateway->log.next;
-    hs_packet_io_unlock(t->io);
     if (next == t->told)
         return;
     t->told = next;
@@ -32,35 +32,40 @@ static void tell_news(struct hs_packet_thread *t)
         return; /* EAGAIN: it has been readable 2^64 times already */
 }
 
+/* poll(2) and not epoll: a descriptor that lies in an epoll set costs its waker a callback for every packet, asleep or
+ * not, and of what is sent too. False: the thread shall end. */
+static bool wait_for_packets(const struct hs_packet_thread *t)
+{
+    struct pollfd watched[HS_SIDES + 1] = {{.fd = t->stop, .events = POLLIN}};
+
+    for (int side = 0; side < HS_SIDES; side++)
+        watched[1 + side] = (struct pollfd){.fd = hs_packet_io_descriptor(t->io, side), .events = POLLIN};
+    poll(watched, HS_SIDES + 1, -1);
+    return !watched[0].revents;
+}
+
 static void *run(void *context)
 {
     struct hs_packet_thread *t = context;
-    struct epoll_event events[HS_SIDES + 1];
 
-    for (;;) {
-        int count = epoll_wait(t->epoll, events, HS_SIDES + 1, -1);
-
-        for (int i = 0; i < count; i++)
-            if (events[i].data.fd == t->stop)
-                return NULL;
+    while (wait_for_packets(t)) {
         /* An error of a downed interface is read, and so cleared, by the receive itself. */
-        if (count > 0 && hs_packet_io_poll(t->io, t->gateway, BUDGET) > 0)
-            tell_news(t);
+        int rounds = 0, count;
+
+        do {
+            count = hs_packet_io_poll(t->io, t->gateway, BUDGET);
+            if (count > 0)
+                tell_news(t);
+        } while (count == BUDGET && ++rounds < ROUNDS);
     }
-}
-
-static int watch(struct hs_packet_thread *t, int fd)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-
-    return epoll_ctl(t->epoll, EPOLL_CTL_ADD, fd, &event);
+    return NULL;
 }
 
 static void release(struct hs_packet_thread *t)
 {
-    int descriptors[] = {t->epoll, t->news, t->stop};
+    int descriptors[] = {t->news, t->stop};
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 2; i++)
         if (descriptors[i] >= 0)
             close(descriptors[i]);
     free(t);
@@ -88,12 +93,9 @@ struct hs_packet_thread *hs_packet_thread_start(struct hs_packet_io *io, struct 
         return NULL;
     t->io = io;
     t->gateway = gateway;
-    t->epoll = epoll_create1(EPOLL_CLOEXEC);
     t->news = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     t->stop = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    error = t->epoll < 0 || t->news < 0 || t->stop < 0 || watch(t, t->stop) ? errno : 0;
-    for (int side = 0; !error && side < HS_SIDES; side++)
-        error = watch(t, hs_packet_io_descriptor(io, side)) ? errno : 0;
+    error = t->news < 0 || t->stop < 0 ? errno : 0;
     if (!error)
         error = start_masked(t);
     if (error) {
