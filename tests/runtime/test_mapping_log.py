@@ -28,7 +28,9 @@ def talk(gateway: Gateway, sport: int) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The whole lines; the last may be under way."""
+    whole, _, _ = path.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 async def until(log: MappingLog, holds: Callable[[], bool]) -> None:
