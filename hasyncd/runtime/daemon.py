@@ -92,7 +92,9 @@ def _load_keys(settings: Settings) -> PairKeys | None:
         return None
     keys = load_pair_keys(settings.peer.keys, settings.node.name, settings.peer.key_log)
     if settings.peer.key_log is not None:
-        _log.warning("key_log", detail=f"who can read {settings.peer.key_log} can read the stream to the peer")
+        _log.warning(
+            "key_log", detail=f"who can read {settings.peer.key_log} can read the stream to the peer"
+        )
     days = (keys.expires - datetime.datetime.now(datetime.UTC)).days
     if days < _EXPIRES_SOON_DAYS:
         _log.warning("keys_expire", detail=f"on {keys.expires:%Y-%m-%d}, in {days} days: hasyncd keygen")
