@@ -226,17 +226,25 @@ class Settings(_Section):
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
     def config_hash(self) -> bytes:
-        """8 bytes over what both nodes must share: VIPs, NAT rules and ways in, services, commit mode, capacity."""
-        shared = {
-            "vip": [vip.model_dump(mode="json") for vip in self.vip],
-            "nat": [rule.model_dump(mode="json") for rule in self.nat],
-            "forward": [forward.model_dump(mode="json") for forward in self.forward],
-            "one_to_one": [mapping.model_dump(mode="json") for mapping in self.one_to_one],
-            "service": [service.model_dump(mode="json") for service in self.service],
-            "commit": self.sync.commit,
-            "capacity": self.node.capacity,
+        """8 bytes over what both nodes must have alike, as proto/sync.md §4.3 writes it down.
+
+        What has its default value is left out: a newer program with one more key and an older one without it agree.
+        """
+        tables = {
+            "vip": sorted(self.vip, key=lambda vip: str(vip.address)),
+            "nat": self.nat,
+            "forward": self.forward,
+            "one_to_one": self.one_to_one,
+            "service": self.service,
         }
-        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).digest()[:8]
+        shared: dict[str, object] = {
+            name: [section.model_dump(mode="json", exclude_defaults=True) for section in sections]
+            for name, sections in tables.items()
+            if sections
+        }
+        shared["commit"] = self.sync.commit
+        text = json.dumps(shared, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).digest()[:8]
 
 
 # --- the door ---------------------------------------------------------------------------------------------
