@@ -66,15 +66,18 @@ class Conduct:
 
     def next_deadline_ns(self) -> int | None:
         """When `handle_timer` wants to be called; None before `start`."""
-        deadlines = [
+        earliest = None
+        for deadline in (
             *self._timers.deadlines(),
             self._silence_deadline_ns(),
             self._deaths.probe_at_ns,
             self._sender.next_deadline_ns(),
             self._receiver.next_deadline_ns(),
             self._handover.deadline_ns,
-        ]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        ):  # asked at every input: no list, no generator
+            if deadline is not None and (earliest is None or deadline < earliest):
+                earliest = deadline
+        return earliest
 
     # --- hearing -----------------------------------------------------------------------------------
 
@@ -144,7 +147,9 @@ class Conduct:
         if self._config_told is not matches:
             self._config_told = matches
             if not matches:
-                effects.append(ReportEvent("config_differs", f"{beat.node} runs another configuration"))
+                effects.append(
+                    ReportEvent("config_skew", f"{beat.node} runs another configuration: sync.md §4.3")
+                )
         return effects
 
     # --- frames ----------------------------------------------------------------------------------

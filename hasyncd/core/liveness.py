@@ -45,11 +45,12 @@ class Liveness:
         known = self.beat
         fresh_boot = known is None or known.boot_id != beat.boot_id
         if fresh_boot:
-            # A late datagram of a process that was replaced must not bring it back to life.
-            if beat.boot_id in self._former_boots or beat.boot_id == self._boot_id:
+            if beat.boot_id == self._boot_id or not self._may_return(beat, now_ns):
                 raise Rejected("replayed")
             if self._settings.authenticated and not self._proves_itself(beat, now_ns):
                 raise Unproven
+            if beat.boot_id in self._former_boots:
+                self._former_boots.remove(beat.boot_id)
             if known is not None:
                 self._former_boots.append(known.boot_id)
         elif known is not None and beat.counter <= known.counter:
@@ -59,6 +60,15 @@ class Liveness:
         if beat.echo_boot_id == self._boot_id and beat.echo_sent_ns <= now_ns:
             self.echo_sent_ns = max(self.echo_sent_ns or 0, beat.echo_sent_ns)
         return fresh_boot
+
+    def _may_return(self, beat: Heartbeat, now_ns: int) -> bool:
+        """A late datagram of a process that was replaced must not bring it back to life. But where we have just
+        started, such a one may be the first or the second thing that we hear, and seem to be the newer: who still
+        speaks while it is silent, and echoes us, is the one that lives.
+        """
+        if beat.boot_id not in self._former_boots:
+            return True
+        return self.living_peer(now_ns) is None and self._proves_itself(beat, now_ns)
 
     def _proves_itself(self, beat: Heartbeat, now_ns: int) -> bool:
         """proto/pair.md §8, P6: whoever echoes a young heartbeat of ours was alive when we sent it."""

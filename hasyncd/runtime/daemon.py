@@ -20,18 +20,21 @@ import uvloop
 from hasyncd.balance.health import HealthChecks
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
+from hasyncd.core.effects import ReportRole
 from hasyncd.core.node import Node
-from hasyncd.core.types import MILLISECOND_NS, PairSettings
+from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role
 from hasyncd.datapath import kernel_drop
 from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface, ip_forward
 from hasyncd.datapath.netlink import LinkState, Netlink
 from hasyncd.datapath.packet import Engine, build_engine, open_sides, owned_networks, private_networks
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
+from hasyncd.runtime.claims import Claims
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.last_word import last_word_file
+from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
@@ -92,7 +95,9 @@ def _load_keys(settings: Settings) -> PairKeys | None:
         return None
     keys = load_pair_keys(settings.peer.keys, settings.node.name, settings.peer.key_log)
     if settings.peer.key_log is not None:
-        _log.warning("key_log", detail=f"who can read {settings.peer.key_log} can read the stream to the peer")
+        _log.warning(
+            "key_log", detail=f"who can read {settings.peer.key_log} can read the stream to the peer"
+        )
     days = (keys.expires - datetime.datetime.now(datetime.UTC)).days
     if days < _EXPIRES_SOON_DAYS:
         _log.warning("keys_expire", detail=f"on {keys.expires:%Y-%m-%d}, in {days} days: hasyncd keygen")
@@ -200,8 +205,19 @@ class Daemon:
             on_neighbours=self._engine.set_neighbours,
             on_link=self._link_changed,
         )
+        self._mappings: MappingLog | None = None
+        if settings.log.mappings is not None:
+            self._mappings = MappingLog(
+                settings.log.mappings, self._engine, settings.node.name, self._shell.journal.report_event,
+                destinations=settings.log.log_destinations,
+            )  # fmt: skip
+            self._shell.journal.on_role = self._role_changed
         self._links = {0: LinkState.UP, 1: LinkState.UP}
         self._started = self._stop_asked = False
+        self._claims = Claims(
+            [network.network_address for network in owned_networks(settings)],
+            self._shell.journal.report_event,
+        )
         self._watched: tuple[int, ...] = ()
         self._notifier = ServiceNotifier()
 
@@ -237,6 +253,8 @@ class Daemon:
                 ticker.cancel()
             await asyncio.gather(*tickers, return_exceptions=True)
             self._engine.disarm()
+            if self._mappings:
+                await self._mappings.close()
             self._stop_reading_packets()
             self._shell.stop()
             await self._health.stop()
@@ -254,6 +272,10 @@ class Daemon:
         self._loop.call_later(STOP_TIMEOUT_S, self._stopped.set)
         self._shell.command_stop()
 
+    def _role_changed(self, report: ReportRole) -> None:
+        if self._mappings and report.role is Role.PRIMARY:
+            self._mappings.tell_promotion(report.generation)
+
     def _refuse_reload(self) -> None:
         _log.warning("reload_not_available", detail="SIGHUP: restart the node to change its configuration")
 
@@ -263,6 +285,8 @@ class Daemon:
             (1.0, self._look_around),
             (REFRESH_NEIGHBOURS_S, self._refresh_neighbours),
         ]
+        if self._mappings:
+            actions.append((WRITE_EVERY_S, self._mappings.write))
         if self._notifier.watchdog_interval_s is not None:
             actions.append((self._notifier.watchdog_interval_s, self._watchdog))
         tickers = [asyncio.create_task(self._every(interval_s, action)) for interval_s, action in actions]
@@ -290,6 +314,7 @@ class Daemon:
         self._alarms.look(self._engine.counters())
 
     def _refresh_neighbours(self) -> None:
+        self._claims.look()
         self._netlink.refresh(self._engine.used_neighbours())
 
     def _watchdog(self) -> None:

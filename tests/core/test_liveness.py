@@ -29,6 +29,21 @@ def test_a_process_that_was_replaced_is_not_heard_again() -> None:
         liveness.accept(a_beat(boot_id=1, counter=901), ms(3))
 
 
+def test_a_living_process_that_seemed_replaced_is_heard_again_once_the_other_is_silent() -> None:
+    """We have just started: the peer, and then a late datagram of its life before."""
+    liveness = Liveness(SETTINGS, OWN_BOOT, 0)
+    liveness.accept(a_beat(boot_id=2, counter=1), ms(1))
+    liveness.accept(a_beat(boot_id=1, counter=900), ms(2))
+    with pytest.raises(Rejected, match="replayed"):  # while the other may live
+        liveness.accept(a_beat(boot_id=2, counter=2, echo_boot_id=OWN_BOOT, echo_sent_ns=ms(2)), ms(151))
+    for echo in (0, ms(3)):  # it echoes nobody, or us too long ago
+        with pytest.raises(Rejected, match="replayed"):
+            liveness.accept(a_beat(boot_id=2, counter=3, echo_boot_id=OWN_BOOT, echo_sent_ns=echo), ms(154))
+    assert liveness.accept(a_beat(boot_id=2, counter=4, echo_boot_id=OWN_BOOT, echo_sent_ns=ms(5)), ms(154))
+    with pytest.raises(Rejected, match="replayed"):
+        liveness.accept(a_beat(boot_id=1, counter=901, echo_boot_id=OWN_BOOT, echo_sent_ns=ms(5)), ms(154))
+
+
 def test_our_own_name_and_our_own_boot_id_are_refused() -> None:
     liveness = Liveness(SETTINGS, OWN_BOOT, 0)
     with pytest.raises(Rejected, match="own_node"):

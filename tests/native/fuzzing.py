@@ -93,6 +93,10 @@ def rewrites() -> Iterator[bytes]:
         yield ends + partial + frames.udp(HOST, 5000, SERVER, 53, summed=False)
         segment = frames.segment(HOST, 5000, SERVER, 80, ACK, b"data")
         yield ends + partial + frames.ethernet(ipv4(HOST, SERVER, TCP, segment, options=options))
+    # Data for which the checksum towards the new ends is 0, which has to become 0xffff.
+    head = struct.pack("!HHHH", 0x090A, 0x0B0C, 10, 0)
+    word = frames.checksum(frames.pseudo_header("1.2.3.4", "5.6.7.8", UDP, 10) + head)
+    yield ends + b"\0" + frames.udp(HOST, 5000, SERVER, 53, struct.pack("!H", word))
     yield ends + b"\0" + frames.echo(HOST, SERVER, 7)
     yield ends + b"\0" + frames.ethernet(ipv4(HOST, SERVER, ICMP, frames.icmp(0, 0, 7 << 16, b"odd")))
 

@@ -9,7 +9,6 @@ private .7 .8 .9, ssh and https at .20, backends .21-.23, 1:1 .30 ── engine 
 from __future__ import annotations
 
 import os
-import struct
 from typing import Final
 
 import pytest
@@ -23,6 +22,7 @@ from tests.native.engines import now_ns
 from tests.native.frames import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP, number
 from tests.native.invariants import Moment
 from tests.native.model import SECOND, Birth, Flow, Model
+from tests.native.model_frames import frame_of, packet_of
 from tests.native.model_rules import ORIGINAL, REPLY, Ends, Forward, Packet, Rules
 
 SEED: Final = b"the model's seed"
@@ -58,6 +58,13 @@ def prefix_of(beginning: str) -> tuple[int, int]:
     return number(".".join([*parts, "0", "0", "0", "0"][:4])), 8 * len(parts)
 
 
+def set_options(engine: Engine, rules: Rules) -> None:
+    engine.set_nat_options(
+        0, exempt=[prefix_of(rules.exempt)], reserved=[(port, port) for port in rules.reserved],
+        max_flows_per_source=rules.quota, hold_down_s=rules.hold_down_s, preserve_parity=True,
+    )  # fmt: skip
+
+
 def make_engine(rules: Rules) -> Engine:
     engine = Engine(capacity=CAPACITY, seed=SEED, log_records=4096, held_packets=16, held_bytes=65536)
     for side, mac in enumerate(MACS):
@@ -67,10 +74,7 @@ def make_engine(rules: Rules) -> Engine:
     engine.set_routes([(*inside, INSIDE, number("10.0.1.254")), (0, 0, OUTSIDE, router)])
     engine.set_neighbours([(INSIDE, number("10.0.1.254"), b"\x06" * 6), (OUTSIDE, router, b"\x08" * 6)])
     engine.set_nat_rules([([inside], [], [number(public) for public in rules.publics], *rules.ports)])
-    engine.set_nat_options(
-        0, exempt=[prefix_of(rules.exempt)], reserved=[(port, port) for port in rules.reserved],
-        max_flows_per_source=rules.quota, hold_down_s=rules.hold_down_s, preserve_parity=True,
-    )  # fmt: skip
+    set_options(engine, rules)
     engine.set_policy(half_open_per_source=rules.half_open_per_source, early_drop=rules.early_drop)
     engine.set_forwards(
         [
@@ -94,26 +98,6 @@ def make_engine(rules: Rules) -> Engine:
 def publish(engine: Engine, index: int, servers: set[int], generation: int) -> None:
     rows = [(server, number(BACKENDS[server][0]), BACKENDS[server][1], 1) for server in sorted(servers)]
     engine.publish_ring(index, rows, generation)
-
-
-def frame_of(packet: Packet) -> bytes:
-    ends = packet.ends
-    if ends.proto == ICMP:
-        return frames.echo(ends.src, ends.dst, ends.sport, reply=packet.answers)
-    if ends.proto == UDP:
-        return frames.udp(*ends[1:], b"datagram")
-    body = bytearray(frames.segment(*ends[1:], packet.flags))
-    body[4:8], body[16:18] = struct.pack("!I", packet.sequence), b"\0\0"
-    pseudo = frames.pseudo_header(ends.src, ends.dst, TCP, len(body))
-    body[16:18] = struct.pack("!H", frames.checksum(pseudo + body))
-    return frames.ethernet(frames.ipv4(ends.src, ends.dst, TCP, bytes(body)))
-
-
-def packet_of(frame: bytes) -> Packet:
-    """Read back, every checksum verified (N10)."""
-    seen = frames.read(frame)
-    sequence = int.from_bytes(seen.packet[24:28], "big") if seen.protocol == TCP else 1
-    return Packet(Ends(seen.protocol, *seen.ends), seen.flags, sequence, answers=seen.icmp_type == 0)
 
 
 def prefer(rules: Rules) -> None:
@@ -359,7 +343,24 @@ class Differential(RuleBasedStateMachine):
         self.moment = Moment.of(self.engine, self.now)
         there = {(row.original, row.reply) for row in self.moment.rows}
         assert not (wrong := self.model.age(lambda flow: flow.tuples in there)), wrong
+        if self.moment.counters["hold_down_forgotten"]:
+            self.give_up_hold_down()
         self.look(before)
+
+    @rule(first=st.sampled_from(HOSTS), second=st.sampled_from(HOSTS), wait=st.sampled_from([301, 421]))
+    def follow(self, first: str, second: str, wait: int) -> None:
+        """One host's flows age out, and another wants their ports (N8)."""
+        for host, seconds in ((first, wait), (second, 0)):
+            for sport in range(1, 7):
+                self.send(INSIDE, Packet(Ends(UDP, host, sport, SERVERS[0], 53)))
+            self.pass_time(seconds)
+
+    def give_up_hold_down(self) -> None:
+        """Which ports the bounded memory had to forget (and counted) nobody can say: from here on none is held."""
+        self.model.rules.hold_down_s = 0
+        for engine in (self.engine, self.backup):
+            if engine:
+                set_options(engine, self.model.rules)
 
     @rule(index=st.sampled_from([0, 1]), servers=st.sets(st.sampled_from(sorted(BACKENDS))))
     def change_backends(self, index: int, servers: set[int]) -> None:
@@ -389,6 +390,8 @@ class Differential(RuleBasedStateMachine):
         if self.backup_model is None:
             self.backup.end_sync()
         self.backup_model = self.model.told(self.backup_model)
+        if self.backup.counters()["hold_down_forgotten"]:
+            self.give_up_hold_down()
         assert self.engine.count_at_risk()[0] == 0
         assert self.backup.digest() == self.engine.digest(), "what both hold is the same"
         self.moment = Moment.of(self.engine, self.now)

@@ -69,6 +69,8 @@ class NothingAcknowledgedIsLost:
     def __init__(self) -> None:
         self._promised: dict[int, set[int]] = {}
         """By the node that is to hold them."""
+        self._offered: dict[int, set[int]] = {}
+        """All that a hand-over gives, if it comes to one."""
 
     def note_death(self, world: World, dying: Shell) -> None:
         """`dying` is about to be killed: what it had confirmed must be in the other table."""
@@ -78,16 +80,22 @@ class NothingAcknowledgedIsLost:
             self._promised[other.index] = self._confirmed(dying)
 
     def note_hand_over(self, leaving: Shell) -> None:
-        self._promised[1 - leaving.index] = leaving.table.keys
+        # Until LEAVING is there, what was not confirmed can still be lost with the wire.
+        self._promised[1 - leaving.index] = self._confirmed(leaving)
+        self._offered[1 - leaving.index] = leaving.table.keys
 
     def note_armed(self, shell: Shell) -> None:
         """It serves again: what was promised of it is changing."""
         self._promised.pop(1 - shell.index, None)
+        self._offered.pop(1 - shell.index, None)
 
     def see(self, world: World, shell: Shell, report: ReportRole) -> None:
         if report.role is not Role.PRIMARY or report.previous is not Role.BACKUP:
             return
         promised = self._promised.pop(shell.index, None)
+        offered = self._offered.pop(shell.index, set())
+        if report.certificate is not None and report.reason == "the primary handed over":
+            promised = offered
         other = world.shells[1 - shell.index]
         if promised is None:
             # It lives, but is stopped or cut off.

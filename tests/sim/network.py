@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+SOCKET_BYTES = 2048
+"""What the sockets of a stream hold before write(2) takes no more; small, as the tables of this world are."""
 Schedule = Callable[[int, Callable[[], None]], None]
 
 
@@ -35,6 +37,8 @@ class Stream:
     open_ends: set[int] = field(default_factory=set)
     in_flight: dict[int, list[bytes]] = field(default_factory=lambda: {0: [], 1: []})
     """By sender: not yet delivered."""
+    lag_ns: int = 0
+    """How much later than others what is on this one arrives: connections overtake each other."""
     closing: set[int] = field(default_factory=set)
     """Senders whose end of stream is in flight."""
 
@@ -46,6 +50,10 @@ class Network:
         self._now = now
         self.links = (Link(), Link())
         self.streams: list[Stream] = []
+        self.unread: set[int] = set()
+        """Nodes that read nothing from their streams."""
+        self.lag_max_ns = 0
+        self.room_again: Callable[[Stream, int], None] = lambda stream, index: None
         self.deliver_datagram: Callable[[int, bytes], None] = lambda index, payload: None
         self.deliver_bytes: Callable[[Stream, int, bytes], None] = lambda stream, index, data: None
         self.deliver_end: Callable[[Stream, int], None] = lambda stream, index: None
@@ -65,11 +73,18 @@ class Network:
     def cut(self, sender: int) -> None:
         self.links[sender].cut = True
 
+    def read_again(self, index: int) -> None:
+        self.unread.discard(index)
+        self._pump_all()
+
     def heal(self) -> None:
         for link in self.links:
             if link.cut:
                 link.cut = False
                 link.healed_at_ns = self._now()
+        self._pump_all()
+
+    def _pump_all(self) -> None:
         for stream in list(self.streams):
             for sender in stream.ends:
                 self._pump(stream, sender)
@@ -96,14 +111,20 @@ class Network:
     # --- streams ---------------------------------------------------------------------------------
 
     def open_stream(self, connector: int, boots: tuple[int, int]) -> Stream:
-        stream = Stream((connector, 1 - connector), boots, {0, 1})
+        stream = Stream(
+            (connector, 1 - connector), boots, {0, 1}, lag_ns=self._rng.randint(0, self.lag_max_ns)
+        )
         self.streams.append(stream)
         return stream
+
+    def has_room(self, stream: Stream, sender: int) -> bool:
+        """write(2) would take more; `room_again` is called when that has changed."""
+        return sum(map(len, stream.in_flight[sender])) < SOCKET_BYTES
 
     def write(self, stream: Stream, sender: int, data: bytes) -> None:
         if sender in stream.open_ends and sender not in stream.closing:
             stream.in_flight[sender].append(data)
-            self._schedule(self.delay(sender), lambda: self._pump(stream, sender))
+            self._schedule(self.delay(sender) + stream.lag_ns, lambda: self._pump(stream, sender))
 
     def close(self, stream: Stream, sender: int, *, abrupt: bool = False) -> None:
         """Ends one side. `abrupt`: the process was killed, and what it had still to send may be cut short."""
@@ -113,7 +134,7 @@ class Network:
         stream.closing.add(sender)
         if abrupt:
             self._cut_short(stream, sender)
-        self._schedule(self.delay(sender), lambda: self._pump(stream, sender))
+        self._schedule(self.delay(sender) + stream.lag_ns, lambda: self._pump(stream, sender))
 
     def _cut_short(self, stream: Stream, sender: int) -> None:
         flight = stream.in_flight[sender]
@@ -129,7 +150,9 @@ class Network:
             for sender in stream.ends:
                 stream.closing.add(sender)
                 self._cut_short(stream, sender)
-                self._schedule(self.delay(sender), lambda s=stream, end=sender: self._pump(s, end))  # type: ignore[misc]
+                self._schedule(
+                    self.delay(sender) + stream.lag_ns, lambda s=stream, end=sender: self._pump(s, end)
+                )  # type: ignore[misc]
 
     def reset_streams(self, index: int) -> None:
         """A machine has started anew: its kernel knows none of the old connections and answers RST."""
@@ -139,12 +162,16 @@ class Network:
             self._schedule(self.delay(index), lambda stream=stream: self._pump(stream, index))  # type: ignore[misc]
 
     def _pump(self, stream: Stream, sender: int) -> None:
-        """Delivers what is in flight, unless either direction is cut: TCP stalls without its acknowledgements."""
+        """Delivers what is in flight, unless either direction is cut (TCP stalls without its acknowledgements) or
+        nobody reads."""
         receiver = 1 - sender
-        if not self.whole():
+        if not self.whole() or receiver in self.unread:
             return
+        was_full = not self.has_room(stream, sender)
         while stream.in_flight[sender] and receiver in stream.open_ends:
             self.deliver_bytes(stream, receiver, stream.in_flight[sender].pop(0))
+        if was_full:
+            self.room_again(stream, sender)
         if sender in stream.closing and receiver in stream.open_ends and not stream.in_flight[sender]:
             stream.open_ends.discard(receiver)
             self.deliver_end(stream, receiver)

@@ -41,6 +41,8 @@ class Shell:
         self.powered_off = False
         self.booted_in_partition = False
         self.lease_until_ns = 0
+        self._may_forward = False
+        """Armed, if the lease allows: without an echo it begins with the first one."""
         self.node: Node
         self.table: Table
         self.stream: Stream | None = None
@@ -53,14 +55,17 @@ class Shell:
         self._queued: list[Callable[[], None]] = []
         self._datagrams_queued = 0
         self._timer = 0
+        self._armed_for: int | None = None
+        self._drift_ppm = world.options.drift_ppm[index]
         self._cursor_waits = False
+        self._flushing = False
         self._answers: list[Callable[[], list[fx.Effect]]] = []
 
     # --- the process -----------------------------------------------------------------------------
 
     def now(self) -> int:
-        """This machine's CLOCK_BOOTTIME."""
-        return self.world.now_ns + self.clock_offset_ns
+        """This machine's CLOCK_BOOTTIME, which runs a little fast or slow."""
+        return self.world.now_ns + self.world.now_ns * self._drift_ppm // 1_000_000 + self.clock_offset_ns
 
     @property
     def role(self) -> Role:
@@ -78,11 +83,14 @@ class Shell:
         self.node = Node(settings, self.boot_id, self.durable_generation, seed, self.now())
         self.table = Table(options.capacity, seed, options.log_records)
         self.lease_until_ns = 0
+        self._may_forward = False
         self.stream = None
         self.running, self.paused, self.powered_off = True, False, False
         self.world.network.reset_streams(self.index)
         self._queued.clear()
         self._datagrams_queued = 0
+        self._armed_for = None
+        self._flushing = False
         self.perform(self.node.start(self.now()))
 
     def die(self, *, power: bool) -> None:
@@ -110,8 +118,10 @@ class Shell:
                     return
             self._queued.append(lambda: self.input(call))
             return
-        self.perform(self.node.receive_log_state(*self._log_numbers(), self.now()))
-        self.perform(call(self.now()))
+        now = self.now()
+        if before := self.node.receive_log_state(*self._log_numbers(), now):
+            self.perform(before)
+        self.perform(call(now))
 
     def wake(self) -> None:
         self.paused = False
@@ -123,6 +133,7 @@ class Shell:
             queued.insert(0, lambda: self.input(self.node.handle_timer))
         for action in queued:
             action()
+        self._armed_for = None
         self.arm_timer()
 
     def _log_numbers(self) -> tuple[int, int, int, int]:
@@ -131,20 +142,26 @@ class Shell:
 
     def arm_timer(self) -> None:
         deadline = self.node.next_deadline_ns()
+        if deadline == self._armed_for:
+            return
         self._timer += 1
+        self._armed_for = deadline
         if deadline is None or not self.running:
             return
         turn, boot = self._timer, self.boot_id
 
         def fire() -> None:
             if turn == self._timer and boot == self.boot_id and not self.paused:
+                self._armed_for = None
                 self.input(self.node.handle_timer)
                 due = self.node.next_deadline_ns()
                 if self.running and due is not None and due <= self.now():
                     raise Broken(f"{self.name}: a deadline stays in the past: the shell would spin")
 
-        lateness = self.world.rng.randint(0, 200_000)
-        self.world.at(max(0, deadline - self.now()) + lateness, fire)
+        lateness = int(self.world.rng.random() * 200_000)
+        # A fast clock gets there sooner.
+        after = (deadline - self.now()) * 1_000_000 // (1_000_000 + self._drift_ppm) + 1
+        self.world.at(max(0, after) + lateness, fire)
 
     # --- performing effects ----------------------------------------------------------------------
 
@@ -224,19 +241,22 @@ class Shell:
                 installed, rejection = table.install(records)
                 state = (len(table.flows), table.digest())
                 self._answers.append(lambda: node.receive_installed(installed, rejection, *state, self.now()))
-            case fx.SendFrom(sequence):
+            case fx.SendFrom(sequence, window):
+                table.window = window
                 if not table.rewind(sequence):
                     self._answers.append(lambda: node.receive_log_overrun(self.now()))
-            case fx.StartSnapshot():
+            case fx.StartSnapshot(_, window):
                 table.start_log()
+                table.window = window
                 world.storm.see_full_sync(world)
-            case fx.StopDeltas():
-                table.stop()
             case fx.FlushLog():
                 # The peer's socket takes its time; records drained meanwhile are part of the flush.
                 world.losses.note_hand_over(self)
                 boot = self.boot_id
                 world.at(world.rng.randint(0, 20_000_000), lambda: self._flush(boot))
+            case fx.StopDeltas():
+                table.stop()
+                self._flushing = False
             case fx.Acknowledge(sequence):
                 table.acknowledge(sequence)
             case fx.SetCommit(hold):
@@ -253,14 +273,16 @@ class Shell:
             case fx.WriteGeneration(generation):
                 self.durable_generation = generation
             case fx.Arm(until):
+                self._may_forward = True
                 self.lease_until_ns = until
                 self.last_armed_generation = self.node.generation
                 self.world.losses.note_armed(self)
             case fx.RenewLease(until):
-                if self.lease_until_ns == 0:
+                if not self._may_forward:
                     raise Broken(f"{self.name}: a lease was renewed that was never granted")
                 self.lease_until_ns = until
             case fx.Disarm():
+                self._may_forward = False
                 self.lease_until_ns = 0
             case fx.AnnounceVips():
                 self.announced += 1
@@ -282,32 +304,43 @@ class Shell:
         if self.stream is not None:
             self.world.network.write(self.stream, self.index, frame)
 
-    def _drain(self, *, everything: bool = False) -> None:
+    def _drain(self) -> None:
         """Moves the cursor and puts the log on the stream, as the runtime's loop does after every turn."""
-        table = self.table
-        if self.stream is None or not table.sending:
+        table, network = self.table, self.world.network
+        stream = self.stream
+        if stream is None or not table.sending:
             return
         if table.overrun:
             table.sending = False
             self.world.at(0, lambda: self.input(self.node.receive_log_overrun))
             return
-        finished = False
         # The cursor waits for the peer's acknowledgements, or it would overrun the log by itself.
         if table.cursor is not None and table.unacknowledged < table.log_records // 2:
-            finished = table.step_cursor(8)
+            table.step_cursor(8)
         if table.cursor is not None and not self._cursor_waits:
             self._cursor_waits = True
             self.world.at(200_000, self._go_on)
-        while (batch := table.drain(256 if everything else 32))[1]:
+        while table.may_send and network.has_room(stream, self.index) and (batch := table.drain(32))[1]:
             self._write(self.node.encode_deltas(*batch))
-        if finished:
+        if not table.drained:
+            return  # `room_again` comes back here
+        if table.snapshotting and table.cursor is None:
+            table.snapshotting = False
             numbers = (table.head, len(table.flows), table.digest())
             self.perform(self.node.receive_snapshot_finished(*numbers, self.now()))
+        if self._flushing:
+            self._flushing = False
+            self.input(lambda now: self.node.receive_log_flushed(self.table.head, now))
 
     def _flush(self, boot: int) -> None:
         if boot == self.boot_id and self.table.sending:
-            self._drain(everything=True)
-            self.input(lambda now: self.node.receive_log_flushed(self.table.head, now))
+            self._flushing = True
+            self._go_on()
+
+    def room_again(self, stream: Stream) -> None:
+        """write(2) takes more on this one."""
+        if self.stream is stream:
+            self._go_on()
 
     def _go_on(self) -> None:
         self._cursor_waits = False

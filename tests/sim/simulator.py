@@ -39,6 +39,8 @@ class World:
         self.network.deliver_datagram = self._deliver_datagram
         self.network.deliver_bytes = self._deliver_bytes
         self.network.deliver_end = self._deliver_end
+        self.network.room_again = lambda stream, index: self.shells[index].room_again(stream)
+        self.network.lag_max_ns = self.options.lag_max_ns
         for link in self.network.links:
             link.loss, link.delay_ns = self.options.loss, self.options.delay_ns
         self.settings = self.options.settings_of(0)
@@ -116,6 +118,14 @@ class World:
     def heal(self) -> None:
         self.say("world", "the wires are whole")
         self.network.heal()
+
+    def stop_reading(self, index: int) -> None:
+        self.say("world", f"{NAMES[index]} reads nothing from its stream")
+        self.network.unread.add(index)
+
+    def read_again(self, index: int) -> None:
+        self.say("world", f"{NAMES[index]} reads again")
+        self.network.read_again(index)
 
     def break_stream(self) -> None:
         self.say("world", "the stream breaks")
@@ -200,14 +210,14 @@ class World:
 
     def _traffic(self) -> None:
         """One event of the users' traffic, at whichever nodes forward."""
-        self.at(self.rng.randint(1, 2 * self.options.flow_interval_ns), self._traffic)
+        self.at(1 + int(self.rng.random() * 2 * self.options.flow_interval_ns), self._traffic)
         if not self.traffic:
             return
         for shell in self.shells:
             if not shell.armed or shell.paused or shell.role is not Role.PRIMARY:
                 continue
             table, dice = shell.table, self.rng.random()
-            slots = sorted(table.flows)
+            slots = list(table.flows)
             if dice < 0.5 or not slots:
                 table.open_flow(self._next_flow)
                 self._next_flow += 1

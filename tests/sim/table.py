@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import struct
-from collections import deque
 from dataclasses import dataclass
 
 ADD, UPDATE, DEL = 1, 2, 3
@@ -39,12 +37,16 @@ class Table:
         self._slot_of: dict[int, int] = {}
         self._digest = 0
         self.versions: dict[int, int] = {}
-        self.log: deque[bytes] = deque()
+        self.log: dict[int, bytes] = {}
+        """By sequence."""
         self.oldest = 1
         self.next_to_send = 1
         self.acked = 0
+        self.window = 1
         self.sending = False
         self.cursor: int | None = None
+        self.snapshotting = False
+        """A full sync is under way; with `cursor` None all that is missing is on its way to the stream."""
         self.held: dict[int, int] = {}
         self.holding = False
         self._started = 1
@@ -90,15 +92,20 @@ class Table:
         flow.written = self.head
 
     def _append(self, record: bytes) -> None:
-        self.log.append(record)
-        while len(self.log) > self.log_records:
-            self.log.popleft()
+        self.log[self.head + 1] = record
+        if len(self.log) > self.log_records:
+            del self.log[self.oldest]
             self.oldest += 1
 
     @property
     def overrun(self) -> bool:
         """A record that the connected peer has not acknowledged was overwritten."""
         return self.sending and self.oldest > max(self.acked + 1, self._started)
+
+    @property
+    def may_send(self) -> bool:
+        """The peer's window is open."""
+        return self.next_to_send - 1 - max(self.acked, self._started - 1) < self.window
 
     @property
     def unacknowledged(self) -> int:
@@ -110,6 +117,7 @@ class Table:
         self.next_to_send = self._started = self.head + 1
         self.acked = self.head
         self.cursor = 0
+        self.snapshotting = True
         self.sending = True
 
     def rewind(self, sequence: int) -> bool:
@@ -117,29 +125,34 @@ class Table:
             return False
         self.next_to_send = self._started = sequence
         self.cursor = None
+        self.snapshotting = False
         self.sending = True
         return True
 
     def stop(self) -> None:
         self.sending = False
         self.cursor = None
+        self.snapshotting = False
 
-    def step_cursor(self, count: int) -> bool:
-        """Appends the ADDs of up to `count` live flows; True when the cursor is through."""
+    def step_cursor(self, count: int) -> None:
+        """Appends the ADDs of up to `count` live flows."""
         if self.cursor is None:
-            return False
-        slots = sorted(slot for slot in self.flows if slot >= self.cursor)[:count]
+            return
+        slots = sorted(slot for slot in self.flows if slot >= (self.cursor or 0))[:count]
         for slot in slots:
             self._append_add(slot)
         self.cursor = slots[-1] + 1 if len(slots) == count else None
-        return self.cursor is None
+
+    @property
+    def drained(self) -> bool:
+        """Everything that was written is on the stream."""
+        return self.next_to_send > self.head
 
     def drain(self, records_max: int) -> tuple[int, int, bytes]:
         first = self.next_to_send
         if not self.oldest <= first <= self.head:
             return first, 0, b""
-        start = first - self.oldest
-        batch = list(itertools.islice(self.log, start, start + records_max))
+        batch = [self.log[sequence] for sequence in range(first, min(first + records_max, self.head + 1))]
         self.next_to_send = first + len(batch)
         return first, len(batch), b"".join(batch)
 

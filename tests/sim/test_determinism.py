@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.sim.simulator import World
-from tests.sim.test_swarm import live_through, options_of
+from tests.sim.swarm import live_through, options_of
 
 ROOT = Path(__file__).parents[2]
 TELL = "from tests.sim.test_determinism import story; print(story(7))"

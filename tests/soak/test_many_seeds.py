@@ -1,4 +1,4 @@
-"""The simulator over two thousand seeds beyond those of the full run."""
+"""The simulator over ten times the seeds of the full run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 
-SEEDS = 2000
+SEEDS = 5000
 ROOT = Path(__file__).parents[2]
 
 

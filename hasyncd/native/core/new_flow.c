@@ -284,7 +284,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_pa
     }
     hs_flow_set_expiry(g->table, flow,
                        now_ns / 1000000 + (uint64_t)first_timeout_s(g, flow, &plan) * 1000);
-    flow->told_s = (uint32_t)(flow->expires_ms / 1000);
+    flow->told_s = (uint16_t)(flow->expires_ms / 1000);
     flow->rule = (int16_t)(is_inbound(&plan) ? plan.service : plan.own ? -1 : plan.rule);
     flow->backend = plan.backend;
     hs_gateway_account(g, flow);
@@ -295,6 +295,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_pa
     g->counters.flows_created++;
     g->counters.flows_picked_up += plan.picked_up;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
+    hs_gateway_log_mapping(g, "made", flow, now_ns);
     flow->add_sequence = flow->risk_sequence;
     return flow;
 }

@@ -98,6 +98,8 @@ uint32_t hs_gateway_end_sync(struct hs_gateway *g)
 
             if (flow->sync_round == t->sync_round)
                 continue;
+            /* The peer ended it while nobody told us: its port came free no sooner than we lost sight of it. */
+            hs_gateway_hold_down(g, flow, HS_DEL_TIMED_OUT, g->installed_s);
             hs_gateway_forget(g, flow);
             swept++;
         }
@@ -145,8 +147,11 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
 
     if (settled && flow->lived && (newer < 0 || (newer == 0 && !flow->state)))
         return HS_STALE_VERSION;
-    if (flow->state)
+    if (flow->state) {
+        if (!hs_tuple_equal(&flow->tuple[HS_REPLY], &r->tuple[HS_REPLY])) /* ended unheard, as in hs_gateway_end_sync */
+            hs_gateway_hold_down(g, flow, HS_DEL_TIMED_OUT, now_ms / 1000);
         hs_gateway_forget(g, flow);
+    }
     displace(g, &r->tuple[HS_ORIGINAL], flow);
     displace(g, &r->tuple[HS_REPLY], flow);
     hs_flow_table_add_at(t, r->handle, r->version, r->tuple, r->state,
@@ -201,6 +206,7 @@ uint32_t hs_gateway_install(struct hs_gateway *g, const uint8_t *records, uint32
     uint32_t installed = 0, size = 0;
 
     *rejection = HS_ACCEPTED;
+    g->installed_s = now_ns / 1000000000;
     for (uint32_t at = 0; at < length; at += size) {
         struct hs_record record;
 
