@@ -58,6 +58,13 @@ def prefix_of(beginning: str) -> tuple[int, int]:
     return number(".".join([*parts, "0", "0", "0", "0"][:4])), 8 * len(parts)
 
 
+def set_options(engine: Engine, rules: Rules) -> None:
+    engine.set_nat_options(
+        0, exempt=[prefix_of(rules.exempt)], reserved=[(port, port) for port in rules.reserved],
+        max_flows_per_source=rules.quota, hold_down_s=rules.hold_down_s, preserve_parity=True,
+    )  # fmt: skip
+
+
 def make_engine(rules: Rules) -> Engine:
     engine = Engine(capacity=CAPACITY, seed=SEED, log_records=4096, held_packets=16, held_bytes=65536)
     for side, mac in enumerate(MACS):
@@ -67,10 +74,7 @@ def make_engine(rules: Rules) -> Engine:
     engine.set_routes([(*inside, INSIDE, number("10.0.1.254")), (0, 0, OUTSIDE, router)])
     engine.set_neighbours([(INSIDE, number("10.0.1.254"), b"\x06" * 6), (OUTSIDE, router, b"\x08" * 6)])
     engine.set_nat_rules([([inside], [], [number(public) for public in rules.publics], *rules.ports)])
-    engine.set_nat_options(
-        0, exempt=[prefix_of(rules.exempt)], reserved=[(port, port) for port in rules.reserved],
-        max_flows_per_source=rules.quota, hold_down_s=rules.hold_down_s, preserve_parity=True,
-    )  # fmt: skip
+    set_options(engine, rules)
     engine.set_policy(half_open_per_source=rules.half_open_per_source, early_drop=rules.early_drop)
     engine.set_forwards(
         [
@@ -339,6 +343,8 @@ class Differential(RuleBasedStateMachine):
         self.moment = Moment.of(self.engine, self.now)
         there = {(row.original, row.reply) for row in self.moment.rows}
         assert not (wrong := self.model.age(lambda flow: flow.tuples in there)), wrong
+        if self.moment.counters["hold_down_forgotten"]:
+            self.give_up_hold_down()
         self.look(before)
 
     @rule(first=st.sampled_from(HOSTS), second=st.sampled_from(HOSTS), wait=st.sampled_from([301, 421]))
@@ -348,6 +354,13 @@ class Differential(RuleBasedStateMachine):
             for sport in range(1, 7):
                 self.send(INSIDE, Packet(Ends(UDP, host, sport, SERVERS[0], 53)))
             self.pass_time(seconds)
+
+    def give_up_hold_down(self) -> None:
+        """Which ports the bounded memory had to forget (and counted) nobody can say: from here on none is held."""
+        self.model.rules.hold_down_s = 0
+        for engine in (self.engine, self.backup):
+            if engine:
+                set_options(engine, self.model.rules)
 
     @rule(index=st.sampled_from([0, 1]), servers=st.sets(st.sampled_from(sorted(BACKENDS))))
     def change_backends(self, index: int, servers: set[int]) -> None:
@@ -377,6 +390,8 @@ class Differential(RuleBasedStateMachine):
         if self.backup_model is None:
             self.backup.end_sync()
         self.backup_model = self.model.told(self.backup_model)
+        if self.backup.counters()["hold_down_forgotten"]:
+            self.give_up_hold_down()
         assert self.engine.count_at_risk()[0] == 0
         assert self.backup.digest() == self.engine.digest(), "what both hold is the same"
         self.moment = Moment.of(self.engine, self.now)
