@@ -158,7 +158,7 @@ static uint32_t our_find(const struct hs_flow_table *t, const struct hs_tuple *a
             hs_flow_table_prefetch_bucket(t, hashes[i]);
         }
         for (uint32_t i = 0; i < batch && batch > 1; i++)
-            hs_flow_table_prefetch_flow(t, hashes[i]);
+            hs_flow_table_prefetch_flow(t, hashes[i], HS_IPV4);
         for (uint32_t i = 0; i < batch; i++) {
             struct hs_found at = hs_flow_table_find_hashed(t, &asked[done + i], hashes[i]);
 

@@ -34,10 +34,11 @@ class Namespace:
 
     def speak_ipv6(self) -> None:
         """Interfaces get link-local addresses, usable at once (no duplicate address detection)."""
-        for which in ("default", "all"):
-            self.sysctl(f"ipv6/conf/{which}/accept_dad", "0")
-            self.sysctl(f"ipv6/conf/{which}/accept_ra", "0")
-            self.sysctl(f"ipv6/conf/{which}/disable_ipv6", "0")
+        with self.entered():
+            # The last one lets the interfaces that are there begin, each by its own settings.
+            for name in ("accept_dad", "accept_ra", "disable_ipv6"):
+                for interface in Path("/proc/sys/net/ipv6/conf").iterdir():
+                    (interface / name).write_text("0", encoding="ascii")
 
     def close(self) -> None:
         run("ip", "netns", "del", self.name)

@@ -7,11 +7,12 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.datapath.namespaces import Namespace
-from tests.e2e.world import HOST, INSIDE_VIP, OUTSIDE_VIP, SERVER, World, until, world
+from tests.e2e.world import HOST, INSIDE_VIP, OUTSIDE_VIP, SERVER, Gateway, World, until, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -63,6 +64,13 @@ def wait_ready(machines: World) -> None:
     until(lambda: all(each.status["sync"]["state"] == "ready" for each in gateways), "the pair is ready")
 
 
+def stands_still(gateway: Gateway) -> bool:
+    """A stop reaches threads that run on other cores a little later."""
+    assert gateway.process
+    tasks = Path(f"/proc/{gateway.process.pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+
 def test_a_woken_primary_forwards_nothing_with_its_old_lease(pair: World) -> None:
     with (
         contextlib.closing(Tap(pair.lan, "a-in")) as inside,
@@ -74,6 +82,7 @@ def test_a_woken_primary_forwards_nothing_with_its_old_lease(pair: World) -> Non
         port = pair.public_port
         sent = pair.a.status["counters"]["sent_packets"]
         pair.a.signal(signal.SIGSTOP)
+        until(lambda: stands_still(pair.a), "every thread of it stands still")
         stopped = time.monotonic()
         pair.blast(500)  # the LAN still sends to the stopped node: this waits in its packet socket
         pair.b.wait_role("primary")

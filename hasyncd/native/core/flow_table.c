@@ -100,7 +100,7 @@ static void give_slot(struct hs_flow_table *t, uint32_t slot)
     }
 }
 
-void hs_flow_table_prefetch_flow(const struct hs_flow_table *t, uint64_t hash)
+void hs_flow_table_prefetch_flow(const struct hs_flow_table *t, uint64_t hash, uint8_t family)
 {
     struct hs_index_search search = hs_flow_index_search(&t->index, hash);
     uint32_t node;
@@ -109,6 +109,10 @@ void hs_flow_table_prefetch_flow(const struct hs_flow_table *t, uint64_t hash)
         return; /* it does not look further than the one bucket that was fetched */
     __builtin_prefetch(&t->flows[node >> 1]);
     __builtin_prefetch(&t->flows[node >> 1].sync_round); /* its other line */
+    if (family == HS_IPV4 || !t->ends6)
+        return;
+    __builtin_prefetch(&t->ends6[node >> 1].src);
+    __builtin_prefetch(&t->ends6[node >> 1].reply_src.bytes[15]);
 }
 
 struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *t, const struct hs_tuple *tuple,

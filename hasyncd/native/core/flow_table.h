@@ -127,7 +127,7 @@ static inline void hs_flow_table_prefetch_bucket(const struct hs_flow_table *tab
 {
     __builtin_prefetch(&table->index.buckets[hs_flow_index_home(&table->index, hash)]);
 }
-void hs_flow_table_prefetch_flow(const struct hs_flow_table *table, uint64_t hash);
+void hs_flow_table_prefetch_flow(const struct hs_flow_table *table, uint64_t hash, uint8_t family);
 struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *table, const struct hs_tuple *tuple,
                                           uint64_t hash);
 

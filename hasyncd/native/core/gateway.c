@@ -306,7 +306,7 @@ static void receive_some(struct hs_gateway *g, int side, const struct hs_receive
         look_at(g, &received[i], &looks[i]);
     for (uint32_t i = 0; i < count && count > 1; i++)
         if (looks[i].kind == HS_PACKET_FLOW)
-            hs_flow_table_prefetch_flow(g->table, looks[i].hash);
+            hs_flow_table_prefetch_flow(g->table, looks[i].hash, looks[i].packet.tuple.family);
     for (uint32_t i = 0; i < count; i++) {
         if (is_arp(&received[i]))
             hs_gateway_receive_arp(g, side, received[i].frame, received[i].length);
