@@ -79,10 +79,17 @@ class Engine:
         preserve_parity: bool = False,
         port_classes: bool = False,
         icmp_on_exhaustion: bool = False,
+        log: bool = False,
     ) -> None:
         """The finer points of NAT rule `index`: destinations to which it does not translate, port ranges that are
         never given out, flows that one source may have (0: any number), seconds before a freed port serves another
-        endpoint, and whether a sender without a port is told by ICMP. IndexError: no such rule."""
+        endpoint, whether a sender without a port is told by ICMP, and whether mappings are logged. IndexError: no such
+        rule."""
+    def open_mapping_log(self, size: int, destinations: bool, /) -> None:
+        """Logs the mappings of rules that ask for it from now on, into a ring of `size` bytes (ValueError: too few)."""
+    def take_mappings(self, clock_ns: int, /) -> bytes:
+        """Finished lines of the mapping log that wait, in one piece; what comes next may be another. `clock_ns`: what
+        the time of day is ahead of CLOCK_BOOTTIME, for lines to come."""
     def set_forwards(
         self, forwards: Sequence[tuple[int, int, int, int, int, Sequence[tuple[int, int]]]]
     ) -> None:

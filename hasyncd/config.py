@@ -153,6 +153,8 @@ class NatRule(_Section):
     preserve_parity: bool = False
     port_classes: bool = True
     on_exhaustion: Literal["drop", "icmp"] = "drop"
+    log: Literal["off", "flows"] = "off"
+    """A line for each mapping that is made or ended, into log.mappings."""
 
 
 class Forward(_Section):
@@ -211,6 +213,13 @@ class Service(_Section):
     health: Health | None = None
 
 
+class Log(_Section):
+    mappings: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """The file for the mappings of NAT rules with log = "flows"."""
+    log_destinations: bool = False
+    """Tells whom each mapping was made for (RFC 6888 REQ-12 would have it not)."""
+
+
 class Control(_Section):
     socket: Annotated[Path, BeforeValidator(read_socket_path)]
     last_word: Path | None = None
@@ -237,6 +246,7 @@ class Settings(_Section):
     passes: Several[Pass] = Field((), alias="pass")
     service: Annotated[tuple[Service, ...], Field(strict=False, max_length=256)] = ()
     control: Control
+    log: Log = Log()
     metrics: Annotated[None, BeforeValidator(refuse)] = None
 
     @property
@@ -245,18 +255,26 @@ class Settings(_Section):
         return bool(self.passes) or any(vip.address.version == 6 for vip in self.vip)
 
     def config_hash(self) -> bytes:
-        """8 bytes over what both nodes must share: VIPs, all rules, services, commit mode, capacity."""
-        shared = {
-            "vip": [vip.model_dump(mode="json") for vip in self.vip],
-            "nat": [rule.model_dump(mode="json") for rule in self.nat],
-            "forward": [forward.model_dump(mode="json") for forward in self.forward],
-            "one_to_one": [mapping.model_dump(mode="json") for mapping in self.one_to_one],
-            "pass": [rule.model_dump(mode="json") for rule in self.passes],
-            "service": [service.model_dump(mode="json") for service in self.service],
-            "commit": self.sync.commit,
-            "capacity": self.node.capacity,
+        """8 bytes over what both nodes must have alike, as proto/sync.md §4.3 writes it down.
+
+        What has its default value is left out: a newer program with one more key and an older one without it agree.
+        """
+        tables = {
+            "vip": sorted(self.vip, key=lambda vip: str(vip.address)),
+            "nat": self.nat,
+            "forward": self.forward,
+            "one_to_one": self.one_to_one,
+            "pass": self.passes,
+            "service": self.service,
         }
-        return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).digest()[:8]
+        shared: dict[str, object] = {
+            name: [section.model_dump(mode="json", exclude_defaults=True) for section in sections]
+            for name, sections in tables.items()
+            if sections
+        }
+        shared["commit"] = self.sync.commit
+        text = json.dumps(shared, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).digest()[:8]
 
 
 # --- the door ---------------------------------------------------------------------------------------------
@@ -340,6 +358,7 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         peer=_valid(Peer, document.get("peer")),
         vips=vips,
         nats=_all_valid(NatRule, document.get("nat")),
+        log=_valid(Log, document.get("log", {})),
         forwards=_all_valid(Forward, document.get("forward")),
         one_to_ones=_all_valid(OneToOne, document.get("one_to_one")),
         services=_all_valid(Service, document.get("service")),
@@ -370,6 +389,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "pass": Pass,
         "service": Service,
         "control": Control,
+        "log": Log,
         "backends": Backend,
         "health": Health,
     }

@@ -10,7 +10,7 @@ from hasyncd.addresses import Address
 from hasyncd.config_values import Endpoint
 
 if TYPE_CHECKING:
-    from hasyncd.config import Forward, Interfaces, NatRule, OneToOne, Peer, Service, Vip
+    from hasyncd.config import Forward, Interfaces, Log, NatRule, OneToOne, Peer, Service, Vip
 
 Contradiction = tuple[str, str]
 """Key and message."""
@@ -24,6 +24,7 @@ class Parts:
     peer: Peer | None
     vips: dict[int, Vip]
     nats: dict[int, NatRule]
+    log: Log | None
     forwards: dict[int, Forward]
     one_to_ones: dict[int, OneToOne]
     services: dict[int, Service]
@@ -35,8 +36,14 @@ class Parts:
         yield from self._interfaces_and_peer()
         yield from self._vips()
         yield from self._nats()
+        yield from self._logs()
         yield from self._ways_in()
         yield from self._services()
+
+    def _logs(self) -> Iterator[Contradiction]:
+        for place, nat in self.nats.items():
+            if nat.log != "off" and self.log and self.log.mappings is None:
+                yield f"nat[{place}].log", "needs log.mappings, the file to write to"
 
     def _interfaces_and_peer(self) -> Iterator[Contradiction]:
         if self.interfaces and self.interfaces.inside == self.interfaces.outside:

@@ -23,12 +23,14 @@ local TCP_STATES = { "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_W
 local OTHER_STATES = { "UNREPLIED", "REPLIED" }
 local REASONS = { [0] = "closed", "timed out", "replaced", "operator" }
 local KINDS = { "ADD", "UPDATE", "DEL", "COUNTERS", "ADD, both ends translated", "ADD, IPv6" }
-local REFUSALS = { generation = true, capacity = true, protocol = true, role = true }
+local REFUSALS = { generation = true, capacity = true, protocol = true, role = true, features = true }
 
 local TYPES = {}
 local FRAMES = { -- sync.md §4: the fields behind the type, in order
-    { "HELLO", "protocol", "node", "boot_id", "generation", "config_hash", "capacity", "seed", "log_next" },
-    { "HELLO_REPLY", "protocol", "node", "boot_id", "generation", "log_boot_id", "installed", "synced" },
+    { "HELLO", "protocol", "node", "boot_id", "generation", "config_hash", "capacity", "seed", "log_next",
+        "protocol_min", "features" },
+    { "HELLO_REPLY", "protocol", "node", "boot_id", "generation", "log_boot_id", "installed", "synced",
+        "features", "window" },
     { "REFUSE", "reason" },
     { "RESUME", "generation", "next" },
     { "SYNC_BEGIN", "generation", "next", "flow_count" },
@@ -53,7 +55,8 @@ local VALUES = {
     generation = { as = "integer" }, config_hash = { as = "bytes", size = 8 },
     capacity = { as = "integer", least = 1, most = U32 }, seed = { as = "bytes", size = 16 },
     log_next = { as = "integer", least = 1 }, log_boot_id = { as = "integer", hex = true },
-    installed = { as = "integer" }, synced = { as = "boolean" }, reason = { as = "text" },
+    protocol_min = { as = "integer", least = 1 }, features = { as = "integer", hex = true },
+    window = { as = "integer", least = 1, most = U32 }, installed = { as = "integer" }, synced = { as = "boolean" }, reason = { as = "text" },
     next = { as = "integer", least = 1 }, flow_count = { as = "integer" }, first = { as = "integer", least = 1 },
     count = { as = "integer", least = 1, most = U32 }, records = { as = "bytes" }, sequence = { as = "integer" },
     digest = { as = "integer", hex = true }, handover = { as = "boolean" }, counter = { as = "integer" },
@@ -113,7 +116,7 @@ local finding = {}
 for name, text in pairs {
     oversized = "longer than a frame, or a heartbeat, may be", malformed = "no msgpack array, or cut short",
     non_canonical = "does not encode again to the same bytes", unknown_type = "there is no such frame",
-    unknown_protocol = "of a protocol that this dissector does not know", bad_field = "not what this field may be",
+    unknown_protocol = "there is no such version", bad_field = "not what this field may be",
     count_mismatch = "the records do not add up to count", unknown_kind = "there is no such record",
     record_truncated = "the record is cut short", nonzero_padding = "unused bytes must be 0",
     bad_state = "a state that this protocol does not have",
@@ -371,11 +374,14 @@ local function dissect_fields(tvb, tree, items, skip, names)
             return reject(tree:add(field.further, tvb(item.from, item.size)):set_text(name), "bad_field")
         end
         local shown = show(name, item, tvb, tree)
-        if name == "protocol" and item.number ~= PROTOCOL then return reject(shown, "unknown_protocol") end
+        if name == "protocol" and item.number < 1 then return reject(shown, "unknown_protocol") end
         by_name[name] = item
     end
+    if by_name.protocol_min and by_name.protocol_min.number > by_name.protocol.number then reject(tree, "bad_field") end
     for index = #names + skip + 1, #items do
-        reject(tree:add(field.further, tvb(items[index].from, items[index].size)), "bad_field")
+        local further = tree:add(field.further, tvb(items[index].from, items[index].size))
+        -- A later version may say more (sync.md §4.1).
+        if not by_name.protocol or by_name.protocol.number <= PROTOCOL then reject(further, "bad_field") end
     end
     return by_name
 end
@@ -440,7 +446,7 @@ end
 local function begins_frame(tvb)
     if tvb:len() < 6 then return false end
     local length, head, kind = uint(tvb, 0, 4), uint(tvb, 4, 1), uint(tvb, 5, 1)
-    return length >= 2 and length <= FRAME_BYTES_MAX and FRAMES[kind] ~= nil and head == 0x90 + #FRAMES[kind]
+    return length >= 2 and length <= FRAME_BYTES_MAX and FRAMES[kind] ~= nil and head >= 0x90 + #FRAMES[kind] and head <= 0x9f
 end
 
 local function dissect_datagram(tvb, pinfo, tree)

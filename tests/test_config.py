@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
@@ -144,7 +145,8 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         ("priority = 200", "priority = 7", True),
         ('outside = "eth0"', 'outside = "wan"', True),
         ("heartbeat_ms = 50", "heartbeat_ms = 20", True),
-        ("capacity = 1048576", "capacity = 65536", False),
+        ("capacity = 1048576", "capacity = 65536", True),  # judged by itself: REFUSE `capacity`
+        (", weight = 1 }", " }", True),  # its default
         ('commit = "ack"', 'commit = "emit"', False),
         ("203.0.113.5/24", "203.0.113.5/25", False),
         ('ports = "1024-65535"', 'ports = "2048-65535"', False),
@@ -265,3 +267,13 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as raised:
             load(path)
         assert raised.value.errors == [f"{path}: cannot be read: {reason}"]
+
+
+def test_the_hash_is_the_one_that_the_page_works_out(tmp_path: Path) -> None:
+    """proto/sync.md §4.3."""
+    page = (HERE.parent / "proto" / "sync.md").read_text()
+    example = next(line.split() for line in page.splitlines() if line.startswith("    {"))
+    path = tmp_path / "node.toml"
+    path.write_text(MINIMAL)
+    assert hashlib.sha256(example[0].encode()).hexdigest()[:16] == example[2]
+    assert load(path).config_hash().hex() == example[2]

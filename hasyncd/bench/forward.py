@@ -24,7 +24,7 @@ _WARM_S = 0.4
 _ECHO_PORT = 7007
 _ROUND_TRIPS = 2000
 _FRAME_MAX = 64
-_DISTURBED_CORES = 0.1
+_DISTURBED_CORES = 0.25
 Say = Callable[[str], None]
 
 
@@ -77,9 +77,10 @@ def _transfer(bed: Bed, streams: int) -> _Measured:
 
 def _is_disturbed() -> bool:
     """Whether somebody else computes on this machine."""
+    time.sleep(0.2)  # what the last round leaves behind is ours
     busy = _busy_s()
-    time.sleep(0.2)
-    return (_busy_s() - busy) / 0.2 > _DISTURBED_CORES
+    time.sleep(0.3)
+    return (_busy_s() - busy) / 0.3 > _DISTURBED_CORES
 
 
 def _compare(

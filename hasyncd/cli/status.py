@@ -49,7 +49,8 @@ def complaints(status: dict[str, Any]) -> list[str]:
     if peer.get("state") != "connected":
         reasons.append(f"the peer is {peer.get('state')}")
     if sync.get("state") != "ready":
-        reasons.append(f"the sync state is {sync.get('state')}")
+        why = f" ({sync['reason']})" if sync.get("reason") else ""
+        reasons.append(f"the sync state is {sync.get('state')}{why}")
     if sync.get("digest_match") is False:
         reasons.append("the two tables differ")
     return reasons

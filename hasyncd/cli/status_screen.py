@@ -55,8 +55,11 @@ def _verdict(status: dict[str, Any]) -> Text:
     """The sentence for which the rest is the proof."""
     role, sync = status.get("role"), status.get("sync") or {}
     total = (status.get("flows") or {}).get("total")
-    ready = sync.get("state") == "ready"
+    skewed = sync.get("reason") == "config_skew"
+    ready = sync.get("state") == "ready" or skewed
     at_risk = sync.get("at_risk_flows")
+    if skewed and (role == "backup" or at_risk is not None):
+        return _judged(False, "the peer has every flow, and another configuration: it would not go on alike")
     if role == "primary" and ready and at_risk is not None:
         return _judged(at_risk == 0, f"if this node died now, {number(at_risk)} flows would be lost")
     if role == "primary":
@@ -94,6 +97,7 @@ def _facts(status: dict[str, Any]) -> Table:
         "sync",
         Text.assemble(
             _judged(sync_state == "ready", _word(sync_state)),
+            (f"  ! {sync['reason']}", WARN) if sync.get("reason") else "",
             f"  commit {_word(sync.get('commit'))}",
             f"  lag {number(sync.get('lag_flows'))} flows, {number(sync.get('lag_ms'))} ms",
             f"  full syncs {number(sync.get('full_syncs'))}",

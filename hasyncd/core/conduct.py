@@ -147,7 +147,9 @@ class Conduct:
         if self._config_told is not matches:
             self._config_told = matches
             if not matches:
-                effects.append(ReportEvent("config_differs", f"{beat.node} runs another configuration"))
+                effects.append(
+                    ReportEvent("config_skew", f"{beat.node} runs another configuration: sync.md §4.3")
+                )
         return effects
 
     # --- frames ----------------------------------------------------------------------------------

@@ -73,9 +73,10 @@ class InstallRecords:
 
 @dataclass(frozen=True, slots=True)
 class SendFrom:
-    """Deltas may flow: continue the log at `sequence`."""
+    """Deltas may flow: continue the log at `sequence`, at most `window` records ahead of the acknowledgement."""
 
     sequence: int
+    window: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,11 @@ class StartSnapshot:
     """Begin a full sync: sending starts afresh at `first` and the cursor at the first slot.
 
     SYNC_BEGIN has named `first`; what was appended since belongs to the records that follow it. If the log holds
-    `first` no more, the answer is `receive_log_overrun`.
+    `first` no more, the answer is `receive_log_overrun`. `window` as in `SendFrom`.
     """
 
     first: int
+    window: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,15 @@ from dataclasses import dataclass
 from hasyncd.core.types import Role
 
 PROTOCOL = 1
+"""The newest version that this program speaks; proto/sync.md §4.1."""
+PROTOCOL_MIN = 1
+"""The oldest."""
+FEATURE_IPV6 = 0b10
+"""Records of kind 6: a node that forwards IPv6 cannot do without."""
+FEATURES = 0b1 | FEATURE_IPV6
+"""Bits of proto/sync.md §4.2: records of kind 5 and 6."""
+WINDOW = 65_536
+"""Records that a backup lets be sent ahead of its acknowledgement; proto/sync.md §5.1."""
 
 HEARD_NEVER = 2**32 - 1
 """`heard_ms` when nothing was heard yet."""
@@ -26,6 +35,8 @@ class Hello:
     capacity: int
     seed: bytes
     log_next: int
+    protocol_min: int = PROTOCOL_MIN
+    features: int = FEATURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,9 @@ class HelloReply:
     log_boot_id: int
     installed: int
     synced: bool
+    features: int = FEATURES
+    """Both have them."""
+    window: int = WINDOW
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,9 +351,16 @@ class Node(Conduct):
             beat.config_hash == self._settings.config_hash if beat else None,
             beat.ring_generations if beat else (),
         )  # fmt: skip
+        half = self._sender if role is Role.PRIMARY else self._receiver
+        streaming = half.phase in (Phase.BEGIN, Phase.STREAMING)
+        reason = f"refused: {half.refused}" if half.refused and state is SyncState.DEGRADED else None
+        # The flows are safe: what is not alike is what would become of them, and of new ones (proto/sync.md §4.3).
+        if state is SyncState.READY and peer.config_matches is False:
+            state, reason = SyncState.DEGRADED, "config_skew"
         sync = SyncView(
             state, self._receiver.history.installed, self._sender.acked, self._log.head_sequence,
-            match_, self._sender.full_syncs + self._receiver.full_syncs,
+            match_, self._sender.full_syncs + self._receiver.full_syncs, reason,
+            half.protocol if streaming else None, half.features if streaming else None,
         )  # fmt: skip
         return NodeView(
             role, self._election.generation, self._lease.solo and role is Role.PRIMARY, self._lease.armed,

@@ -19,7 +19,6 @@ from hasyncd.core.effects import (
     WriteStream,
 )
 from hasyncd.core.messages import (
-    PROTOCOL,
     Deltas,
     Frame,
     Heartbeat,
@@ -69,6 +68,10 @@ class Receiver:
         self._mismatches = 0
         self._promised_head = 0
         self._was_synced = False
+        self.refused: str | None = None
+        """What the last HELLO was refused for, until one is not."""
+        self.protocol: int | None = None
+        self.features: int | None = None
         self.phase = Phase.IDLE
         self.history = History()
         self.left: Leaving | None = None
@@ -115,6 +118,7 @@ class Receiver:
     def greet(self, hello: Hello, own_generation: int, now_ns: int) -> list[Effect]:
         """Answers HELLO: with what is held, or with REFUSE."""
         refusal = self._refusal(hello, own_generation)
+        self.refused = None if refusal == "generation" else refusal  # that one heals by itself
         if refusal is not None:
             self.closed()
             return [
@@ -127,13 +131,20 @@ class Receiver:
         self._stream_generation = hello.generation
         self._stream_seed = hello.seed
         held = self.history
+        self.protocol = min(hello.protocol, self._settings.protocols[1])
+        self.features = hello.features & self._settings.features
         reply = HelloReply(
-            PROTOCOL, self._settings.node, self._boot_id, held.generation, held.boot_id, held.installed,
-            held.synced and not self._pending,
+            self.protocol, self._settings.node, self._boot_id, held.generation, held.boot_id, held.installed,
+            held.synced and not self._pending, self.features, self._settings.window,
         )  # fmt: skip
         return [WriteStream(encode_frame(reply))]
 
     def _refusal(self, hello: Hello, own_generation: int) -> str | None:
+        oldest, newest = self._settings.protocols
+        if hello.protocol_min > newest or hello.protocol < oldest:
+            return "protocol"
+        if self._settings.features_needed & ~hello.features:
+            return "features"
         if hello.capacity > self._settings.capacity:
             return "capacity"
         # The primary hears our generation in our heartbeats, takes it and comes back.
@@ -289,6 +300,8 @@ class Receiver:
         return self._verdict
 
     def state(self) -> SyncState:
+        if self.refused is not None:
+            return SyncState.DEGRADED
         if self.history.synced:
             return SyncState.READY if self.phase in (Phase.STREAMING, Phase.LEFT) else SyncState.DEGRADED
         if self.phase in (Phase.BEGIN, Phase.STREAMING):

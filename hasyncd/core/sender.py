@@ -17,7 +17,6 @@ from hasyncd.core.effects import (
     WriteStream,
 )
 from hasyncd.core.messages import (
-    PROTOCOL,
     Deltas,
     Frame,
     Heartbeat,
@@ -52,6 +51,11 @@ class Sender:
         self._ready_from = 0
         self._ready_since_ns: int | None = None
         self._was_ready = False
+        self._window = 1
+        self.refused: str | None = None
+        """What the peer's last REFUSE said, until it takes our HELLO."""
+        self.protocol: int | None = None
+        self.features: int | None = None
         self.phase = Phase.IDLE
         self.syncing = False
         self.acked = 0
@@ -92,9 +96,10 @@ class Sender:
             return [CloseStream("not asked for")]
         self.phase = Phase.HELLO
         self._handshake_until_ns = now_ns + HANDSHAKE_NS
+        oldest, newest = self._settings.protocols
         hello = Hello(
-            PROTOCOL, self._settings.node, self._boot_id, self._generation, self._settings.config_hash,
-            self._settings.capacity, seed, self._head(log) + 1,
+            newest, self._settings.node, self._boot_id, self._generation, self._settings.config_hash,
+            self._settings.capacity, seed, self._head(log) + 1, oldest, self._settings.features,
         )  # fmt: skip
         return [WriteStream(encode_frame(hello))]
 
@@ -130,9 +135,12 @@ class Sender:
         if self.phase is not Phase.HELLO:
             raise Rejected("unexpected_frame")
         if isinstance(frame, Refuse):
+            # The generation is taken from its heartbeats, the role changes: these two heal by themselves.
+            self.refused = None if frame.reason in ("generation", "role") else frame.reason
             raise StreamRefused(frame.reason)
         if not isinstance(frame, HelloReply):
             raise Rejected("unexpected_frame")
+        self._agree(frame)
         self.phase = Phase.STREAMING
         self._handshake_until_ns = None
         # "A backup with another generation gets a full sync, never deltas." (proto/sync.md §7)
@@ -148,7 +156,20 @@ class Sender:
         self._base = self._ready_from = frame.installed
         self.acked = max(self.acked, frame.installed)
         resume = Resume(self._generation, frame.installed + 1)
-        return [WriteStream(encode_frame(resume)), SendFrom(resume.next)]
+        return [WriteStream(encode_frame(resume)), SendFrom(resume.next, self._window)]
+
+    def _agree(self, reply: HelloReply) -> None:
+        """proto/sync.md §4.1, §4.2: what the peer has chosen of what we offered. Raises `Rejected`, `StreamRefused`."""
+        oldest, newest = self._settings.protocols
+        if not oldest <= reply.protocol <= newest:
+            raise Rejected("unknown_protocol")
+        if reply.features & ~self._settings.features:
+            raise Rejected("bad_field")
+        if self._settings.features_needed & ~reply.features:
+            self.refused = "features"
+            raise StreamRefused("features")
+        self.refused = None
+        self.protocol, self.features, self._window = reply.protocol, reply.features, reply.window
 
     def full_sync(self, log: LogState) -> list[Effect]:
         """Begins one on the open stream, also in the middle of deltas."""
@@ -158,7 +179,7 @@ class Sender:
         # What was appended but not sent is forgotten by the shell's fresh start of the log.
         self._base = self._head(log)
         begin = SyncBegin(self._generation, self._base + 1, log.flow_count)
-        return [WriteStream(encode_frame(begin)), StartSnapshot(begin.next)]
+        return [WriteStream(encode_frame(begin)), StartSnapshot(begin.next, self._window)]
 
     def finish_snapshot(self, sequence: int, flow_count: int, digest: int) -> list[Effect]:
         """The cursor is through and everything up to `sequence` was put on the stream."""
@@ -217,7 +238,8 @@ class Sender:
             return SyncState.READY
         if self.phase in (Phase.HELLO, Phase.STREAMING):
             return SyncState.SYNCING
-        return SyncState.DEGRADED if self._was_ready and peer_alive else SyncState.NONE
+        lost = (self._was_ready or self.refused is not None) and peer_alive
+        return SyncState.DEGRADED if lost else SyncState.NONE
 
     def next_deadline_ns(self) -> int | None:
         return self._handshake_until_ns if self.phase is not Phase.IDLE else self._connect_at_ns

@@ -50,6 +50,13 @@ class PairSettings:
     """Flows the table holds."""
     config_hash: bytes
     """8 bytes over the parts both nodes must share."""
+    protocols: tuple[int, int] = (1, 1)
+    """The oldest and the newest version spoken; proto/sync.md §4.1."""
+    features: int = 3
+    """proto/sync.md §4.2; what the configuration cannot do without is `features_needed`."""
+    features_needed: int = 0
+    window: int = 65_536
+    """Records that a primary may send ahead of our acknowledgement; proto/sync.md §5.1."""
     authenticated: bool = False
     """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
 
@@ -121,6 +128,11 @@ class SyncView:
     digest_match: bool | None
     full_syncs: int
     """Full syncs begun, as sender and as receiver."""
+    reason: str | None = None
+    """Why the state is `degraded`, where somebody has to act: `config_skew`, `refused: NAME`."""
+    protocol: int | None = None
+    """What the two agreed on, while there is a stream."""
+    features: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hasyncd.core.effects import SendDatagram
 from hasyncd.core.election import Election
 from hasyncd.core.liveness import Liveness
-from hasyncd.core.messages import PROTOCOL, Heartbeat
+from hasyncd.core.messages import Heartbeat
 from hasyncd.core.receiver import History
 from hasyncd.core.types import LogState, PairSettings, Role
 from hasyncd.core.wire import encode_heartbeat
@@ -39,7 +39,7 @@ class Voice:
         mirrors = election.role is Role.BACKUP and held.boot_id != 0
         peer = echo or liveness.beat
         beat = Heartbeat(
-            protocol=PROTOCOL,
+            protocol=self._settings.protocols[1],
             node=self._settings.node,
             boot_id=self._boot_id,
             counter=self._counter,

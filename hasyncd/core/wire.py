@@ -35,7 +35,7 @@ FRAME_BYTES_MAX = 1_048_576
 HEARTBEAT_BYTES_MAX = 512
 RECORD_BYTES_MIN = 12
 RECORD_BYTES_MAX = 68
-REFUSALS = frozenset({"generation", "capacity", "protocol", "role"})
+REFUSALS = frozenset({"generation", "capacity", "protocol", "role", "features"})
 
 U32_MAX = 2**32 - 1
 U64_MAX = 2**64 - 1
@@ -68,10 +68,10 @@ def _frame_fields(frame: Frame) -> list[object]:
     match frame:
         case Hello():
             return [1, frame.protocol, frame.node, frame.boot_id, frame.generation, frame.config_hash,
-                    frame.capacity, frame.seed, frame.log_next]  # fmt: skip
+                    frame.capacity, frame.seed, frame.log_next, frame.protocol_min, frame.features]  # fmt: skip
         case HelloReply():
             return [2, frame.protocol, frame.node, frame.boot_id, frame.generation, frame.log_boot_id,
-                    frame.installed, frame.synced]  # fmt: skip
+                    frame.installed, frame.synced, frame.features, frame.window]  # fmt: skip
         case Refuse():
             return [3, frame.reason]
         case Resume():
@@ -162,7 +162,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
         f.binary(8), f.integers(U32_MAX),
     )  # fmt: skip
-    f.end()
+    f.end_of_version(protocol)
     return beat
 
 
@@ -213,14 +213,19 @@ class _Fields:
         if self._next != len(self._values):
             raise Rejected("bad_field")
 
-    def protocol(self) -> int:
-        """Judged first: the fields of another version are not ours to judge."""
+    def protocol(self, maximum: int = U64_MAX) -> int:
+        """Judged first: the fields of a version that there is not are not ours to judge."""
         value = self._take()
         if type(value) is not int:
             raise Rejected("bad_field")
-        if value != PROTOCOL:
+        if not 1 <= value <= maximum:
             raise Rejected("unknown_protocol")
         return value
+
+    def end_of_version(self, protocol: int) -> None:
+        """A later version may say more behind what every version says; ours does not (proto/sync.md §4.1)."""
+        if protocol <= PROTOCOL:
+            self.end()
 
     def integer(self, maximum: int = U64_MAX, minimum: int = 0) -> int:
         value = self._take()
@@ -265,17 +270,20 @@ class _Fields:
 def _hello(f: _Fields) -> Hello:
     frame = Hello(
         f.protocol(), f.node(), f.integer(), f.integer(), f.binary(8), f.integer(U32_MAX, 1),
-        f.binary(16), f.integer(U64_MAX, 1),
+        f.binary(16), f.integer(U64_MAX, 1), f.integer(U64_MAX, 1), f.integer(),
     )  # fmt: skip
-    f.end()
+    f.end_of_version(frame.protocol)
+    if frame.protocol_min > frame.protocol:
+        raise Rejected("bad_field")
     return frame
 
 
 def _hello_reply(f: _Fields) -> HelloReply:
     frame = HelloReply(
-        f.protocol(), f.node(), f.integer(), f.integer(), f.integer(), f.integer(), f.boolean()
-    )
-    f.end()
+        f.protocol(), f.node(), f.integer(), f.integer(), f.integer(), f.integer(), f.boolean(),
+        f.integer(), f.integer(U32_MAX, 1),
+    )  # fmt: skip
+    f.end_of_version(frame.protocol)
     return frame
 
 

@@ -7,6 +7,7 @@ Everything here is asked once, before the event loop carries traffic; what chang
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +84,12 @@ def local_addresses() -> list[LocalAddress]:
             interface = ipaddress.ip_interface(f"{address}/{message['prefixlen']}")
             found.append(LocalAddress(int(message["index"]), interface))
     return found
+
+
+def addresses_in_use(owned: Sequence[addresses.Address]) -> list[addresses.Address]:
+    """Those of `owned` that the kernel holds on some interface, and so would answer for itself."""
+    held = {local.address.ip for local in local_addresses()}
+    return [address for address in owned if address in held]
 
 
 def ip_forward() -> bool:

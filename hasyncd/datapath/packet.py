@@ -63,6 +63,7 @@ def build_engine(
             preserve_parity=rule.preserve_parity,
             port_classes=rule.port_classes,
             icmp_on_exhaustion=rule.on_exhaustion == "icmp",
+            log=rule.log == "flows",
         )
     engine.set_policy(
         half_open_per_source=settings.flows.half_open_per_source,

@@ -22,21 +22,25 @@ from hasyncd.addresses import for_engine
 from hasyncd.balance.health import HealthChecks
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
+from hasyncd.core.effects import ReportRole
+from hasyncd.core.messages import FEATURE_IPV6
 from hasyncd.core.node import Node
-from hasyncd.core.types import MILLISECOND_NS, PairSettings
+from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role
 from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface
 from hasyncd.datapath.kernel_drop import KernelDropError
 from hasyncd.datapath.kernel_tables import NeighbourKey
 from hasyncd.datapath.multicast import join_solicited_nodes
 from hasyncd.datapath.netlink import LinkState, Netlink
-from hasyncd.datapath.packet import SIDES, Engine, build_engine, open_sides
+from hasyncd.datapath.packet import SIDES, Engine, build_engine, open_sides, owned_networks
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
+from hasyncd.runtime.claims import Claims
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.kernel_guard import KernelGuard
 from hasyncd.runtime.last_word import last_word_file
+from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.sd_notify import ServiceNotifier
@@ -134,6 +138,7 @@ def pair_settings(settings: Settings) -> PairSettings:
         sync_enabled=settings.sync.enabled,
         capacity=settings.node.capacity,
         config_hash=settings.config_hash(),
+        features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
         authenticated=settings.peer.keys is not None,
     )
 
@@ -193,8 +198,19 @@ class Daemon:
             on_link=self._link_changed,
             on_addresses=on_addresses,
         )
+        self._mappings: MappingLog | None = None
+        if settings.log.mappings is not None:
+            self._mappings = MappingLog(
+                settings.log.mappings, self._engine, settings.node.name, self._shell.journal.report_event,
+                destinations=settings.log.log_destinations,
+            )  # fmt: skip
+            self._shell.journal.on_role = self._role_changed
         self._links = {0: LinkState.UP, 1: LinkState.UP}
         self._started = self._stop_asked = False
+        self._claims = Claims(
+            [network.network_address for network in owned_networks(settings)],
+            self._shell.journal.report_event,
+        )
         self._watched: tuple[int, ...] = ()
         self._membership: socket.socket | None = None
         self._notifier = ServiceNotifier()
@@ -233,6 +249,8 @@ class Daemon:
                 ticker.cancel()
             await asyncio.gather(*tickers, return_exceptions=True)
             self._engine.disarm()
+            if self._mappings:
+                await self._mappings.close()
             self._stop_reading_packets()
             if self._membership is not None:
                 self._membership.close()
@@ -252,6 +270,10 @@ class Daemon:
         self._loop.call_later(STOP_TIMEOUT_S, self._stopped.set)
         self._shell.command_stop()
 
+    def _role_changed(self, report: ReportRole) -> None:
+        if self._mappings and report.role is Role.PRIMARY:
+            self._mappings.tell_promotion(report.generation)
+
     def _refuse_reload(self) -> None:
         _log.warning("reload_not_available", detail="SIGHUP: restart the node to change its configuration")
 
@@ -261,6 +283,8 @@ class Daemon:
             (1.0, self._look_around),
             (REFRESH_NEIGHBOURS_S, self._refresh_neighbours),
         ]
+        if self._mappings:
+            actions.append((WRITE_EVERY_S, self._mappings.write))
         if self._notifier.watchdog_interval_s is not None:
             actions.append((self._notifier.watchdog_interval_s, self._watchdog))
         tickers = [asyncio.create_task(self._every(interval_s, action)) for interval_s, action in actions]
@@ -288,6 +312,7 @@ class Daemon:
         self._alarms.look(self._engine.counters())
 
     def _refresh_neighbours(self) -> None:
+        self._claims.look()
         self._netlink.refresh(self._engine.used_neighbours())
 
     def _watchdog(self) -> None:

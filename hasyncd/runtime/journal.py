@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -31,11 +31,15 @@ class Journal:
     """Events of one daemon. Followers that read too slowly lose events and are told how many."""
 
     def __init__(self) -> None:
+        self.on_role: Callable[[ReportRole], None] | None = None
+        """Hears of each role change, too."""
         self.recent: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._followers: set[_Follower] = set()
 
     def report_role(self, effect: ReportRole) -> None:
         """One line for each role change that says why."""
+        if self.on_role is not None:
+            self.on_role(effect)
         certificate = dataclasses.asdict(effect.certificate) if effect.certificate else None
         self._say(
             "role_changed",

@@ -48,6 +48,7 @@ class Pump:
         # The cursor writes to the log: more than this ahead of the peer, and it would overrun it by itself.
         self._snapshot_ahead_max = log_records // 4
         self._acknowledged = 0
+        self._window = 1
         self._snapshot_scheduled = False
         self._snapshotting = False
         self._flushing = False
@@ -69,24 +70,26 @@ class Pump:
 
     # --- deltas -------------------------------------------------------------------------------
 
-    def send_from(self, stream: DeltaStream, sequence: int) -> bool:
-        """Deltas flow from `sequence` on; False when the log no longer holds it."""
+    def send_from(self, stream: DeltaStream, sequence: int, window: int) -> bool:
+        """Deltas flow from `sequence` on, `window` records ahead of the acknowledgement; False when the log no
+        longer holds it."""
         self.stop()
         if not self._engine.rewind(sequence):
             return False
-        self._stream = stream
+        self._stream, self._window = stream, window
+        self._emitted = self._acknowledged = sequence - 1
         self._engine.acknowledge(sequence - 1)
         self.push()
         return True
 
-    def start_snapshot(self, stream: DeltaStream, first: int) -> bool:
+    def start_snapshot(self, stream: DeltaStream, first: int, window: int) -> bool:
         """Sending starts afresh at `first` and the cursor at the first slot; False when the log no longer holds
         `first`."""
         self.stop()
         if not self._engine.start_log(first):
             return False
-        self._stream = stream
-        self._acknowledged = first - 1
+        self._stream, self._window = stream, window
+        self._emitted = self._acknowledged = first - 1
         self._engine.append_snapshot(0, restart=True)
         self._snapshotting = True
         self._continue_soon()
@@ -104,14 +107,15 @@ class Pump:
         self.push()
 
     def push(self) -> None:
-        """Puts unsent records on the stream, as far as write(2) takes them."""
+        """Puts unsent records on the stream, as far as write(2) and the peer's window take them."""
         stream = self._stream
         if stream is None:
             return
         if self._engine.log_state()[3]:
             self._on_overrun()
             return
-        while not stream.backlog:
+        # So at most one batch waits here for write(2), whatever the peer does (proto/sync.md §5.1).
+        while not stream.backlog and self._emitted - self._acknowledged < self._window:
             first, count, records = self._engine.drain(RECORDS_BYTES)
             if not count:
                 break
@@ -119,16 +123,23 @@ class Pump:
             stream.write(self._encode(first, count, records))
             if not stream.backlog:
                 self._engine.emitted(self._emitted)
-        if self._flushing and not stream.backlog:
+        if self._flushing and not stream.backlog and self._is_drained():
             self._flushing = False
             self._on_flushed()
 
     def acknowledge(self, sequence: int) -> None:
         """The peer has installed everything up to `sequence`."""
         self._engine.acknowledge(sequence)
+        was_full = self._emitted - self._acknowledged >= self._window
         self._acknowledged = sequence
+        if was_full:
+            self.push()
         if self._snapshotting:
             self._continue_soon()
+
+    def _is_drained(self) -> bool:
+        _, send_next, next_sequence, *_ = self._engine.moment()
+        return bool(send_next == next_sequence)
 
     def drained(self) -> None:
         """write(2) has taken what was queued."""

@@ -302,10 +302,10 @@ class Shell:
             case fx.ProbePeerPort():
                 self._port.probe(self._port_refused)
             case fx.SendFrom():
-                if stream is not None and not self.pump.send_from(stream, effect.sequence):
+                if stream is not None and not self.pump.send_from(stream, effect.sequence, effect.window):
                     self._log_overrun()
             case fx.StartSnapshot():
-                if stream is not None and not self.pump.start_snapshot(stream, effect.first):
+                if stream is not None and not self.pump.start_snapshot(stream, effect.first, effect.window):
                     self._log_overrun()
             case fx.StopDeltas():
                 self.pump.stop()

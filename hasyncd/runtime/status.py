@@ -101,13 +101,17 @@ class StatusReport:
 
     def _sync(self, view: NodeView, counters: dict[str, int], total: int) -> dict[str, Any]:
         at_risk, oldest_ns = self._engine.count_at_risk()
-        if view.role is Role.PRIMARY and view.sync.state is not SyncState.READY:
+        in_step = view.sync.state is SyncState.READY or view.sync.reason == "config_skew"
+        if view.role is Role.PRIMARY and not in_step:
             at_risk = total  # proto/sync.md §5: while no peer is synced, every flow is at risk
         primary = view.role is Role.PRIMARY
         return {
             "commit": self._settings.sync.commit,
             "commit_held": view.commit_held,
             "state": view.sync.state.value,
+            "reason": view.sync.reason,
+            "protocol": view.sync.protocol,
+            "features": view.sync.features,
             "lag_flows": at_risk if primary else None,
             "lag_ms": oldest_ns // 1_000_000 if primary else None,
             "at_risk_flows": at_risk if primary else None,

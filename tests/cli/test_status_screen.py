@@ -23,3 +23,10 @@ def test_an_insecure_channel_is_told_in_red_and_in_words() -> None:
 def test_a_key_log_is_told_in_red_with_its_path() -> None:
     assert "\x1b[1;31m  ! KEY LOG: /tmp/secrets opens the stream" in shown(peer={"key_log": "/tmp/secrets"})
     assert "KEY LOG" not in shown(peer={"key_log": None})
+
+
+def test_a_pair_whose_configurations_differ_says_so_and_does_not_call_its_flows_lost() -> None:
+    told = shown(role="primary", sync={"state": "degraded", "reason": "config_skew", "at_risk_flows": 0})
+    assert "the peer has every flow, and another configuration" in told
+    assert "! config_skew" in told
+    assert "would be lost" not in told

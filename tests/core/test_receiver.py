@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hasyncd.core.effects import BeginSync, EndSync, InstallRecords, ResetTable, WriteStream
@@ -60,7 +62,11 @@ def test_a_fresh_backup_says_that_it_holds_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("hello", "own_generation", "reason"),
-    [(a_hello(capacity=1025), 1, "capacity"), (a_hello(generation=4), 5, "generation")],
+    [
+        (a_hello(capacity=1025), 1, "capacity"),
+        (a_hello(generation=4), 5, "generation"),
+        (a_hello(protocol=3, protocol_min=2), 1, "protocol"),
+    ],
 )
 def test_a_hello_that_cannot_work_is_refused(hello: object, own_generation: int, reason: str) -> None:
     receiver = Receiver(SETTINGS, BOOT, SEED)
@@ -233,3 +239,52 @@ def test_a_handshake_takes_a_second_at_most() -> None:
     assert receiver.handshake_expired(ms(1000))
     receiver.receive_frame(SyncBegin(1, 1, 0))
     assert receiver.next_deadline_ns() is None
+
+
+# --- what the two agree on: proto/sync.md §4.1, §4.2 --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offered", "own", "chosen"),
+    [((1, 1), (1, 1), 1), ((1, 3), (1, 1), 1), ((1, 1), (1, 2), 1), ((2, 4), (1, 3), 3), ((2, 3), (3, 9), 3)],
+)
+def test_the_newest_version_of_both_is_chosen(
+    offered: tuple[int, int], own: tuple[int, int], chosen: int
+) -> None:
+    receiver = Receiver(replace(SETTINGS, protocols=own), BOOT, SEED)
+    receiver.accept(0)
+    [reply] = receiver.greet(a_hello(protocol_min=offered[0], protocol=offered[1]), 1, 0)
+    assert isinstance(reply, WriteStream)
+    assert receiver.protocol == chosen
+    assert decode_frame(reply.frame[4:]).protocol == chosen  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("offered", "own"), [((2, 3), (1, 1)), ((1, 1), (2, 3))])
+def test_versions_that_do_not_meet_are_refused_and_it_is_said(
+    offered: tuple[int, int], own: tuple[int, int]
+) -> None:
+    receiver = Receiver(replace(SETTINGS, protocols=own), BOOT, SEED)
+    receiver.accept(0)
+    [refusal, _] = receiver.greet(a_hello(protocol_min=offered[0], protocol=offered[1]), 1, 0)
+    assert isinstance(refusal, WriteStream)
+    assert decode_frame(refusal.frame[4:]) == Refuse("protocol")
+    assert (receiver.refused, receiver.state()) == ("protocol", SyncState.DEGRADED)
+    both = {"protocol_min": 1, "protocol": 3}
+    receiver.greet(a_hello(**both), 1, 0)
+    assert receiver.refused is None, "a peer that was exchanged for one that fits"
+
+
+def test_features_are_those_of_both_and_unknown_ones_are_not_had() -> None:
+    receiver = Receiver(replace(SETTINGS, features=0b0110), BOOT, SEED)
+    receiver.accept(0)
+    [reply] = receiver.greet(a_hello(features=2**63 | 0b0011), 1, 0)
+    assert isinstance(reply, WriteStream)
+    assert decode_frame(reply.frame[4:]).features == 0b0010  # type: ignore[union-attr]
+
+
+def test_a_backup_that_needs_what_the_primary_lacks_refuses() -> None:
+    receiver = Receiver(replace(SETTINGS, features=3, features_needed=2), BOOT, SEED)
+    receiver.accept(0)
+    [refusal, _] = receiver.greet(a_hello(features=1), 1, 0)
+    assert isinstance(refusal, WriteStream)
+    assert decode_frame(refusal.frame[4:]) == Refuse("features")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hasyncd.core.effects import (
@@ -14,7 +16,17 @@ from hasyncd.core.effects import (
     StopDeltas,
     WriteStream,
 )
-from hasyncd.core.messages import Deltas, Frame, Hello, HelloReply, Refuse, Resume, SyncBegin, SyncEnd
+from hasyncd.core.messages import (
+    WINDOW,
+    Deltas,
+    Frame,
+    Hello,
+    HelloReply,
+    Refuse,
+    Resume,
+    SyncBegin,
+    SyncEnd,
+)
 from hasyncd.core.replication import Phase, StreamRefused
 from hasyncd.core.sender import Sender
 from hasyncd.core.types import LogState, Role, SyncState
@@ -56,7 +68,7 @@ def ack(sequence: int, *, ready: bool = True, boot: int = BOOT, generation: int 
 def test_a_backup_that_holds_our_log_is_resumed_where_it_stopped() -> None:
     effects = a_sender().receive_frame(a_reply(), LOG)
     assert frames(effects) == [Resume(GENERATION, 301)]
-    assert effects[-1] == SendFrom(301)
+    assert effects[-1] == SendFrom(301, WINDOW)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +97,7 @@ def test_any_other_backup_gets_a_full_sync_never_deltas(reply: HelloReply) -> No
     sender = a_sender()
     effects = sender.receive_frame(reply, LOG)
     assert frames(effects) == [SyncBegin(GENERATION, 501, 40)]
-    assert effects[-1] == StartSnapshot(501)
+    assert effects[-1] == StartSnapshot(501, WINDOW)
     assert sender.state(peer_alive=True) is SyncState.SYNCING
     assert not sender.ready
 
@@ -176,3 +188,52 @@ def test_an_overrun_is_answered_by_a_full_sync_and_a_second_one_by_a_pause() -> 
     assert isinstance(sender.overrun(LOG, ms(5))[-1], StartSnapshot)
     assert sender.overrun(LOG, ms(6))[-1] == CloseStream("log overrun")
     assert sender.phase is Phase.IDLE
+
+
+# --- what the two agree on: proto/sync.md §4.1, §4.2, §5.1 -----------------------------------------------------
+
+
+def an_offer(**changed: object) -> Sender:
+    """One that has said HELLO with other settings."""
+    sender = Sender(replace(SETTINGS, **changed), BOOT)  # type: ignore[arg-type]
+    sender.begin(GENERATION)
+    sender.want_stream(0)
+    sender.handle_timer(0, reachable=True)
+    sender.open(LOG, SEED, 0)
+    return sender
+
+
+def test_the_window_that_the_backup_gives_is_the_one_that_is_kept() -> None:
+    effects = a_sender().receive_frame(replace(a_reply(), window=77), LOG)
+    assert effects[-1] == SendFrom(301, 77)
+    effects = a_sender().receive_frame(replace(a_reply(synced=False), window=78), LOG)
+    assert effects[-1] == StartSnapshot(501, 78)
+
+
+def test_what_was_chosen_must_have_been_offered() -> None:
+    with pytest.raises(Rejected, match="unknown_protocol"):
+        a_sender().receive_frame(replace(a_reply(), protocol=2), LOG)
+    with pytest.raises(Rejected, match="bad_field"):
+        an_offer(features=1).receive_frame(replace(a_reply(), features=2), LOG)
+    sender = an_offer(protocols=(1, 3), features=7)
+    sender.receive_frame(replace(a_reply(), protocol=2, features=5), LOG)
+    assert (sender.protocol, sender.features) == (2, 5)
+
+
+def test_a_primary_does_not_stream_to_a_backup_that_lacks_what_it_needs() -> None:
+    sender = an_offer(features=3, features_needed=2)
+    with pytest.raises(StreamRefused, match="features"):
+        sender.receive_frame(replace(a_reply(), features=1), LOG)
+    sender.closed(ms(1))
+    assert sender.state(peer_alive=True) is SyncState.DEGRADED
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("capacity", "capacity"), ("protocol", "protocol"), ("role", None), ("generation", None)],
+)
+def test_a_refusal_that_does_not_heal_by_itself_is_remembered(reason: str, kept: str | None) -> None:
+    sender = a_sender()
+    with pytest.raises(StreamRefused, match=reason):
+        sender.receive_frame(Refuse(reason), LOG)
+    assert sender.refused == kept

@@ -108,8 +108,8 @@ def test_a_frame_is_rejected_by_name_and_ends_the_stream(
     ("name", "first"),
     [
         ("malformed", b"\x00\x00\x00\x01\xc1"),
-        ("unknown_protocol", framed([1, 9, "gw-b", 1, 1, bytes(8), 1, bytes(16), 1])),
-        ("own_node", framed([1, 1, "gw-a", 1, 9, bytes(8), 1, bytes(16), 1])),
+        ("unknown_protocol", framed([1, 0, "gw-b", 1, 1, bytes(8), 1, bytes(16), 1, 1, 0])),
+        ("own_node", framed([1, 1, "gw-a", 1, 9, bytes(8), 1, bytes(16), 1, 1, 0])),
         ("unexpected_frame", encode_frame(SyncBegin(1, 1, 0))),
         ("oversized", struct.pack(">I", FRAME_BYTES_MAX + 1)),
         ("oversized", b"GET / HTTP/1.1\r\n\r\n"),
@@ -133,7 +133,7 @@ def test_a_stream_that_ends_inside_a_frame_is_forgotten(
     assert following.say(cut, finish=True) == b""
     following.say(following.hello, following.begin, cut, finish=True)
     reply = following.say(following.hello, following.begin, Resume(following.generation, 1))
-    assert reply[4:6] == b"\x98\x02", "the next stream is answered by HELLO_REPLY"
+    assert reply[4:6] == b"\x9a\x02", "the next stream is answered by HELLO_REPLY"
     assert machines.a.status["role"] == "backup"
 
 
@@ -146,9 +146,9 @@ def test_a_greeting_that_is_never_finished_ends_with_the_handshake_time(
 def test_a_greeting_of_an_older_history_or_a_larger_table_is_refused(
     machines: World, following: HostilePeer
 ) -> None:
-    old = framed([1, 1, "gw-b", 9, 0, bytes(8), CAPACITY, bytes(16), 1])
+    old = framed([1, 1, "gw-b", 9, 0, bytes(8), CAPACITY, bytes(16), 1, 1, 0])
     assert following.say(old) == encode_frame(Refuse("generation"))
-    large = framed([1, 1, "gw-b", 9, following.generation, bytes(8), CAPACITY + 1, bytes(16), 1])
+    large = framed([1, 1, "gw-b", 9, following.generation, bytes(8), CAPACITY + 1, bytes(16), 1, 1, 0])
     assert following.say(large) == encode_frame(Refuse("capacity"))
 
 
@@ -180,7 +180,7 @@ def test_heartbeats_are_rejected_by_name(machines: World, peer: HostilePeer) -> 
         "malformed": [b"\xc1garbage", b"\x91", b""],
         "oversized": [bytes(513), os.urandom(9000)],
         "non_canonical": [valid + b"\0"],
-        "unknown_protocol": [backup(protocol=2)],
+        "unknown_protocol": [backup(protocol=0)],
         "bad_field": [framed(["x"])[4:], backup(node="a b")],
         "own_node": [backup(node="gw-a")],
         "replayed": [valid, valid, valid],

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hasyncd._native import INSIDE
-from tests.native.frames import FIN, ICMP, SYN, TCP, UDP
+from tests.native.frames import ACK, FIN, ICMP, SYN, TCP, UDP
 from tests.native.model_rules import (
     CLOSE,
     ESTABLISHED,
@@ -29,6 +29,7 @@ from tests.native.model_rules import (
     Forward,
     Packet,
     Rules,
+    tcp_class,
     tcp_next,
 )
 
@@ -59,6 +60,8 @@ class Flow:
     unseen: set[int] = field(default_factory=set)
     """Imported: directions not yet seen here. While there are any, TCP is judged liberally."""
     sequence: int | None = None
+    spoken: bool = False
+    """TCP: something other than a reset came back, and passed here."""
 
     @property
     def proto(self) -> int:
@@ -186,6 +189,8 @@ class Model:
             letter = tcp_next(way, packet.flags, flow.state, liberal=bool(flow.unseen))
             if letter == INVALID:
                 return dropped("tcp_invalid")
+            if self._is_guessed(flow, way, packet):
+                letter = IGNORED
             ignored = letter == IGNORED
             state = flow.state if ignored else STATES.index(letter)
         elif way == REPLY:
@@ -193,14 +198,22 @@ class Model:
         flow.unseen.discard(way)
         flow.both_seen |= way == REPLY and not ignored
         flow.state = state
-        if way == ORIGINAL and flow.proto == TCP:
-            self._note_sequence(flow, packet)
+        if flow.proto == TCP and tcp_class(packet.flags) != "RST":
+            flow.spoken |= way == REPLY
+            if way == ORIGINAL:
+                self._note_sequence(flow, packet)
         if not ignored:
             self._refresh(flow)
         onward = flow.tuples[1 - way].inverted
         if (self.rules.side_of(onward.dst) == side) != flow.is_hairpin:
             return dropped("same_side")
         return Fate(sent=(self.rules.side_of(onward.dst), replace(packet, ends=onward)))
+
+    @staticmethod
+    def _is_guessed(flow: Flow, way: int, packet: Packet) -> bool:
+        """A refusal that does not acknowledge the SYN. (Sequence numbers far off are test_tcp_sequence's.)"""
+        refuses = way == REPLY and flow.state == SYN_SENT and tcp_class(packet.flags) == "RST"
+        return refuses and not packet.flags & ACK and flow.sequence is not None and not flow.spoken
 
     def _note_sequence(self, flow: Flow, packet: Packet) -> None:
         end = packet.sequence + bool(packet.flags & SYN) + bool(packet.flags & FIN)

@@ -142,6 +142,30 @@ def test_the_backup_holds_what_the_primary_freed() -> None:
     assert second.out(udp("10.0.1.8", 1, SERVER, 53, b"x"))
 
 
+def test_a_backup_that_was_away_holds_what_was_freed_meanwhile() -> None:
+    """Its full sync finds a flow gone, or another in its place: nobody told it of their ends."""
+    for another in (False, True):
+        first, second = one_port(), one_port()
+        for gateway in (first, second):
+            gateway.engine.set_nat_options(0, hold_down_s=120)
+        assert first.out(udp("10.0.1.7", 1, SERVER, 53, b"x"))
+        second.engine.install(first.engine.drain()[2], second.now)
+        first.wait(301)
+        if another:
+            assert first.out(udp("10.0.1.7", 1, "8.8.4.4", 53, b"x")), "in the same slot"
+        first.engine.drain()
+        second.now = first.now
+        second.engine.begin_sync()
+        first.engine.start_log(1)
+        first.engine.append_snapshot(100, restart=True)
+        second.engine.install(first.engine.drain()[2], second.now)
+        second.engine.end_sync()
+        assert second.flows == int(another)
+        assert second.out(udp("10.0.1.8", 1, SERVER, 53, b"x")) is None
+        second.wait(120)
+        assert second.out(udp("10.0.1.8", 1, SERVER, 53, b"x"))
+
+
 def test_no_source_has_more_flows_than_its_quota_imported_ones_included() -> None:
     """RFC 6888 REQ-4, N7."""
     first, second = Gateway(), Gateway()

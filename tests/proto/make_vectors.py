@@ -94,7 +94,15 @@ def accepted_frames() -> Iterator[Vector]:
         "the backup holds everything up to 12000 of this very log",
     )  # fmt: skip
     yield frame("hello_reply_empty", HelloReply(1, "gw-b", 5, 0, 0, 0, False), "a backup that holds nothing")
-    for reason in ("generation", "capacity", "protocol", "role"):
+    yield frame(
+        "hello_newer", replace(HELLO, protocol=3, protocol_min=1, features=5),
+        "a later version that still speaks this one, with a feature that is not known here",
+    )  # fmt: skip
+    yield frame(
+        "hello_reply_window", HelloReply(1, "gw-b", 5, 0, 0, 0, False, 0, 1000),
+        "no feature in common, and a thousand records ahead of the acknowledgement",
+    )  # fmt: skip
+    for reason in ("generation", "capacity", "protocol", "role", "features"):
         yield frame(f"refuse_{reason}", Refuse(reason), "instead of HELLO_REPLY")
     yield frame("resume", Resume(7, 12_001), "what follows continues where the backup stopped")
     yield frame("sync_begin", SyncBegin(7, 12_346, 1500), "everything anew")
@@ -112,19 +120,24 @@ def rejected_frames() -> Iterator[Vector]:
     yield bad_frame("frame_is_number", "malformed", b"\x04", "a value, but no array")
     yield bad_frame("frame_type_unknown", "unknown_type", packed(9, 7), "there is no type 9")
     yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
+    yield bad_frame("hello_version_0", "unknown_protocol", packed(1, 0, "whatever"), "versions begin with 1")
     yield bad_frame(
-        "hello_version_2", "unknown_protocol", packed(1, 2, "whatever it says"),
-        "another protocol's fields are not judged",
-    )  # fmt: skip
+        "hello_versions_crossed", "bad_field", packed(*hello[:9], 2, 1), "the oldest is newer than the newest"
+    )
     yield bad_frame(
-        "hello_short_seed", "bad_field", packed(*hello[:7], bytes(15), hello[8]), "15 bytes of seed"
+        "hello_field_too_many", "bad_field", packed(*hello, 0), "version 1 ends with its features"
+    )
+    yield bad_frame("hello_reply_window_shut", "bad_field",
+        packed(2, 1, "gw-b", 5, 0, 0, 0, True, 0, 0), "at least one record ahead")  # fmt: skip
+    yield bad_frame(
+        "hello_short_seed", "bad_field", packed(*hello[:7], bytes(15), *hello[8:]), "15 bytes of seed"
     )
     yield bad_frame("hello_bad_node", "bad_field", packed(1, 1, "gw a", *hello[3:]), "a space in the name")
     yield bad_frame(
         "hello_text_for_bytes", "bad_field", packed(*hello[:5], "c0ffee00", *hello[6:]), "str is no bin"
     )
     yield bad_frame(
-        "hello_reply_number_for_true", "bad_field", packed(2, 1, "gw-b", 5, 0, 0, 0, 1), "1 is not true"
+        "hello_reply_number_for_true", "bad_field", packed(2, 1, "gw-b", 5, 0, 0, 0, 1, 0, 1), "1 is not true"
     )
     yield bad_frame("refuse_reason_unknown", "bad_field", packed(3, "mood"), "not one of the four")
     yield bad_frame("resume_at_zero", "bad_field", packed(4, 7, 0), "sequences start at 1")
@@ -180,6 +193,11 @@ def heartbeats() -> Iterator[Vector]:
             replace(BACKUP_BEAT, leaving=True, ready=False),
             "it said LEAVING, or will not come back",
         ),
+        (
+            "heartbeat_version_2",
+            replace(BEAT, protocol=2),
+            "of a later version: the first 20 elements are the same",
+        ),
     ]:
         yield Vector(name, HEARTBEAT, "heartbeat", "accepted", comment, encode_heartbeat(beat), to_json(beat))
     fields = msgpack.unpackb(encode_heartbeat(BEAT), raw=False)
@@ -187,7 +205,7 @@ def heartbeats() -> Iterator[Vector]:
     def bad(name: str, rejection: str, data: bytes, comment: str) -> Vector:
         return Vector(name, HEARTBEAT, "heartbeat", f"rejected {rejection}", comment, data)
 
-    yield bad("heartbeat_version_2", "unknown_protocol", packed(2, *fields[1:]), "another protocol version")
+    yield bad("heartbeat_version_0", "unknown_protocol", packed(0, *fields[1:]), "versions begin with 1")
     yield bad("heartbeat_role_4", "bad_field", packed(*fields[:4], 4, *fields[5:]), "roles are 0 to 3")
     yield bad(
         "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 8, *fields[8:]), "bit 3 means nothing"

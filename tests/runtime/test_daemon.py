@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import gc
 import json
 import logging
@@ -102,6 +103,22 @@ def test_sighup_is_refused_and_nothing_stops(machines: World) -> None:
     machines.a.signal(signal.SIGHUP)
     until(lambda: "reload_not_available" in machines.a.log, "it says so")
     assert machines.a.status["role"] == "primary"
+
+
+def test_mappings_are_logged_where_the_configuration_says(machines: World) -> None:
+    path = machines.a.directory / "mappings.jsonl"
+    machines.a.start("[control]", f'log = "flows"\n[log]\nmappings = "{path}"\n[control]')
+    machines.a.wait_role("primary")
+    machines.wait_traffic()
+    machines.a.signal(signal.SIGTERM)
+    assert machines.a.end() == 0
+    first, *made = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (first["event"], first["node"], first["generation"]) == ("primary", "gw-a", 1)
+    assert {line["event"] for line in made} == {"made"}
+    assert all(line["inside"].startswith(f"{HOST}:") for line in made)
+    # Both clocks are this machine's: what C made of its own is the time of day.
+    assert sorted(line["time"] for line in made) == [line["time"] for line in made]
+    assert first["time"] <= made[0]["time"] <= f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.999Z}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -17,7 +17,7 @@ from tests.native.engines import make_engine, now_ns
 from tests.native.frames import udp
 from tests.runtime.pair import until
 
-LOG_RECORDS, CAPACITY, GENERATION = 4096, 65_536, 3
+LOG_RECORDS, CAPACITY, GENERATION, WINDOW = 4096, 65_536, 3, 65_536
 ADD_BYTES = 32
 
 
@@ -106,7 +106,7 @@ async def test_without_a_stream_nothing_moves(bench: Bench) -> None:
 
 
 async def test_records_go_in_one_order_without_a_gap(bench: Bench) -> None:
-    assert bench.pump.send_from(bench.stream, 1)
+    assert bench.pump.send_from(bench.stream, 1, WINDOW)
     for _ in range(20):
         bench.open_flows(100)
         bench.pump.push()
@@ -121,7 +121,7 @@ async def test_records_go_in_one_order_without_a_gap(bench: Bench) -> None:
 
 
 async def test_a_reader_that_stands_still_costs_one_batch_of_memory(bench: Bench) -> None:
-    bench.pump.send_from(bench.stream, 1)
+    bench.pump.send_from(bench.stream, 1, WINDOW)
     for _ in range(30):
         bench.open_flows(100)
         bench.pump.push()
@@ -134,7 +134,7 @@ async def test_a_reader_that_stands_still_costs_one_batch_of_memory(bench: Bench
 
 async def test_resuming_sends_from_the_record_asked_for(bench: Bench) -> None:
     bench.open_flows(50)
-    assert bench.pump.send_from(bench.stream, 31)
+    assert bench.pump.send_from(bench.stream, 31, WINDOW)
     bench.pump.stop()
 
     def first() -> int:
@@ -150,11 +150,11 @@ async def test_resuming_sends_from_the_record_asked_for(bench: Bench) -> None:
 
 async def test_a_record_that_the_log_lost_is_said(bench: Bench) -> None:
     bench.open_flows(LOG_RECORDS + 10)
-    assert not bench.pump.send_from(bench.stream, 1)
+    assert not bench.pump.send_from(bench.stream, 1, WINDOW)
 
 
 async def test_an_overrun_is_reported_and_nothing_is_sent_from_then_on(bench: Bench) -> None:
-    bench.pump.send_from(bench.stream, 1)
+    bench.pump.send_from(bench.stream, 1, WINDOW)
     bench.answering = False
     bench.open_flows(LOG_RECORDS + 10)
     bench.pump.push()
@@ -168,7 +168,7 @@ async def test_a_snapshot_brings_the_whole_table_also_one_larger_than_the_log(
 ) -> None:
     bench.open_flows(flows)
     bench.mirror.begin_sync()
-    assert bench.pump.start_snapshot(bench.stream, bench.head + 1)
+    assert bench.pump.start_snapshot(bench.stream, bench.head + 1, WINDOW)
 
     def done() -> bool:
         bench.read()
@@ -185,7 +185,7 @@ async def test_a_snapshot_brings_the_whole_table_also_one_larger_than_the_log(
 async def test_live_deltas_travel_between_those_of_the_snapshot(bench: Bench) -> None:
     bench.open_flows(6000)
     bench.mirror.begin_sync()
-    bench.pump.start_snapshot(bench.stream, bench.head + 1)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1, WINDOW)
 
     def done() -> bool:
         bench.open_flows(5)
@@ -203,7 +203,7 @@ async def test_live_deltas_travel_between_those_of_the_snapshot(bench: Bench) ->
 async def test_a_snapshot_waits_for_a_peer_that_does_not_answer(bench: Bench) -> None:
     bench.open_flows(3 * LOG_RECORDS)
     bench.answering = False
-    bench.pump.start_snapshot(bench.stream, bench.head + 1)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1, WINDOW)
     begun = bench.head
 
     def halted() -> bool:
@@ -217,10 +217,10 @@ async def test_a_snapshot_waits_for_a_peer_that_does_not_answer(bench: Bench) ->
 
 async def test_a_snapshot_can_be_begun_anew(bench: Bench) -> None:
     bench.open_flows(3000)
-    bench.pump.start_snapshot(bench.stream, bench.head + 1)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1, WINDOW)
     await until(bench.read, "it has begun")
     bench.mirror.begin_sync()
-    bench.pump.start_snapshot(bench.stream, bench.head + 1)
+    bench.pump.start_snapshot(bench.stream, bench.head + 1, WINDOW)
 
     def done() -> bool:
         bench.read()
@@ -234,7 +234,7 @@ async def test_a_snapshot_can_be_begun_anew(bench: Bench) -> None:
 
 
 async def test_flush_answers_once_everything_is_written(bench: Bench) -> None:
-    bench.pump.send_from(bench.stream, 1)
+    bench.pump.send_from(bench.stream, 1, WINDOW)
     bench.pump.flush()
     assert bench.flushed == 1, "there was nothing to write"
     bench.open_flows(4000)
@@ -247,7 +247,7 @@ async def test_flush_answers_once_everything_is_written(bench: Bench) -> None:
 async def test_emit_releases_what_write_has_accepted(bench: Bench) -> None:
     bench.engine.set_commit("emit", 10**12, True)
     bench.answering = False
-    bench.pump.send_from(bench.stream, 1)
+    bench.pump.send_from(bench.stream, 1, WINDOW)
     bench.engine.inject(INSIDE, udp("10.0.1.7", 5000, "203.0.113.100", 53), now_ns())
     assert bench.engine.take_sent() == []
     bench.pump.push()
@@ -255,7 +255,7 @@ async def test_emit_releases_what_write_has_accepted(bench: Bench) -> None:
 
 
 async def test_emit_holds_while_the_stream_is_full(bench: Bench) -> None:
-    bench.pump.send_from(bench.stream, 1)
+    bench.pump.send_from(bench.stream, 1, WINDOW)
     bench.answering = False
     while not bench.stream.backlog:
         bench.open_flows(100)
@@ -269,10 +269,58 @@ async def test_emit_holds_while_the_stream_is_full(bench: Bench) -> None:
 
 
 async def test_stop_forgets_the_stream(bench: Bench) -> None:
-    bench.pump.send_from(bench.stream, 1)
+    bench.pump.send_from(bench.stream, 1, WINDOW)
     bench.pump.flush()
     bench.pump.stop()
     bench.open_flows(10)
     bench.pump.push()
     assert not bench.read()
     bench.pump.poll()  # a packet socket woke it: it has none, and nothing happens
+
+
+# --- the window: proto/sync.md §5.1 --------------------------------------------------------------------------
+
+
+async def test_no_batch_leaves_while_a_window_is_unconfirmed(bench: Bench) -> None:
+    bench.answering = False
+    bench.pump.send_from(bench.stream, 1, 100)
+    for _ in range(10):
+        bench.open_flows(30)
+        bench.pump.push()
+        while bench.read():
+            pass
+    await bench.read_up_to(120)
+    assert bench.installed == 120, "the batch that reached the window was the last"
+    bench.pump.acknowledge(19)
+    assert not bench.read(), "101 are still unconfirmed"
+    bench.pump.acknowledge(120)
+    await bench.read_up_to(300)
+    assert bench.mirror.digest() == bench.engine.digest()
+
+
+async def test_a_peer_that_confirms_nothing_costs_the_log_and_nothing_else(bench: Bench) -> None:
+    """It reads everything and installs nothing: the log is overrun, which is said, and no queue grows."""
+    bench.pump.send_from(bench.stream, 1, 500)
+    read = 0
+    for _ in range(60):
+        bench.open_flows(100)
+        bench.pump.push()
+        with contextlib.suppress(BlockingIOError):
+            read += len(bench.other.recv(1 << 20))
+        assert bench.stream.backlog <= RECORDS_BYTES + 64
+    assert bench.overruns > 0
+    assert 500 * ADD_BYTES <= read <= 700 * ADD_BYTES, "the window, and no more than a batch over it"
+
+
+async def test_a_window_that_opens_finishes_a_hand_over(bench: Bench) -> None:
+    bench.answering = False
+    bench.pump.send_from(bench.stream, 1, 10)
+    bench.open_flows(50)
+    bench.pump.push()
+    bench.open_flows(50)
+    bench.pump.flush()
+    assert bench.flushed == 0, "the second fifty still wait for the window"
+    await bench.read_up_to(50)
+    bench.pump.acknowledge(50)
+    assert bench.flushed == 1
+    await bench.read_up_to(100)

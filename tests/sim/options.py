@@ -27,6 +27,11 @@ class Options:
     """How much faster than the world's each node's clock runs."""
     lag_max_ns: int = 0
     """How much later than another's the bytes of one connection may arrive."""
+    window: int = 65_536
+    protocols: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
+    """Oldest and newest version of each node."""
+    skewed: bool = False
+    """The two have other configurations."""
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
 
@@ -39,6 +44,8 @@ class Options:
             prefer=self.prefer,
             sync_enabled=self.sync,
             capacity=self.capacity,
-            config_hash=bytes(8),
+            config_hash=bytes([index if self.skewed else 0] * 8),
+            protocols=self.protocols[index],
+            window=self.window,
             authenticated=self.authenticated,
         )

@@ -241,11 +241,13 @@ class Shell:
                 installed, rejection = table.install(records)
                 state = (len(table.flows), table.digest())
                 self._answers.append(lambda: node.receive_installed(installed, rejection, *state, self.now()))
-            case fx.SendFrom(sequence):
+            case fx.SendFrom(sequence, window):
+                table.window = window
                 if not table.rewind(sequence):
                     self._answers.append(lambda: node.receive_log_overrun(self.now()))
-            case fx.StartSnapshot():
+            case fx.StartSnapshot(_, window):
                 table.start_log()
+                table.window = window
                 world.storm.see_full_sync(world)
             case fx.FlushLog():
                 # The peer's socket takes its time; records drained meanwhile are part of the flush.
@@ -318,7 +320,7 @@ class Shell:
         if table.cursor is not None and not self._cursor_waits:
             self._cursor_waits = True
             self.world.at(200_000, self._go_on)
-        while network.has_room(stream, self.index) and (batch := table.drain(32))[1]:
+        while table.may_send and network.has_room(stream, self.index) and (batch := table.drain(32))[1]:
             self._write(self.node.encode_deltas(*batch))
         if not table.drained:
             return  # `room_again` comes back here

@@ -33,6 +33,7 @@ def options_of(rng: random.Random) -> Options:
         flow_interval_ns=rng.choice([1_000_000, 4_000_000, 20_000_000]),
         nested_answers=rng.random() < 0.5,
         generations=rng.choice([(0, 0), (0, 0), (3, 0), (0, 7), (5, 5)]),
+        window=rng.choice([40, 65_536]),
         drift_ppm=rng.choice([(0, 0), (300, -300), (-200, 500)]),
         lag_max_ns=rng.choice([0, 0, 150_000_000]),
         authenticated=rng.random() < 0.6,

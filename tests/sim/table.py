@@ -42,6 +42,7 @@ class Table:
         self.oldest = 1
         self.next_to_send = 1
         self.acked = 0
+        self.window = 1
         self.sending = False
         self.cursor: int | None = None
         self.snapshotting = False
@@ -100,6 +101,11 @@ class Table:
     def overrun(self) -> bool:
         """A record that the connected peer has not acknowledged was overwritten."""
         return self.sending and self.oldest > max(self.acked + 1, self._started)
+
+    @property
+    def may_send(self) -> bool:
+        """The peer's window is open."""
+        return self.next_to_send - 1 - max(self.acked, self._started - 1) < self.window
 
     @property
     def unacknowledged(self) -> int:

@@ -80,6 +80,8 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_passes(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_rules(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_open_mapping_log(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_take_mappings(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_policy(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);

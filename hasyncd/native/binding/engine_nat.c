@@ -80,15 +80,15 @@ static int parse_ranges(PyObject *value, struct hs_nat_rule *rule)
 PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"index", "exempt", "reserved", "max_flows_per_source", "hold_down_s",
-                            "preserve_parity", "port_classes", "icmp_on_exhaustion", NULL};
+                            "preserve_parity", "port_classes", "icmp_on_exhaustion", "log", NULL};
     struct hs_rules *rules = &gateway_of(self)->rules;
     unsigned int index, quota = 0, hold_down_s = 0;
-    int parity = 0, classes = 0, icmp = 0;
+    int parity = 0, classes = 0, icmp = 0, log = 0;
     PyObject *exempt = NULL, *reserved = NULL;
     struct hs_nat_rule *rule;
 
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "I|$OOIIppp", names, &index, &exempt, &reserved,
-                                     &quota, &hold_down_s, &parity, &classes, &icmp))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "I|$OOIIpppp", names, &index, &exempt, &reserved,
+                                     &quota, &hold_down_s, &parity, &classes, &icmp, &log))
         return NULL;
     if (index >= rules->nat_count) {
         PyErr_SetString(PyExc_IndexError, "no such NAT rule");
@@ -102,6 +102,7 @@ PyObject *hs_engine_set_nat_options(PyObject *self, PyObject *arguments, PyObjec
     rule->preserve_parity = parity;
     rule->port_classes = classes;
     rule->icmp_on_exhaustion = icmp;
+    rule->log = log;
     hs_nat_rules_changed(&gateway_of(self)->nat, rules);
     Py_RETURN_NONE;
 }
@@ -116,6 +117,40 @@ PyObject *hs_engine_set_policy(PyObject *self, PyObject *arguments, PyObject *ke
         return NULL;
     gateway_of(self)->policy = (struct hs_policy){half_open, loose, early_drop};
     Py_RETURN_NONE;
+}
+
+PyObject *hs_engine_open_mapping_log(PyObject *self, PyObject *arguments)
+{
+    unsigned int size;
+    int destinations;
+
+    if (!PyArg_ParseTuple(arguments, "Ip", &size, &destinations))
+        return NULL;
+    if (size < 4096) {
+        PyErr_SetString(PyExc_ValueError, "a ring of 4,096 bytes at least");
+        return NULL;
+    }
+    if (!hs_mapping_log_open(&gateway_of(self)->mappings, size, destinations))
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+PyObject *hs_engine_take_mappings(PyObject *self, PyObject *arguments)
+{
+    struct hs_mapping_log *log = &gateway_of(self)->mappings;
+    const char *front;
+    PyObject *lines;
+    uint32_t length;
+    long long clock_ns;
+
+    if (!PyArg_ParseTuple(arguments, "L", &clock_ns))
+        return NULL;
+    log->clock_ns = clock_ns;
+    front = hs_mapping_log_front(log, &length);
+    lines = PyBytes_FromStringAndSize(length ? front : "", (Py_ssize_t)length);
+    if (lines)
+        hs_mapping_log_take(log, length);
+    return lines;
 }
 
 PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments)

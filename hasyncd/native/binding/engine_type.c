@@ -35,6 +35,8 @@ LOCKED(set_passes)
 LOCKED(set_nat_rules)
 LOCKED_KEYWORDS(set_nat_options)
 LOCKED(set_forwards)
+LOCKED(open_mapping_log)
+LOCKED(take_mappings)
 LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
 LOCKED_KEYWORDS(publish_ring)
@@ -84,6 +86,8 @@ static PyMethodDef methods[] = {
     METHOD("set_nat_rules", locked_set_nat_rules, METH_VARARGS),
     METHOD("set_nat_options", locked_set_nat_options, METH_VARARGS | METH_KEYWORDS),
     METHOD("set_forwards", locked_set_forwards, METH_VARARGS),
+    METHOD("open_mapping_log", locked_open_mapping_log, METH_VARARGS),
+    METHOD("take_mappings", locked_take_mappings, METH_VARARGS),
     METHOD("set_policy", locked_set_policy, METH_VARARGS | METH_KEYWORDS),
     METHOD("set_service", locked_set_service, METH_VARARGS),
     METHOD("publish_ring", locked_publish_ring, METH_VARARGS | METH_KEYWORDS),

@@ -29,7 +29,8 @@ PyObject *hs_engine_counters(PyObject *self, PyObject *unused)
              set_count(dict, "nat_held_down", g->nat.held_down) ||
              set_count(dict, "hold_down_forgotten", g->nat.holds.forgotten) ||
              set_count(dict, "nat_blocks_built", g->nat.pool.blocks_built) ||
-             set_count(dict, "nat_blocks", g->nat.pool.live);
+             set_count(dict, "nat_blocks", g->nat.pool.live) ||
+             set_count(dict, "mapping_lines_lost", g->mappings.lost);
     for (int i = HS_ACCEPTED + 1; i < HS_REJECTIONS && !failed; i++) {
         char name[64];
 

@@ -86,6 +86,14 @@ void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
     source->half_open += half_open;
 }
 
+void hs_gateway_log_mapping(struct hs_gateway *g, const char *event, const struct hs_flow *flow, uint64_t now_ns)
+{
+    if (!g->mappings.bytes || flow->flags & HS_FLOW_DNAT || flow->rule < 0 || !g->rules.nat[flow->rule].log ||
+        !is_source_translated(flow))
+        return;
+    hs_mapping_log_write(&g->mappings, event, flow, now_ns);
+}
+
 void hs_gateway_hold_down(struct hs_gateway *g, const struct hs_flow *flow, uint8_t reason, uint64_t now_s)
 {
     bool tcp = !(flow->flags & (HS_FLOW_UDP | HS_FLOW_ICMP));
@@ -144,6 +152,7 @@ void hs_gateway_delete(struct hs_gateway *g, struct hs_flow *flow, enum hs_del_r
 {
     hs_record_pack_del(hs_delta_log_append(&g->log, now_ns)->record, g->table, flow, reason);
     g->counters.flows_closed++;
+    hs_gateway_log_mapping(g, "ended", flow, now_ns);
     hs_gateway_hold_down(g, flow, (uint8_t)reason, now_ns / 1000000000);
     hs_gateway_forget(g, flow);
     hs_delta_log_tell(&g->log, g->at_risk, g->table->count);

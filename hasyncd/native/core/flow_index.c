@@ -14,7 +14,7 @@ static size_t size_of(const struct hs_flow_index *index)
 
 bool hs_flow_index_init(struct hs_flow_index *index, uint32_t flows)
 {
-    index->count = (flows + 3) / 4;
+    index->count = (uint32_t)(((uint64_t)flows * 7 + 31) / 32);
     index->buckets = hs_pages_alloc(size_of(index));
     return index->buckets;
 }

@@ -206,7 +206,7 @@ struct hs_flow *hs_flow_table_add_at(struct hs_flow_table *t, uint32_t slot, uin
     *flow = (struct hs_flow){
         .tuple = {tuple[0], tuple[1]},
         .expires_ms = expires_ms,
-        .told_s = (uint32_t)(expires_ms / 1000),
+        .told_s = (uint16_t)(expires_ms / 1000),
         .sync_round = t->sync_round,
         .version = version,
         .lived = true,

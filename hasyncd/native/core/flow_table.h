@@ -43,7 +43,8 @@ enum hs_simple_state { HS_UNREPLIED = 1, HS_REPLIED = 2 };
 enum hs_local_flags {
     HS_LOCAL_COUNTED = 1 << 0,   /* among its source's flows */
     HS_LOCAL_HALF_OPEN = 1 << 1, /* among its source's half-open flows */
-    HS_LOCAL_SEQUENCE = 1 << 2,  /* `sequence` is known: a packet came by here */
+    HS_LOCAL_SEQUENCE = 1 << 2,  /* `sequence` of the original direction is known: a packet came by here */
+    HS_LOCAL_SEQUENCE_REPLY = 1 << 3,
 };
 
 /* 96 bytes, so that a flow is never on more than two cache lines and both tuples are on one; what a packet reads or
@@ -53,8 +54,7 @@ struct hs_flow {
     uint64_t expires_ms;
     uint64_t bytes[2];
     uint32_t packets[2];
-    uint32_t told_s;        /* the expiry that the peer was last told, in seconds of our clock */
-    uint32_t sequence;      /* TCP: where the original direction's data ended, if local says that it is known */
+    uint32_t sequence[2];   /* TCP: where the data of a direction ended, if local says that it is known */
     uint8_t state;          /* 0: the slot is empty */
     uint8_t flags;
     uint8_t local;          /* enum hs_local_flags */
@@ -65,10 +65,11 @@ struct hs_flow {
     uint16_t wheel_slot;    /* the second (modulo the wheel) whose list holds it */
     uint32_t add_sequence;  /* of its ADD, the low half: a flow waits for this record and for no later one */
     uint32_t risk_sequence; /* of the last ADD or state change in the delta log, the low half */
-    uint32_t sync_round;    /* the full sync that wrote it last */
+    uint16_t told_s;        /* the expiry that the peer was last told, in seconds of our clock, its low half */
+    uint16_t sync_round;    /* the full sync that wrote it last: the next one sweeps those that are not of it */
 };
 
-/* 16 of index, 8 of wheel, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h), 0.8 of ports
+/* 14 of index, 8 of wheel, 4 of hold-down (core/hold_down.h), 3 of sources (core/sources.h), 0.8 of ports
  * (core/port_pool.h): less than 128. */
 _Static_assert(sizeof(struct hs_flow) == 96, "flow size");
 
@@ -101,7 +102,7 @@ struct hs_flow_table {
     uint32_t capacity, words;
     uint32_t count, by_protocol[3]; /* TCP, UDP, ICMP */
     uint32_t half_open;
-    uint32_t sync_round;
+    uint16_t sync_round;
     struct hs_long_ends *ends6; /* core/ends6.h; NULL: there are no IPv6 flows */
 };
 

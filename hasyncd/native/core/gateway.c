@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
+#include "core/tcp_sequence.h"
+
 struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limits limits,
                                      struct hs_output output)
 {
@@ -38,6 +40,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
     hs_rules_free(&g->rules);
     hs_nat_free(&g->nat);
     hs_sources_free(&g->sources);
+    hs_mapping_log_free(&g->mappings);
     hs_fragments_free(&g->fragments);
     free(g);
 }
@@ -103,6 +106,10 @@ static bool track(struct hs_gateway *g, struct hs_flow *flow, enum hs_direction 
         g->counters.drop_tcp_invalid++;
         return false;
     }
+    if (class == HS_CLASS_RST && !hs_tcp_reset_is_plausible(flow, direction, p)) {
+        g->counters.tcp_resets_ignored++;
+        next = HS_TCP_IGNORE;
+    }
     *ignore = next == HS_TCP_IGNORE;
     *state = *ignore ? flow->state : (uint8_t)next;
     return true;
@@ -116,23 +123,12 @@ static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, ui
     uint64_t expires_ms = now_ns / 1000000 + (uint64_t)timeout_s * 1000;
 
     hs_flow_set_expiry(g->table, flow, expires_ms);
-    if (!changed && (uint32_t)(expires_ms / 1000) - flow->told_s < step_s)
+    if (!changed && (uint16_t)(expires_ms / 1000 - flow->told_s) < step_s)
         return;
-    flow->told_s = (uint32_t)(expires_ms / 1000);
+    flow->told_s = (uint16_t)(expires_ms / 1000);
     hs_gateway_log_flow(g, flow, HS_UPDATE, changed, now_ns);
     if (!changed)
         hs_gateway_log_flow(g, flow, HS_COUNTERS, false, now_ns);
-}
-
-/* How far the original direction has come: a later connection on the same ports must begin behind it. */
-static void note_sequence(struct hs_flow *flow, const struct hs_packet *p)
-{
-    uint32_t end = hs_packet_sequence_end(p);
-
-    if (flow->local & HS_LOCAL_SEQUENCE && (int32_t)(end - flow->sequence) <= 0)
-        return;
-    flow->sequence = end;
-    flow->local |= HS_LOCAL_SEQUENCE;
 }
 
 /* The packet of a flow, on its way in one direction, becomes what the other end knows. */
@@ -170,8 +166,8 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
         hs_gateway_settle_half_open(g, flow);
     }
     flow->flags = flags;
-    if (found.direction == HS_ORIGINAL && p->tuple.proto == HS_TCP)
-        note_sequence(flow, p);
+    if (p->tuple.proto == HS_TCP)
+        hs_tcp_note_sequence(flow, found.direction, p);
     flow->packets[found.direction]++;
     flow->bytes[found.direction] += hs_packet_ip_length(p);
     if (!ignore)
@@ -229,7 +225,7 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
     if (!found.flow)
         return;
     if (p->tuple.proto == HS_TCP)
-        note_sequence(found.flow, p);
+        hs_tcp_note_sequence(found.flow, HS_ORIGINAL, p);
     found.flow->packets[HS_ORIGINAL] = 1;
     found.flow->bytes[HS_ORIGINAL] = hs_packet_ip_length(p);
     rewrite(g, p, found.flow, HS_ORIGINAL);

@@ -17,6 +17,7 @@
 #include "core/ends6.h"
 #include "core/flow_table.h"
 #include "core/fragments.h"
+#include "core/mapping_log.h"
 #include "core/nat.h"
 #include "core/next_hop.h"
 #include "core/next_hop6.h"
@@ -58,6 +59,7 @@
     X(nat_evicted_closing)                                                                         \
     X(flows_early_dropped)                                                                         \
     X(flows_picked_up)                                                                             \
+    X(tcp_resets_ignored)                                                                          \
     X(sources_untracked)                                                                           \
     X(held_packets)                                                                                \
     X(fail_open_released)                                                                          \
@@ -122,6 +124,7 @@ struct hs_gateway {
     struct hs_packet_queue stragglers; /* from outside, waiting for the new owner; those from inside are in `held` */
     struct hs_rules rules;
     struct hs_nat nat;
+    struct hs_mapping_log mappings;
     struct hs_sources sources;
     struct hs_fragments fragments;
     struct hs_policy policy;
@@ -145,6 +148,7 @@ struct hs_gateway {
     uint64_t emitted;          /* write(2) took everything up to this sequence */
     uint64_t failed_open;      /* what was released unconfirmed: later packets of those flows do not wait again */
     uint32_t at_risk;
+    uint64_t installed_s;      /* when records were installed last */
     uint32_t snapshot_slot;    /* the full-sync cursor */
     bool syncing;              /* between begin_sync and end_sync */
     uint64_t rejections[HS_REJECTIONS];
@@ -264,6 +268,8 @@ void hs_gateway_settle_half_open(struct hs_gateway *g, struct hs_flow *flow);
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
 /* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */
 void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow);
+/* A flow's mapping was made or ended: into the log, where its rule says so. */
+void hs_gateway_log_mapping(struct hs_gateway *g, const char *event, const struct hs_flow *flow, uint64_t now_ns);
 /* Remembers that the flow's public port comes free (RFC 6888 REQ-8). */
 void hs_gateway_hold_down(struct hs_gateway *g, const struct hs_flow *flow, uint8_t reason, uint64_t now_s);
 /* Takes a flow out of the table and every count. */

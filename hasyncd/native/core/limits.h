@@ -8,7 +8,7 @@ enum hs_limits {
     HS_CAPACITY_MAX = 8 << 20,      /* flows */
     HS_VIPS_MAX = 64,
     HS_SERVICES_MAX = 256,
-    HS_BACKENDS_MAX = 1024,         /* of one service, those that left included */
+    HS_BACKENDS_MAX = 1024,         /* of one service, those that left and have flows included */
     HS_VNODES_MAX = 16 << 20,       /* of one ring */
     HS_PREFIXES_MAX = 64,           /* sources, destinations or an allow list of one rule */
     HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */

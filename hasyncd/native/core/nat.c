@@ -124,7 +124,7 @@ bool hs_nat_may_give(const struct hs_public_ports *public, const struct hs_nat_r
 static bool is_closing(const struct hs_flow *flow, uint32_t sequence)
 {
     return (flow->state == HS_TCP_TIME_WAIT || flow->state == HS_TCP_CLOSE) && flow->local & HS_LOCAL_SEQUENCE &&
-           (int32_t)(sequence - flow->sequence) > 0;
+           (int32_t)(sequence - flow->sequence[HS_ORIGINAL]) > 0;
 }
 
 struct hs_flow *hs_nat_find_closing(struct hs_nat *nat, const struct hs_nat_request *request,

@@ -271,7 +271,7 @@ struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *o
         hs_flow_set_ends6(g->table, flow, opening->ends6, &opening->reply_src6);
     hs_flow_set_expiry(g->table, flow,
                        now_ns / 1000000 + (uint64_t)first_timeout_s(g, flow, opening->picked_up) * 1000);
-    flow->told_s = (uint32_t)(flow->expires_ms / 1000);
+    flow->told_s = (uint16_t)(flow->expires_ms / 1000);
     flow->rule = (int16_t)(opening->inbound ? opening->service : opening->rule);
     flow->backend = opening->backend;
     hs_gateway_account(g, flow);
@@ -282,6 +282,7 @@ struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *o
     g->counters.flows_created++;
     g->counters.flows_picked_up += opening->picked_up;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
+    hs_gateway_log_mapping(g, "made", flow, now_ns);
     flow->add_sequence = flow->risk_sequence;
     return flow;
 }

@@ -98,6 +98,8 @@ uint32_t hs_gateway_end_sync(struct hs_gateway *g)
 
             if (flow->sync_round == t->sync_round)
                 continue;
+            /* The peer ended it while nobody told us: its port came free no sooner than we lost sight of it. */
+            hs_gateway_hold_down(g, flow, HS_DEL_TIMED_OUT, g->installed_s);
             hs_gateway_forget(g, flow);
             swept++;
         }
@@ -186,8 +188,11 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
         return HS_STALE_VERSION;
     if (r->tuple[HS_ORIGINAL].family == HS_IPV6 && !hs_ends6_reserve(t))
         return HS_NO_MEMORY;
-    if (flow->state)
+    if (flow->state) {
+        if (!hs_tuple_equal(&flow->tuple[HS_REPLY], &r->tuple[HS_REPLY])) /* ended unheard, as in hs_gateway_end_sync */
+            hs_gateway_hold_down(g, flow, HS_DEL_TIMED_OUT, now_ms / 1000);
         hs_gateway_forget(g, flow);
+    }
     if (r->tuple[HS_ORIGINAL].family == HS_IPV6)
         put6(g, r, now_ms);
     else
@@ -243,6 +248,7 @@ uint32_t hs_gateway_install(struct hs_gateway *g, const uint8_t *records, uint32
     uint32_t installed = 0, size = 0;
 
     *rejection = HS_ACCEPTED;
+    g->installed_s = now_ns / 1000000000;
     for (uint32_t at = 0; at < length; at += size) {
         struct hs_record record;
 

@@ -61,6 +61,7 @@ struct hs_nat_rule {
     bool preserve_parity;    /* UDP: even to even, odd to odd (RFC 4787 REQ-4) */
     bool port_classes;       /* below 1024 to below 1024 (RFC 4787 REQ-3 a) */
     bool icmp_on_exhaustion; /* else silent */
+    bool log;                /* its mappings, core/mapping_log.h */
 };
 
 /* A way in: a public address and port is an inside host's; 1:1 (proto 0) a whole address is, both ways. */
