@@ -12,8 +12,10 @@ PROTOCOL = 1
 """The newest version that this program speaks; proto/sync.md §4.1."""
 PROTOCOL_MIN = 1
 """The oldest."""
-FEATURES = 0b1
-"""Bits of proto/sync.md §4.2: records of kind 5."""
+FEATURE_IPV6 = 0b10
+"""Records of kind 6: a node that forwards IPv6 cannot do without."""
+FEATURES = 0b1 | FEATURE_IPV6
+"""Bits of proto/sync.md §4.2: records of kind 5 and 6."""
 WINDOW = 65_536
 """Records that a backup lets be sent ahead of its acknowledgement; proto/sync.md §5.1."""
 

@@ -52,7 +52,7 @@ class PairSettings:
     """8 bytes over the parts both nodes must share."""
     protocols: tuple[int, int] = (1, 1)
     """The oldest and the newest version spoken; proto/sync.md §4.1."""
-    features: int = 1
+    features: int = 3
     """proto/sync.md §4.2; what the configuration cannot do without is `features_needed`."""
     features_needed: int = 0
     window: int = 65_536

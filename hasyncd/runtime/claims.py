@@ -10,7 +10,7 @@ from hasyncd.datapath.interfaces import addresses_in_use
 
 class Claims:
     """The start refuses an owned address on a kernel interface; what is configured later can only be said: the kernel
-    would answer ARP or NDP for it too, and ports of it that NAT gives out may be those of this host's sockets."""
+    would answer for it too, and ports of it that NAT gives out may be those of this host's sockets."""
 
     def __init__(
         self,

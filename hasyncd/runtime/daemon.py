@@ -23,6 +23,7 @@ from hasyncd.balance.health import HealthChecks
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
 from hasyncd.core.effects import ReportRole
+from hasyncd.core.messages import FEATURE_IPV6
 from hasyncd.core.node import Node
 from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role
 from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface
@@ -137,6 +138,7 @@ def pair_settings(settings: Settings) -> PairSettings:
         sync_enabled=settings.sync.enabled,
         capacity=settings.node.capacity,
         config_hash=settings.config_hash(),
+        features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
         authenticated=settings.peer.keys is not None,
     )
 

@@ -91,7 +91,7 @@ int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple
     return -1;
 }
 
-static bool is_same_backend(const struct hs_backend *a, const struct hs_backend *b)
+static bool is_same(const struct hs_backend *a, const struct hs_backend *b)
 {
     return a->address == b->address && a->port == b->port && hs_address6_equal(&a->address6, &b->address6);
 }
@@ -99,7 +99,7 @@ static bool is_same_backend(const struct hs_backend *a, const struct hs_backend 
 int hs_service_find_backend(const struct hs_service *service, const struct hs_backend *backend)
 {
     for (uint32_t i = 0; i < service->backend_count; i++)
-        if (is_same_backend(&service->backends[i], backend))
+        if (is_same(&service->backends[i], backend))
             return (int)i;
     return -1;
 }
@@ -131,7 +131,7 @@ static bool has_room(const struct hs_service *service, const struct hs_backend *
         bool stays = false;
 
         for (uint32_t k = 0; k < count && !stays; k++)
-            stays = is_same_backend(&backends[k], old);
+            stays = is_same(&backends[k], old);
         needed += !stays && old->flows;
     }
     return needed <= HS_BACKENDS_MAX;
