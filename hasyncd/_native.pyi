@@ -196,8 +196,8 @@ class Engine:
     # --- looking ------------------------------------------------------------------------------
     def counters(self) -> dict[str, int]:
         """Every counter by name, those of drops by reason among them (`drop_…`). IPv6 has some of its own:
-        ndp_answered, ndp_announced, packet_too_big_sent, pass_flows, drop_extension_header, drop_scope (link-local or
-        multicast: never forwarded)."""
+        ndp_answered, ndp_announced, packet_too_big_sent, pass_flows, drop_extension_header. drop_scope: an address that
+        is no host's to be reached from elsewhere (loopback, link-local, multicast, broadcast, reserved)."""
     def flow_counts(self) -> tuple[int, int, int, int]:
         """(total, tcp, udp, icmp), both families; icmp includes ICMPv6."""
     def backend_flow_counts(self, index: int) -> dict[int, int]:

@@ -51,6 +51,22 @@ static inline uint32_t hs_hex(const char *text, uint8_t *out, uint32_t room)
     return count;
 }
 
+/* Makes the checksum of a frame's IPv4 header right, where the header is whole. */
+static inline void hs_sum_header(uint8_t *frame, uint32_t length)
+{
+    uint32_t header = length > 14 ? (frame[14] & 15u) * 4 : 0, sum = 0;
+
+    if (header < 20 || length < 14 + header)
+        return;
+    frame[24] = frame[25] = 0;
+    for (uint32_t at = 14; at < 14 + header; at += 2)
+        sum += (uint32_t)(frame[at] << 8 | frame[at + 1]);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = ~((sum & 0xffff) + (sum >> 16));
+    frame[24] = (uint8_t)(sum >> 8);
+    frame[25] = (uint8_t)sum;
+}
+
 /* "10.0.1.7" in network order. */
 static inline uint32_t hs_ip(const char *text)
 {

@@ -84,6 +84,7 @@ static bool pass(struct hs_gateway *g, int side, const uint8_t *frame, uint64_t 
     uint32_t before = left.count;
 
     memcpy(copy, frame, FRAME);
+    hs_sum_header(copy, FRAME);
     hs_gateway_receive(g, side, NULL, copy, frame[23] == HS_TCP ? FRAME : FRAME - 12, now);
     return left.count == before + 1;
 }

@@ -100,6 +100,8 @@ static uint32_t mutate(uint8_t *frame, uint32_t length, uint32_t room)
         case 4: length += random_below(room - length < 64 ? room - length + 1 : 64); break;
         }
     }
+    if (length > 14 && frame[12] == 8 && random_below(8))
+        hs_sum_header(frame, length); /* else few would get further than that */
     return length;
 }
 
@@ -233,6 +235,7 @@ static uint32_t make_answer(uint8_t *frame)
     frame[37] = (uint8_t)(0x40 + random_below(32));
     if (frame[23] == HS_TCP)
         frame[47] = (uint8_t)(random_below(4) ? 0x12 : random_below(64)); /* SYN and ACK, or anything */
+    hs_sum_header(frame, length);
     return length;
 }
 

@@ -171,18 +171,34 @@ def test_other_protocols_and_messages_are_dropped_as_that(gateway: Gateway) -> N
 # --- odd, and let through or not ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "option",
-    [IPOption_LSRR(routers=["192.0.2.1"]), IPOption_SSRR(routers=["192.0.2.1"]), IPOption_RR(routers=["0.0.0.0"] * 9)],
-    ids=["loose source route", "strict source route", "record route"],
-)  # fmt: skip
-def test_options_of_the_header_are_carried_and_not_obeyed(gateway: Gateway, option: Packet) -> None:
-    options = bytes(option).ljust((len(bytes(option)) + 3) // 4 * 4, b"\0")
+def with_options(options: bytes) -> bytes:
+    padded = options.ljust((len(options) + 3) // 4 * 4, b"\0")
     datagram = frames.datagram(HOST, 5000, SERVER, 53, b"odd")
-    left = gateway.out(frames.ethernet(frames.ipv4(HOST, SERVER, 17, datagram, options=options)))
+    return frames.ethernet(frames.ipv4(HOST, SERVER, 17, datagram, options=padded))
+
+
+def test_options_are_carried(gateway: Gateway) -> None:
+    route = bytes(IPOption_RR(routers=["0.0.0.0"] * 9))
+    left = gateway.out(with_options(b"\x01" + route))
     assert left
-    assert (left.source, left.target) == (PUBLIC, SERVER), "to its destination, by nobody's wish otherwise"
-    assert left.packet[20 : 20 + len(options)] == options
+    assert (left.source, left.target) == (PUBLIC, SERVER)
+    assert left.packet[20:60] == b"\x01" + route
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        bytes(IPOption_LSRR(routers=["192.0.2.1"])),
+        b"\x01" + bytes(IPOption_SSRR(routers=["192.0.2.1"])),
+        b"\x94\x01\x00\x00",
+        b"\x94\x09\x00\x00",
+        b"\x01\x01\x01\x94",
+    ],
+    ids=["loose source route", "strict source route", "length 1", "length beyond the header", "no length"],
+)
+def test_a_source_route_and_broken_options_go_no_further(gateway: Gateway, options: bytes) -> None:
+    """RFC 7126: nobody but us says where a packet goes."""
+    assert fate(gateway, INSIDE, with_options(options)) == "drop_malformed"
 
 
 def test_a_datagram_without_checksum_gets_none(gateway: Gateway) -> None:

@@ -15,6 +15,7 @@ static uint8_t *make_frame(const char *packet, uint32_t *length)
     *length = 14 + hs_hex(packet, bytes + 14, sizeof bytes - 14);
     frame = malloc(*length);
     memcpy(frame, bytes, *length);
+    hs_sum_header(frame, *length);
     return frame;
 }
 
@@ -172,6 +173,11 @@ static void check_kinds(void)
         struct hs_packet p;
 
         CHECK(kinds[i].number, hs_packet_parse(&p, &vnet, frame, length), kinds[i].kind);
+        if (length > 24) {
+            frame[24] ^= 1; /* the header's checksum */
+            CHECK(kinds[i].number, hs_packet_parse(&p, &vnet, frame, length), HS_PACKET_MALFORMED);
+            frame[24] ^= 1;
+        }
         frame[12] = 0x86;
         CHECK(kinds[i].number, hs_packet_parse(&p, &vnet, frame, length), HS_PACKET_MALFORMED);
         free(frame);

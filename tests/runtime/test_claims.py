@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
+from hasyncd.addresses import Address
 from hasyncd.runtime.claims import Claims
 
 OURS, OTHER = IPv4Address("203.0.113.5"), IPv4Address("203.0.113.6")
 
 
 def test_a_claim_is_said_when_it_appears_and_when_it_comes_back() -> None:
-    kernel: list[IPv4Address] = []
+    kernel: list[Address] = []
     reported: list[str] = []
 
-    def in_use(asked: Sequence[IPv4Address]) -> list[IPv4Address]:
+    def in_use(asked: Sequence[Address]) -> list[Address]:
         return [address for address in asked if address in kernel]
 
     claims = Claims([OURS, OTHER], lambda name, detail: reported.append(f"{name} {detail}"), in_use)

@@ -199,6 +199,11 @@ static bool enter(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t 
 {
     if (p->tuple.proto == HS_ICMP && !(p->ip->fragment & htons(0x3fff)) && hs_gateway_answer_echo(g, side, p))
         return false;
+    /* RFC 1812 5.3.7, and 5.3.4 for frames that went to more than one. */
+    if (!hs_ipv4_is_host(p->ip->src_addr) || !hs_ipv4_is_host(p->ip->dst_addr) || p->frame[0] & 1) {
+        g->counters.drop_scope++;
+        return false;
+    }
     if (p->ip->ttl > 1)
         return true;
     g->counters.drop_ttl++;

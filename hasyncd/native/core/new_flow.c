@@ -134,6 +134,12 @@ static bool has_way_back(struct hs_gateway *g, int side, uint32_t source)
     return false;
 }
 
+/* RFC 2644: everybody's address on a network that we are on. */
+static bool is_directed_broadcast(const struct hs_route *route, uint32_t address)
+{
+    return !route->gateway && ntohl(~route->mask) > 1 && address == (route->prefix | ~route->mask);
+}
+
 /* Which rules speak of a first packet; false: none. */
 static bool find_rules(struct hs_gateway *g, int side, const struct hs_tuple *t, struct plan *plan)
 {
@@ -181,8 +187,8 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, str
 {
     const struct hs_tuple *t = &p->tuple;
 
-    /* Nobody else speaks for a VIP. */
-    if (!find_rules(g, side, t, plan) || hs_rules_is_vip(&g->rules, t->src_addr)) {
+    /* Nobody else speaks for our own addresses. */
+    if (!find_rules(g, side, t, plan) || hs_rules_is_own(&g->rules, t->src_addr)) {
         g->counters.drop_no_rule++;
         return false;
     }
@@ -209,6 +215,10 @@ static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struc
     route = hs_next_hops_route(&g->hops, plan->onward.dst_addr);
     p->hairpin = side == HS_INSIDE && is_inbound(plan) && route && route->side == side &&
                  (plan->own || plan->rule >= 0);
+    if (route && is_directed_broadcast(route, plan->onward.dst_addr)) {
+        g->counters.drop_scope++;
+        return false;
+    }
     /* Before there is a flow: one whose packets cannot leave would only fill the table. */
     if (!hs_gateway_route(g, side, plan->onward.dst_addr, p->hairpin))
         return false;
@@ -218,6 +228,10 @@ static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struc
         plan->reply.dst_addr = plan->own->public;
     else if (!keeps_source && !choose_public(g, side, p, plan, now_ns))
         return false;
+    if (hs_tuple_equal(&plan->reply, &p->tuple)) { /* a 1:1 host to itself: both directions would look alike */
+        g->counters.drop_same_side++;
+        return false;
+    }
     if (hs_flow_table_find(g->table, &plan->reply).flow) {
         /* The other end talks from that port to this one already. */
         *(is_inbound(plan) ? &g->counters.drop_no_backend : &g->counters.drop_nat_exhausted) += 1;

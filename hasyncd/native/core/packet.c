@@ -6,6 +6,7 @@
 #include "core/tcp_state.h"
 
 enum { FRAGMENT_MASK = 0x3fff, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
+enum { OPTION_END = 0, OPTION_NONE = 1, OPTION_LOOSE_ROUTE = 131, OPTION_STRICT_ROUTE = 137 };
 
 static uint16_t load16(const uint8_t *at)
 {
@@ -28,6 +29,23 @@ static bool read_tuple(struct hs_tuple *t, const struct hs_ipv4 *ip, const uint8
     t->src_port = load16(l4);
     t->dst_port = load16(l4 + 2);
     return ip->proto == HS_TCP || ip->proto == HS_UDP;
+}
+
+/* Options are carried along, but not those by which a sender chooses the way (RFC 7126 §4.3, §4.4). */
+static bool has_bad_options(const struct hs_ipv4 *ip, uint32_t header)
+{
+    const uint8_t *at = (const uint8_t *)(ip + 1), *end = (const uint8_t *)ip + header;
+
+    while (at < end && *at != OPTION_END) {
+        if (*at == OPTION_NONE) {
+            at++;
+            continue;
+        }
+        if (end - at < 2 || at[1] < 2 || at[1] > end - at || *at == OPTION_LOOSE_ROUTE || *at == OPTION_STRICT_ROUTE)
+            return true;
+        at += at[1];
+    }
+    return false;
 }
 
 static enum hs_packet_kind parse_icmp(struct hs_packet *p)
@@ -72,6 +90,9 @@ enum hs_packet_kind hs_packet_parse(struct hs_packet *p, struct hs_vnet *vnet, u
     total = ntohs(p->ip->total_length);
     if (p->ip->version_ihl >> 4 != 4 || header < sizeof *p->ip || total < header ||
         length - sizeof *ethernet < total)
+        return HS_PACKET_MALFORMED;
+    /* RFC 1812 5.2.2: also with offloads, this sum is always complete. */
+    if (hs_checksum_sum(p->ip, header) != 0xffff || (header > sizeof *p->ip && has_bad_options(p->ip, header)))
         return HS_PACKET_MALFORMED;
     p->l4 = (uint8_t *)p->ip + header;
     p->l4_length = total - header;

@@ -94,6 +94,15 @@ static inline uint32_t hs_packet_ip_length(const struct hs_packet *p)
     return p->ip ? ntohs(p->ip->total_length) : (uint32_t)sizeof *p->ip6 + ntohs(p->ip6->payload_length);
 }
 
+/* Whether an address (network order) can be one host's: not this network, loopback, multicast, reserved or broadcast
+ * (RFC 6890). */
+static inline bool hs_ipv4_is_host(uint32_t address)
+{
+    uint32_t first = ntohl(address) >> 24;
+
+    return first != 0 && first != 127 && first < 224;
+}
+
 /* Bytes of the frame that are packet: padding behind the IP length is not passed on. */
 static inline uint32_t hs_packet_frame_length(const struct hs_packet *p)
 {

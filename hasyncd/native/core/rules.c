@@ -33,6 +33,18 @@ bool hs_rules_is_vip(const struct hs_rules *rules, uint32_t address)
            hs_rules_is_vip_on(rules, address, HS_OUTSIDE);
 }
 
+bool hs_rules_is_own(const struct hs_rules *rules, uint32_t address)
+{
+    for (uint32_t i = 0; i < rules->nat_count; i++)
+        for (uint32_t k = 0; k < rules->nat[i].public_count; k++)
+            if (rules->nat[i].publics[k] == address)
+                return true;
+    for (uint32_t i = 0; i < rules->forward_count; i++)
+        if (rules->forwards[i].public == address)
+            return true;
+    return hs_rules_is_vip(rules, address);
+}
+
 int hs_rules_find_service(const struct hs_rules *rules, uint32_t address, uint16_t port,
                           uint8_t proto)
 {

@@ -103,6 +103,8 @@ void hs_rules_free(struct hs_rules *rules);
 
 bool hs_prefixes_match(const struct hs_prefixes *prefixes, uint32_t address);
 bool hs_rules_is_vip(const struct hs_rules *rules, uint32_t address);
+/* A VIP, or a public address of a NAT rule, a forward or a 1:1 mapping: nobody but this pair sends from it. */
+bool hs_rules_is_own(const struct hs_rules *rules, uint32_t address);
 bool hs_rules_is_vip_on(const struct hs_rules *rules, uint32_t address, int side);
 
 /* Index of the service at an address and port, or -1. */
