@@ -58,6 +58,16 @@ def test_the_core_gets_what_the_configuration_says() -> None:
     assert dataclasses.replace(other, node=pair.node, priority=pair.priority) == pair
 
 
+def test_who_forwards_ipv6_needs_a_peer_that_can_hold_its_flows(tmp_path: Path) -> None:
+    """proto/sync.md §4.2."""
+    example = (DEPLOY / "hasyncd.example.toml").read_text()
+    rule = '[[pass]]\nsource = ["2001:db8:1::/64"]\n\n[control]'
+    path = tmp_path / "ipv6.toml"
+    path.write_text(example.replace("[control]", rule, 1))
+    assert pair_settings(load(DEPLOY / "hasyncd.example.toml")).features_needed == 0
+    assert pair_settings(load(path)).features_needed == 0b10
+
+
 def test_ready_is_when_the_control_socket_answers_and_the_service_manager_hears_it(machines: World) -> None:
     path = machines.a.directory / "notify"
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notified:
