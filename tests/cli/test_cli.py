@@ -288,7 +288,9 @@ def test_status_check_is_1_unless_the_pair_is_whole(
 
 
 def test_status_watch_goes_on_until_interrupted_and_through_a_dead_daemon(daemon: Daemon) -> None:
-    command = [sys.executable, "-m", "hasyncd", "status", "--watch", "--json", "--socket", str(daemon.path)]
+    # A shell's background job is born deaf to SIGINT, and would bear deaf children.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "hasyncd", "status", "--watch", "--json"]
+    command += ["--socket", str(daemon.path)]
     watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert watch.stdout is not None
