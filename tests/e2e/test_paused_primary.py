@@ -53,6 +53,7 @@ class Tap:
 def pair() -> Iterator[World]:
     with world() as made:
         made.a.start()
+        made.a.wait_role("primary")
         made.b.start()
         wait_ready(made)
         made.wait_traffic()
