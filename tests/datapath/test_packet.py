@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hasyncd.balance.services import Services
-from hasyncd.config import Settings, load
+from hasyncd.config import Settings
 from hasyncd.datapath.interfaces import Interface, find_interface
 from hasyncd.datapath.packet import (
     INSIDE,
@@ -19,8 +18,9 @@ from hasyncd.datapath.packet import (
     owned_networks,
     private_networks,
 )
+from tests.datapath.configured import engine_of, settings_of
 from tests.datapath.namespaces import join, namespaces
-from tests.native.engines import INSIDE_MAC, OUTSIDE_MAC, arm, drops, mac_of, send
+from tests.native.engines import INSIDE_MAC, arm, drops, mac_of, send
 from tests.native.frames import ACK, SYN, arp, number, tcp, udp
 
 CONFIGURATION = """
@@ -64,18 +64,12 @@ backends = [{ id = 9, address = "10.0.1.22:5353" }]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    file = tmp_path / "n1.toml"
-    file.write_text(CONFIGURATION)
-    return load(file)
+    return settings_of(CONFIGURATION, tmp_path)
 
 
 @pytest.fixture
 def engine(settings: Settings) -> Engine:
-    services = Services(settings.service)
-    published = [(each, services.publication(each.service)) for each in services.declarations()]
-    made = build_engine(settings, b"sixteen-byte-key", published)
-    made.attach(INSIDE, INSIDE_MAC, 1500)
-    made.attach(OUTSIDE, OUTSIDE_MAC, 1500)
+    made = engine_of(settings)
     made.set_routes([(number("10.0.1.0"), 24, INSIDE, 0), (0, 0, OUTSIDE, number("203.0.113.254"))])
     inside = [f"10.0.1.{host}" for host in (7, 21, 22, 200)]
     made.set_neighbours([(INSIDE, number(address), mac_of(address)) for address in inside])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hasyncd.balance.services import Services
-from hasyncd.config import Settings, load
+from hasyncd.config import Settings
 from hasyncd.datapath.multicast import join_solicited_nodes, solicited_node
-from hasyncd.datapath.packet import INSIDE, OUTSIDE, Engine, build_engine, owned_networks, private_networks
+from hasyncd.datapath.packet import INSIDE, OUTSIDE, Engine, owned_networks, private_networks
+from tests.datapath.configured import engine_of, settings_of
 from tests.datapath.namespaces import join, namespaces
-from tests.native.engines import INSIDE_MAC, OUTSIDE_MAC, arm
+from tests.native.engines import arm
 from tests.native.frames import SYN
 from tests.native.frames6 import Seen6, number6, read6, solicitation, tcp6, udp6
 
@@ -56,18 +56,12 @@ SERVED = "2001:db8:1::8"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    file = tmp_path / "n1.toml"
-    file.write_text(CONFIGURATION)
-    return load(file)
+    return settings_of(CONFIGURATION, tmp_path)
 
 
 @pytest.fixture
 def engine(settings: Settings) -> Engine:
-    services = Services(settings.service)
-    published = [(each, services.publication(each.service)) for each in services.declarations()]
-    made = build_engine(settings, b"sixteen-byte-key", published)
-    made.attach(INSIDE, INSIDE_MAC, 1500)
-    made.attach(OUTSIDE, OUTSIDE_MAC, 1500)
+    made = engine_of(settings)
     made.set_routes(
         [
             (number6("2001:db8:1::"), 64, INSIDE, 0),

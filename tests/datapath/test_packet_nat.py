@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hasyncd.config import Settings, load
-from hasyncd.datapath.packet import INSIDE, OUTSIDE, Engine, build_engine, owned_networks, private_networks
-from tests.native.engines import INSIDE_MAC, OUTSIDE_MAC, arm, drops, mac_of, now_ns, send
+from hasyncd.config import Settings
+from hasyncd.datapath.packet import INSIDE, OUTSIDE, Engine, owned_networks, private_networks
+from tests.datapath.configured import engine_of, settings_of
+from tests.native.engines import arm, drops, mac_of, now_ns, send
 from tests.native.frames import ACK, ICMP, SYN, number, tcp, udp
 
 CONFIGURATION = """
@@ -54,16 +55,12 @@ inside = "10.0.1.8"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    file = tmp_path / "n1.toml"
-    file.write_text(CONFIGURATION)
-    return load(file)
+    return settings_of(CONFIGURATION, tmp_path)
 
 
 @pytest.fixture
 def engine(settings: Settings) -> Engine:
-    made = build_engine(settings, b"sixteen-byte-key", [])
-    made.attach(INSIDE, INSIDE_MAC, 1500)
-    made.attach(OUTSIDE, OUTSIDE_MAC, 1500)
+    made = engine_of(settings)
     made.set_routes([(number("10.0.1.0"), 24, INSIDE, 0), (0, 0, OUTSIDE, number("203.0.113.254"))])
     made.set_neighbours([(INSIDE, number(f"10.0.1.{host}"), mac_of(f"10.0.1.{host}")) for host in (7, 8)])
     made.set_neighbours([(OUTSIDE, number("203.0.113.254"), mac_of("203.0.113.254"))])

@@ -104,8 +104,16 @@ Py_ssize_t hs_checked_size(PyObject *sequence, Py_ssize_t maximum, const char *w
     return size;
 }
 
-static int wrong_family(void)
+/* One (address, length) of a sequence, of this family. */
+static int parse_prefix_at(PyObject *sequence, Py_ssize_t index, uint8_t family, struct hs_either_prefix *prefix)
 {
+    PyObject *address;
+    int length;
+
+    if (hs_parse_item(sequence, index, "Oi", &address, &length) || hs_parse_prefix(address, length, prefix))
+        return -1;
+    if (prefix->family == family)
+        return 0;
     PyErr_SetString(PyExc_ValueError, "addresses of another family");
     return -1;
 }
@@ -113,19 +121,14 @@ static int wrong_family(void)
 int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
 {
     Py_ssize_t count = hs_checked_size(value, HS_PREFIXES_MAX, "prefixes");
+    struct hs_either_prefix prefix;
 
     if (count < 0)
         return -1;
     prefixes->count = 0; /* an error leaves nothing that matches */
     for (Py_ssize_t i = 0; i < count; i++) {
-        struct hs_either_prefix prefix;
-        PyObject *address;
-        int length;
-
-        if (hs_parse_item(value, i, "Oi", &address, &length) || hs_parse_prefix(address, length, &prefix))
+        if (parse_prefix_at(value, i, HS_IPV4, &prefix))
             return -1;
-        if (prefix.family != HS_IPV4)
-            return wrong_family();
         prefixes->list[prefixes->count++] = prefix.v4;
     }
     return 0;
@@ -134,19 +137,14 @@ int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
 int hs_parse_prefixes6(PyObject *value, struct hs_prefixes6 *prefixes)
 {
     Py_ssize_t count = hs_checked_size(value, HS_PREFIXES_MAX, "prefixes");
+    struct hs_either_prefix prefix;
 
     if (count < 0)
         return -1;
     prefixes->count = 0; /* an error leaves nothing that matches */
     for (Py_ssize_t i = 0; i < count; i++) {
-        struct hs_either_prefix prefix;
-        PyObject *address;
-        int length;
-
-        if (hs_parse_item(value, i, "Oi", &address, &length) || hs_parse_prefix(address, length, &prefix))
+        if (parse_prefix_at(value, i, HS_IPV6, &prefix))
             return -1;
-        if (prefix.family != HS_IPV6)
-            return wrong_family();
         prefixes->list[prefixes->count++] = prefix.v6;
     }
     return 0;

@@ -68,25 +68,24 @@ bool hs_gateway_fits(const struct hs_packet *p, uint32_t mtu)
     return hs_packet_ip_length(p) <= mtu;
 }
 
-const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination,
-                                       bool hairpin)
+bool hs_gateway_may_leave(struct hs_gateway *g, int side, int route_side, bool hairpin)
 {
-    const struct hs_route *route = hs_next_hops_route(&g->hops, destination);
-
-    if (route && (route->side != side) != hairpin)
-        return route;
-    if (route)
+    if (route_side != HS_NO_SIDE && (route_side != side) != hairpin)
+        return true;
+    if (route_side != HS_NO_SIDE)
         g->counters.drop_same_side++;
     else
         g->counters.drop_no_route++;
-    return NULL;
+    return false;
 }
 
 static const struct hs_route *choose_route(struct hs_gateway *g, int side, struct hs_packet *p)
 {
-    const struct hs_route *route = hs_gateway_route(g, side, p->ip->dst_addr, p->hairpin);
+    const struct hs_route *route = hs_next_hops_route(&g->hops, p->ip->dst_addr);
 
-    if (!route || hs_gateway_fits(p, g->ports[route->side].mtu))
+    if (!hs_gateway_may_leave(g, side, route ? route->side : HS_NO_SIDE, p->hairpin))
+        return NULL;
+    if (hs_gateway_fits(p, g->ports[route->side].mtu))
         return route;
     if (p->ip->fragment & htons(0x4000))
         hs_gateway_send_too_big(g, side, p, g->ports[route->side].mtu);

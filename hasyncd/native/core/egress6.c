@@ -5,13 +5,7 @@ const struct hs_route6 *hs_gateway_route6(struct hs_gateway *g, int side, const 
 {
     const struct hs_route6 *route = hs_next_hops6_route(&g->hops6, destination);
 
-    if (route && route->side != side)
-        return route;
-    if (route)
-        g->counters.drop_same_side++;
-    else
-        g->counters.drop_no_route++;
-    return NULL;
+    return hs_gateway_may_leave(g, side, route ? route->side : HS_NO_SIDE, false) ? route : NULL;
 }
 
 bool hs_gateway_direct6(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_queued *packet, uint64_t now_ns)

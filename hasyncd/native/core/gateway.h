@@ -244,6 +244,9 @@ struct hs_opening {
 struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *opening, uint64_t now_ns);
 /* A flood of SYNs fills neither the table nor what one sender may have of it. False is counted. */
 bool hs_gateway_may_open(struct hs_gateway *g, uint32_t source);
+/* Answers to the source must leave where its packet came in; else it is forged, or lost anyway (RFC 3704). False: it is
+ * counted. `route_side` is that of the route to the source, or HS_NO_SIDE. */
+bool hs_gateway_has_way_back(struct hs_gateway *g, int side, int route_side);
 
 /* Makes the flow of a first packet, appends its ADD. NULL: dropped, and counted; `p` may be an error's now. */
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
@@ -287,10 +290,9 @@ const struct hs_route6 *hs_gateway_route6(struct hs_gateway *g, int side, const 
 bool hs_gateway_direct6(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_queued *packet,
                         uint64_t now_ns);
 
-/* The route to a destination on the other side than `side` (hairpin: on the same); NULL: there is none, and it
- * is counted. */
-const struct hs_route *hs_gateway_route(struct hs_gateway *g, int side, uint32_t destination,
-                                        bool hairpin);
+/* Whether a packet that came in by `side` may leave by a route on `route_side` (HS_NO_SIDE: there is none): to the other
+ * side, or back where it is a hairpin. False: it is counted. */
+bool hs_gateway_may_leave(struct hs_gateway *g, int side, int route_side, bool hairpin);
 /* Sends a rewritten packet to its next hop; `flow` tells what it waits for (NULL: nothing). */
 void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
                         const struct hs_flow *flow, uint64_t now_ns);

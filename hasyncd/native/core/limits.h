@@ -2,7 +2,7 @@
 #ifndef HS_LIMITS_H
 #define HS_LIMITS_H
 
-enum hs_side { HS_INSIDE = 0, HS_OUTSIDE = 1, HS_SIDES = 2 };
+enum hs_side { HS_NO_SIDE = -1, HS_INSIDE = 0, HS_OUTSIDE = 1, HS_SIDES = 2 };
 
 enum hs_limits {
     HS_CAPACITY_MAX = 8 << 20,      /* flows */

@@ -120,14 +120,11 @@ static bool choose_public(struct hs_gateway *g, int side, struct hs_packet *p, s
     return found;
 }
 
-/* Answers to the source must leave where its packet came in; else it is forged, or lost anyway (RFC 3704). */
-static bool has_way_back(struct hs_gateway *g, int side, uint32_t source)
+bool hs_gateway_has_way_back(struct hs_gateway *g, int side, int route_side)
 {
-    const struct hs_route *route = hs_next_hops_route(&g->hops, source);
-
-    if (route && route->side == side)
+    if (route_side == side)
         return true;
-    if (route)
+    if (route_side != HS_NO_SIDE)
         g->counters.drop_not_allowed++;
     else
         g->counters.drop_no_route++;
@@ -186,6 +183,7 @@ static bool may_pick_up(const struct hs_gateway *g, const struct hs_packet *p, c
 static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct plan *plan)
 {
     const struct hs_tuple *t = &p->tuple;
+    const struct hs_route *route;
 
     /* Nobody else speaks for our own addresses. */
     if (!find_rules(g, side, t, plan) || hs_rules_is_own(&g->rules, t->src_addr)) {
@@ -199,7 +197,8 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, str
     }
     if (t->proto == HS_TCP && !plan->picked_up && !hs_gateway_may_open(g, t->src_addr))
         return false;
-    return has_way_back(g, side, t->src_addr);
+    route = hs_next_hops_route(&g->hops, t->src_addr);
+    return hs_gateway_has_way_back(g, side, route ? route->side : HS_NO_SIDE);
 }
 
 /* Destination first, then the source: kept, an own public address, or one from a pool. */
@@ -220,7 +219,7 @@ static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struc
         return false;
     }
     /* Before there is a flow: one whose packets cannot leave would only fill the table. */
-    if (!hs_gateway_route(g, side, plan->onward.dst_addr, p->hairpin))
+    if (!hs_gateway_may_leave(g, side, route ? route->side : HS_NO_SIDE, p->hairpin))
         return false;
     plan->reply = hs_tuple_invert(&plan->onward);
     keeps_source = is_inbound(plan) && !p->hairpin;

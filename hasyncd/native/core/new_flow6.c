@@ -20,24 +20,11 @@ bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint
     return true;
 }
 
-/* Answers to the source must leave where its packet came in (RFC 3704), as for IPv4. */
-static bool has_way_back(struct hs_gateway *g, int side, const struct hs_address6 *source)
-{
-    const struct hs_route6 *route = hs_next_hops6_route(&g->hops6, source);
-
-    if (route && route->side == side)
-        return true;
-    if (route)
-        g->counters.drop_not_allowed++;
-    else
-        g->counters.drop_no_route++;
-    return false;
-}
-
 /* False: nothing may pass, and it is counted. */
 static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening)
 {
     const struct hs_ends6 *ends = &p->ip6->ends;
+    const struct hs_route6 *route;
 
     if (p->tuple.proto != HS_ICMP)
         opening->service = hs_rules6_find_service(&g->rules, &ends->dst, p->tuple.dst_port, p->tuple.proto);
@@ -57,7 +44,8 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, str
     if (p->tuple.proto == HS_TCP && !opening->picked_up &&
         !hs_gateway_may_open(g, hs_address6_fold_source(g->table->seed, &ends->src)))
         return false;
-    return has_way_back(g, side, &ends->src);
+    route = hs_next_hops6_route(&g->hops6, &ends->src);
+    return hs_gateway_has_way_back(g, side, route ? route->side : HS_NO_SIDE);
 }
 
 /* The backend of a service's first packet; the client's source is kept. */
