@@ -176,6 +176,8 @@ class Judgement:
     """The longest silence of a flow that asks every 5 ms."""
     lost_far_ends: list[tuple[str, str, int]] = field(default_factory=list)
     """(protocol, address, port) as the server knew it, of each lost flow that had reached one."""
+    progress: list[tuple[int, int]] = field(default_factory=list)
+    """(moment, bytes moved so far), where transfers were judged."""
 
     @property
     def lost(self) -> int:

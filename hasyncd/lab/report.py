@@ -60,7 +60,8 @@ class Silent:
 def show(result: Result) -> None:
     """The table and the sentence, on stdout."""
     console = Console(highlight=False)
-    table = Table(title=f"{result.scenario.name}, seed {result.options.seed}", title_justify="left")
+    system = "" if result.system == "hasyncd" else f", {result.system} ({result.variant})"
+    table = Table(title=f"{result.scenario.name}{system}, seed {result.options.seed}", title_justify="left")
     table.add_column("flows")
     for column in ("opened", *(verdict.value for verdict in Verdict), "lost datagrams"):
         table.add_column(column, justify="right")
@@ -99,8 +100,7 @@ def sentence(result: Result) -> str:
 
 def _what_happened(result: Result) -> str:
     nodes = [fault.node for fault in result.faults]
-    verb = "handed over" if not result.scenario.datagrams_may_be_lost else "was killed"
-    return " and ".join(f"{node} {verb}" for node in nodes) or "nothing happened"
+    return " and ".join(f"{node} {result.scenario.deed}" for node in nodes) or "nothing happened"
 
 
 def _ways(result: Result) -> str:
