@@ -70,7 +70,7 @@ class Result:
 
     @property
     def speaks_against_us(self) -> bool:
-        """Whether the exit code has to say so: what another system loses is its own affair, unless nothing was judged."""
+        """Whether the exit code has to say so: another system's losses are its own, unless nothing was judged."""
         judged = self.judgement.tcp.opened + self.judgement.udp.opened
         return not self.passed and (self.system == "hasyncd" or not judged)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hasyncd
 from hasyncd.lab.crew import Load
 from hasyncd.lab.drill import DrillOptions, Result, run_drill
 from hasyncd.lab.incumbent import missing_packages
@@ -298,4 +301,17 @@ def _write(args: argparse.Namespace, results: list[Result]) -> None:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
     if args.report is not None:
         beside = [row for path in args.beside for row in read_rows(path)]
-        args.report.write_text(page([*rows, *beside]), encoding="utf-8")
+        purposes = {scenario.name: scenario.purpose for scenario in SCENARIOS.values()}
+        args.report.write_text(page([*rows, *beside], purposes, _about(args)), encoding="utf-8")
+
+
+def _about(args: argparse.Namespace) -> list[str]:
+    """Lines on the machine, the moment and the load, for whoever reads the page elsewhere."""
+    kernel = os.uname()
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [
+        f"{when}, hasyncd {hasyncd.__version__}, {kernel.sysname} {kernel.release}, {os.cpu_count()} cores",
+        f"{args.tcp:,} TCP and {args.udp:,} UDP flows, {args.ipv6} % over IPv6, a question each in {args.pace_ms} ms; "
+        f"{args.open_rate:g} more of each opened a second"
+        + (f"; {args.background_flows:,} idle flows in the tables" if args.background_flows else ""),
+    ]

@@ -1,8 +1,8 @@
-"""The pair that people run today: Debian's keepalived, conntrackd (FTFW) and nftables, in the same lab and judged alike.
+"""The pair that people run today: Debian's keepalived, conntrackd (FTFW) and nftables, in the same lab, judged alike.
 
-What dies here is the node. keepalived's data path is the kernel, which goes on when the daemons are killed: the VIPs then
-stay on the dead daemon's node and appear on the other one too. So a kill cuts all of the node's links and then ends its
-daemons, which is what a failed machine does, and costs the incumbent nothing that it would not pay there.
+What dies here is the node. keepalived's data path is the kernel, which goes on when the daemons are killed: the VIPs
+then stay on the dead daemon's node and appear on the other one too. So a kill stops the daemons and cuts all links of
+their node, which is what a failed machine does, and costs the incumbent nothing that it would not pay there.
 """
 
 from __future__ import annotations
@@ -41,10 +41,14 @@ PACKAGES = {
     "nft": "nftables",
 }
 """Program -> Debian package."""
+DAEMON_PATH = "/usr/sbin:/sbin"
+"""Where the PATH of an ordinary user does not reach."""
 READY_TIMEOUT_S = 30.0
 _POLL_S = 0.02
 _SETTLE_S = 1.0
-_NODE_DIED = "the node died: daemons stopped, all links cut (were only keepalived killed, its VIPs would stay, on both nodes)"
+_NODE_DIED = (
+    "the node died: daemons stopped, links cut (were only keepalived killed, both nodes would have the VIPs)"
+)
 _STOPPED = "the planned move is keepalived's own: it was stopped on the primary"
 
 
@@ -158,7 +162,9 @@ class Incumbent:
     async def primary(self) -> str:
         owners = self._owners()
         if len(owners) != 1:
-            raise LabError(f"expected one owner of the addresses, found {owners or 'none'}\n{self.messages()}")
+            raise LabError(
+                f"expected one owner of the addresses, found {owners or 'none'}\n{self.messages()}"
+            )
         return owners[0]
 
     async def status(self, name: str) -> dict[str, Any] | None:
@@ -229,8 +235,7 @@ def missing_packages() -> list[str]:
 
 
 def _program(name: str) -> str | None:
-    """Daemons live where the PATH of an ordinary user does not reach."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{DAEMON_PATH}")
 
 
 def _read_stock_script() -> str:
@@ -238,4 +243,6 @@ def _read_stock_script() -> str:
     try:
         return Path(STOCK_SCRIPT).read_text()
     except OSError as error:
-        raise LabError(f"conntrackd's package left no {STOCK_SCRIPT} on this machine: {error.strerror}") from error
+        raise LabError(
+            f"conntrackd's package left no {STOCK_SCRIPT} on this machine: {error.strerror}"
+        ) from error

@@ -146,7 +146,7 @@ General {{
 
 
 def stock_script(packaged: str, places: Places) -> str:
-    """conntrackd's own `primary-backup.sh`, its paths turned to this node. Raises ValueError where it has no such lines."""
+    """conntrackd's own `primary-backup.sh`, its paths turned to this node. Raises ValueError where it has none."""
     ours = {"CONNTRACKD_LOCK": places.lock, "CONNTRACKD_CONFIG": places.conntrackd}
     lines, left = packaged.splitlines(), dict(ours)
     for number, line in enumerate(lines):

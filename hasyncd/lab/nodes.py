@@ -145,7 +145,9 @@ class Nodes:
 
     def cut_off(self, name: str) -> int:
         pid = self.processes[name].pid
-        os.kill(pid, signal.SIGSTOP)  # links go one after the other: it must not see the first go and say so by the next
+        os.kill(
+            pid, signal.SIGSTOP
+        )  # links go one after the other: it must not see the first go and say so by the next
         moment = self._topology.cut(name)
         self._cut_off.add(name)
         os.kill(pid, signal.SIGKILL)

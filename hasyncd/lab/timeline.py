@@ -59,7 +59,9 @@ class Timeline:
         """Takes one flow into the series."""
         answers = self._answers[record.protocol]
         for exchange in record.exchanges:
-            if exchange.answered_ns is not None and 0 <= (step := self._step(exchange.answered_ns)) < len(answers):
+            if exchange.answered_ns is not None and 0 <= (step := self._step(exchange.answered_ns)) < len(
+                answers
+            ):
                 answers[step] += 1
         died = record.end_reason not in (None, CLOSED)
         left_ns = self.end_ns if record.end_ns is None or died else record.end_ns
@@ -67,7 +69,9 @@ class Timeline:
         until_ns = left_ns if record.end_ns is None else record.end_ns
         if died:
             self._count("dead", until_ns, self.end_ns)
-        spells = [(begin + PATIENCE_NS, end) for begin, end in waits(record, until_ns) if end - begin > PATIENCE_NS]
+        spells = [
+            (begin + PATIENCE_NS, end) for begin, end in waits(record, until_ns) if end - begin > PATIENCE_NS
+        ]
         for begin, end in spells:
             self._count("silent", begin, end)
         if len(record.seen) > 1:
@@ -100,7 +104,7 @@ class Timeline:
 
 
 def waits(record: FlowRecord, until_ns: int) -> Iterator[tuple[int, int]]:
-    """(from, to): the flow had asked and heard nothing. Any verified answer ends a wait, whichever question it is to."""
+    """(from, to): the flow had asked and heard nothing. Any verified answer ends a wait, to whichever question."""
     asked = [record.opened_ns, *(exchange.sent_ns for exchange in record.exchanges)]
     heard = sorted(exchange.answered_ns for exchange in record.exchanges if exchange.answered_ns is not None)
     place = 0
