@@ -223,7 +223,9 @@ def test_axes_have_round_numbers() -> None:
     assert ticks(-120, 1000, 6) == [0, 200, 400, 600, 800, 1000]
     assert log_ticks(10, 1000) == [10, 20, 50, 100, 200, 500, 1000]
     assert log_ticks(1, 10_000) == [1, 10, 100, 1000, 10_000]
-    assert [duration(value) for value in (0.44, 9.96, 59.4, 3021)] == ["0.4 ms", "10 ms", "59 ms", "3.02 s"]
+    assert [duration(value) for value in (0.44, 9.96, 59.4, 3021, 12345)] == [
+        "0.4 ms", "10 ms", "59 ms", "3.02 s", "12.3 s",
+    ]  # fmt: skip
 
 
 def test_what_lies_outside_of_a_frame_is_drawn_on_its_edge() -> None:

@@ -20,7 +20,7 @@ from hasyncd.lab.page.svg import (
 )
 
 WIDTH = 520.0
-_LEFT, _RIGHT = 52.0, 14.0
+_LEFT, _RIGHT = 64.0, 14.0
 _BINS = 260
 _RATE_BINS, _RATE_BIN_MS = 150, 20.0
 """Rates are drawn coarser: ten milliseconds hold so few answers that they only flicker."""
@@ -53,19 +53,20 @@ def over_time(run: Run, begin_ms: float, end_ms: float) -> str:
     lower, answers = _rates(run, answers, kinds, "packets answered a second")
     frames = [flows, answers]
     parts = [*_bands(run.marks, frames), *upper, *lower, *_marks(run.marks, frames), _time_axis(answers)]
+    parts.append(_ending(run, flows))
     return drawing(WIDTH, 346, "Flows and packets a second over time", parts)
 
 
-def _bins(frame: Frame, most: int, least_ms: float) -> list[float]:
-    """The edges of what is drawn as one step: never finer than what was recorded."""
-    count = max(1, min(most, int((frame.x_max - frame.x_min) / least_ms)))
-    width = (frame.x_max - frame.x_min) / count
-    return [frame.x_min + width * place for place in range(count + 1)]
+def _bins(frame: Frame, run: Run, most: int, least_ms: float) -> list[float]:
+    """The edges of what is drawn as one step: never finer than what was recorded, and only while the drill ran."""
+    width = max((frame.x_max - frame.x_min) / most, least_ms)
+    begin, end = max(frame.x_min, run.begin_ms), min(frame.x_max, run.end_ms)
+    return [begin + width * place for place in range(max(1, int((end - begin) / width)) + 1)]
 
 
 def _flows(run: Run, frame: Frame) -> tuple[list[str], Frame]:
     """The flows in their states, on top of each other."""
-    edges = _bins(frame, _BINS, run.step_ms)
+    edges = _bins(frame, run, _BINS, run.step_ms)
     heights = [_worst(run, begin, end) for begin, end in pairwise(edges)]
     frame = _to_scale(frame, max((sum(column) for column in heights), default=0.0))
     xs = [frame.x(edge) for edge in edges]
@@ -96,7 +97,7 @@ def _rates(
     run: Run, frame: Frame, kinds: Sequence[tuple[str, str, float]], title: str
 ) -> tuple[list[str], Frame]:
     """Rates on top of each other. `kinds`: (class, series, what one count in a step is a second)."""
-    edges = _bins(frame, _RATE_BINS, max(run.step_ms, _RATE_BIN_MS))
+    edges = _bins(frame, run, _RATE_BINS, max(run.step_ms, _RATE_BIN_MS))
     columns = []
     for begin, end in pairwise(edges):
         count = max(1, round((end - begin) / run.step_ms))
@@ -140,9 +141,17 @@ def _time_axis(frame: Frame) -> str:
         x = frame.x(value)
         parts.append(line(x, frame.bottom, x, frame.bottom + 4, "axis"))
         sign = "−" if value < 0 else ""
-        words = "0" if value == 0 else f"{sign}{duration(abs(value))}"
+        words = "0" if value == 0 else f"{sign}{_round(abs(value))}"
         parts.append(text(x, frame.bottom + 18, words, "tick", "middle"))
     return "".join(parts)
+
+
+def _ending(run: Run, frame: Frame) -> str:
+    """Says why the curves end where they do, where that is well before the frame does."""
+    x = frame.x(run.end_ms)
+    if x > frame.right - 90:
+        return ""
+    return text(x + 8, frame.bottom - 8, "end of the drill", "tick")
 
 
 def _bands(marks: Sequence[Mark], frames: Sequence[Frame]) -> list[str]:
@@ -257,10 +266,15 @@ def distribution(candidates: Sequence[Candidate]) -> str:
     return drawing(WIDTH, frame.bottom + 30, "Distribution of silence over flows", parts)
 
 
+def _round(milliseconds: float) -> str:
+    """A tick's name: it is a round number."""
+    return f"{milliseconds:g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:g} s"
+
+
 def _log_axis(frame: Frame) -> list[str]:
     parts = []
     for value in log_ticks(frame.x_min, frame.x_max):
         x = frame.x(value)
         parts.append(line(x, frame.top, x, frame.bottom, "grid"))
-        parts.append(text(x, frame.bottom + 18, duration(value).replace(".0 ", " "), "tick", "middle"))
+        parts.append(text(x, frame.bottom + 18, _round(value), "tick", "middle"))
     return parts

@@ -21,6 +21,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _COLUMNS = (
     "system", "verdict", "runs", "flows", "lost flows", "outage", "silence p50", "p99", "max", "promoted",
 )  # fmt: skip
+_TILES_MAX = 6
 _WORDS = (
     ("flow", "one TCP connection or UDP conversation between real kernel sockets; every byte of an answer is checked"),
     ("lost", "reset, stalled (no verified answer within 10 s of the fault), remapped (another server or source)"),
@@ -39,7 +40,7 @@ def page(rows: Sequence[Row], purposes: dict[str, str] | None = None, about: Seq
     candidates = [candidate for group in scenarios.values() for candidate in group]
     parts = [
         _header(candidates, about),
-        _tiles(candidates),
+        _tiles(scenarios),
         _summary(scenarios) if len(scenarios) > 1 else "",
     ]
     parts += [_scenario(name, group, (purposes or {}).get(name, "")) for name, group in scenarios.items()]
@@ -67,19 +68,22 @@ def _header(candidates: Sequence[Candidate], about: Sequence[str]) -> str:
     return f"<header><h1>{escape(_title(candidates))}</h1>{lines}</header>\n"
 
 
-def _tiles(candidates: Sequence[Candidate]) -> str:
-    """The figures that decide, large. Of ours; the incumbent's stand in the table below."""
-    ours = _ours(candidates)
-    lost = sum(sum(candidate.lost.values()) for candidate in ours)
-    promoted = Candidate("", None, [run for candidate in ours for run in candidate.runs])
+def _tiles(scenarios: dict[str, list[Candidate]]) -> str:
+    """The figures that decide, large: what was lost, how long nothing came through, the incumbent's beside it."""
+    ours = [candidate for group in scenarios.values() for candidate in _ours(group)]
+    runs, lost = sum(len(candidate.runs) for candidate in ours), sum(sum(one.lost.values()) for one in ours)
     tiles = [
-        (f"{promoted.opened:,}", f"flows judged in {_count(len(promoted.runs), 'drill')}"),
-        (f"{lost:,}", "flows lost"),
+        (f"{sum(candidate.opened for candidate in ours):,}", f"flows judged in {_count(runs, 'drill')}"),
+        (f"{lost:,}", "of them lost"),
     ]
-    if promoted.outage_ms is not None:
-        tiles.append((duration(promoted.outage_ms), "outage (median)"))
-    if promoted.promoted_ms is not None:
-        tiles.append((duration(promoted.promoted_ms), "from fault to promotion (median)"))
+    for name, group in list(scenarios.items())[:_TILES_MAX]:
+        first, others = _ours(group)[0], [one for one in group if one.system != "hasyncd"]
+        if first.outage_ms is None:
+            continue
+        words = f"outage, {name}"
+        if others and others[0].outage_ms is not None and others[0] is not first:
+            words += f" ({others[0].name}: {duration(others[0].outage_ms)})"
+        tiles.append((duration(first.outage_ms), words))
     cells = "".join(
         f"<div class='tile'><b>{escape(value)}</b><span>{escape(words)}</span></div>"
         for value, words in tiles

@@ -15,6 +15,9 @@ LOST = ("reset", "stalled", "remapped")
 _VALUES_MAX = 20_000
 """In one series: more is no drill's."""
 
+_FEW = 0.02
+"""Of the flows that are open."""
+
 Row = dict[str, Any]
 
 
@@ -119,9 +122,12 @@ class Run:
 
     @property
     def calm_ms(self) -> float:
-        """When the last flow that was silent had its answer, or the takeover was over, whichever is later."""
-        silent = self.series.get("silent", ())
-        last = max((step for step, count in enumerate(silent) if count), default=-1)
+        """When hardly any flow was silent any more, or the takeover was over, whichever is later.
+
+        Not the last one: a flow that is lost is silent for ever, and would press all that happened into a corner.
+        """
+        silent, few = self.series.get("silent", ()), _FEW * max(self.series.get("open", ()), default=0)
+        last = max((step for step, count in enumerate(silent) if count > few), default=-1)
         heard = self.begin_ms + (last + 1) * self.step_ms
         return max([heard, *(mark.at_ms + (mark.promoted_ms or 0) for mark in self.marks)])
 

@@ -48,7 +48,6 @@ th.name, td.name { text-align: left; white-space: normal; min-width: 9rem; }
 figure { margin: 0; background: var(--raised); border-radius: .5rem; padding: 1rem; min-width: 0; }
 figcaption { margin-bottom: .5rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; color: var(--soft); margin-top: .4rem; }
-.legend span { white-space: nowrap; }
 .legend svg { width: 1.5rem; height: .8rem; vertical-align: -.05rem; margin-right: .35rem; }
 ul.notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem; margin: .8rem 0 0; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; font-size: .92rem; }
@@ -82,7 +81,7 @@ svg text.mark-name, svg text.value { font-weight: 600; }
 @media (max-width: 40rem) {
   body { padding: 1.2rem .8rem 3rem; }
   figure { padding: .7rem .5rem; }
-  svg text { font-size: 14px; }
+  svg text { font-size: 16px; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
 }
 @media print { section { break-inside: avoid-page; } }

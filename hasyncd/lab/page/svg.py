@@ -65,9 +65,10 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def duration(milliseconds: float) -> str:
-    """`27 ms`, `370 ms`, `3.02 s`."""
+    """`27 ms`, `370 ms`, `3.02 s`, `12.5 s`."""
     if milliseconds >= 1000:
-        return f"{milliseconds / 1000:.3g} s"
+        seconds = milliseconds / 1000
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.1f} ms"
 
 
