@@ -136,9 +136,8 @@ def test_incumbent_stands_beside_with_what_it_lost() -> None:
     document = page([lost, row()])
     assert "39 remapped" in document
     assert "3.02 s" in document
-    assert document.index("<td class='name'>hasyncd</td>") < document.index(
-        "keepalived + conntrackd, adverts 1000 ms"
-    )
+    table = document.split("<tbody>")[1]
+    assert table.index("hasyncd</td>") < table.index("adverts 1000 ms</td>"), "ours stand first"
     assert "hasyncd drill: 1 of 1 passed" in document, "the title judges us, not the incumbent"
     assert "✗ failed" in document
 
@@ -163,6 +162,13 @@ def test_silence_of_one_step_is_drawn_however_long_the_axis() -> None:
         "silent": " ".join(["0"] * 206 + ["40"] + ["0"] * (2_400 - 207)),
     }
     assert "state silent" in page([late])
+
+
+def test_flow_that_stays_lost_does_not_stretch_the_axis() -> None:
+    lost = row()
+    lost["timeline"]["silent"] = " ".join(["0"] * 206 + ["40"] * 10 + ["2"] * 184)
+    [candidate] = gather([lost])["kill-primary"]
+    assert candidate.shown.calm_ms == 160
 
 
 def test_drill_that_got_nowhere_has_its_reason_and_no_picture() -> None:

@@ -72,7 +72,7 @@ def _tiles(scenarios: dict[str, list[Candidate]]) -> str:
     """The figures that decide, large: what was lost, how long nothing came through, the incumbent's beside it."""
     ours = [candidate for group in scenarios.values() for candidate in _ours(group)]
     runs, lost = sum(len(candidate.runs) for candidate in ours), sum(sum(one.lost.values()) for one in ours)
-    tiles = [
+    tiles: list[tuple[str, ...]] = [
         (f"{sum(candidate.opened for candidate in ours):,}", f"flows judged in {_count(runs, 'drill')}"),
         (f"{lost:,}", "of them lost"),
     ]
@@ -80,13 +80,13 @@ def _tiles(scenarios: dict[str, list[Candidate]]) -> str:
         first, others = _ours(group)[0], [one for one in group if one.system != "hasyncd"]
         if first.outage_ms is None:
             continue
-        words = f"outage, {name}"
+        tile: tuple[str, ...] = (duration(first.outage_ms), f"outage, {name}")
         if others and others[0].outage_ms is not None and others[0] is not first:
-            words += f" ({others[0].name}: {duration(others[0].outage_ms)})"
-        tiles.append((duration(first.outage_ms), words))
+            tile += (f"{others[0].name}: {duration(others[0].outage_ms)}",)
+        tiles.append(tile)
     cells = "".join(
-        f"<div class='tile'><b>{escape(value)}</b><span>{escape(words)}</span></div>"
-        for value, words in tiles
+        f"<div class='tile'><b>{escape(value)}</b>{''.join(f'<span>{escape(one)}</span>' for one in words)}</div>"
+        for value, *words in tiles
     )
     return f"<div class='tiles'>{cells}</div>\n"
 

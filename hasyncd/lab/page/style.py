@@ -34,7 +34,7 @@ section { border-top: 1px solid var(--rule); margin-top: 2.5rem; padding-top: 1.
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }
 .tile { background: var(--raised); border-radius: .5rem; padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.7rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.tile span { color: var(--soft); font-size: .9rem; }
+.tile span { display: block; color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; }
 table {
   border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; min-width: 46rem; width: 100%;
