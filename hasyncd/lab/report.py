@@ -75,6 +75,8 @@ def show(result: Result) -> None:
         console.print(f"  {_ways(result)}", markup=False)
     for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
         console.print(f"  {count:6}  {name}", markup=False)
+    for row in result.judgement.table:
+        console.print(f"  {row}", markup=False, soft_wrap=True)
     for note in result.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)
     for failure in result.failures:
