@@ -45,7 +45,7 @@ class ConsoleProgress:
         if what != self._act:
             self._act = what
             if not self._console.is_terminal:
-                self._console.print(f"{self._title}: {what}", highlight=False)
+                self._console.print(f"{self._title}: {what}", highlight=False, soft_wrap=True)
             self._bar.reset(self._task, total=total, description=f"{self._title}: {what}")
         self._bar.update(self._task, completed=int(done), total=None if total is None else int(total))
 

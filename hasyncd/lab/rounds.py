@@ -3,7 +3,7 @@
 A connection counts once its handshake is complete (its client has the SYN-ACK). It is then judged as every flow is
 (judge.py). An attempt without a SYN-ACK is no connection: its kernel tries again, and it counts when that succeeds.
 
-A connection that was lost was *announced* when the killed node's last word names it as new and unconfirmed. It is
+A lost connection was *announced* when the killed node's last word names it as new and unconfirmed. It is
 known by its addresses and ports as the client sees them, so that one which never got an answer is compared too.
 """
 
@@ -47,6 +47,8 @@ class Round:
     announced: int = 0
     """Connections that were lost and that the last word names."""
     at_risk: int | None = None
+    commit: str | None = None
+    """What held at the kill, as the last word has it; `none`: its peer was not ready."""
     attempts_failed: dict[str, int] = field(default_factory=dict)
     """How attempts ended that never became a connection -> how many."""
     lost: list[tuple[NearEnd, str, bool]] = field(default_factory=list)
@@ -65,6 +67,11 @@ class Round:
         """Connections that this kill was about."""
         return self.judgement.tcp.opened
 
+    @property
+    def excused(self) -> int:
+        """Lost connections that speak against nobody: `emit` promises to name them, not to keep them."""
+        return self.announced if self.commit == "emit" else 0
+
     def to_json(self) -> dict[str, Any]:
         """One element of `rounds` in the drill's result."""
         worst = self.judgement.silences_ns[-1] / 1e6 if self.judgement.silences_ns else None
@@ -75,6 +82,7 @@ class Round:
             "lost": self.judgement.lost,
             "lost_announced": self.announced,
             "at_risk": self.at_risk,
+            "commit": self.commit,
             "attempts_failed": self.attempts_failed,
             "fail_open_released": self.fail_open_released,
             "promoted_ms": self.promoted_ms,
@@ -97,12 +105,13 @@ def judge_round(
     every = list(attempts)
     connections = [attempt for attempt in every if attempt.connected]
     judgement = judge((attempt.record for attempt in connections), [fault_ns], end_ns)
-    shown = Round(number, node, judgement, at_risk=last_word[0]["at_risk"] if last_word else None)
+    shown = Round(number, node, judgement)
+    if last_word:
+        shown.at_risk, shown.commit = last_word[0]["at_risk"], last_word[0]["commit"]
     at_risk = named(last_word or ())
     for attempt in connections:
         verdict = judge_flow(attempt.record, [fault_ns])
-        if verdict not in (None, Verdict.SURVIVED):
-            assert verdict is not None, "None was just excluded"
+        if verdict is not None and verdict is not Verdict.SURVIVED:
             shown.lost.append((attempt.near, verdict.value, attempt.near in at_risk))
     shown.announced = sum(announced for _, _, announced in shown.lost)
     for attempt in every:
@@ -133,7 +142,7 @@ def delay_figures(delays_us: Sequence[int]) -> dict[str, int | None]:
 
 def gather(rounds: Sequence[Round]) -> Judgement:
     """One judgement over all kills: a connection that faced two of them counts twice."""
-    whole = Judgement()
+    whole = Judgement(excused=sum(each.excused for each in rounds))
     for each in rounds:
         part = each.judgement
         for verdict in Verdict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -184,23 +185,18 @@ def _verdict(stage: Stage, rounds: list[Round], rate: float) -> Judgement:
     judgement = gather(rounds)
     delays = delay_figures(sorted(delay for each in rounds for delay in each.delays_us))
     judgement.table = table(rounds)
-    if stage.commit == "emit":
-        judgement.excused = sum(each.announced for each in rounds)
-    failed: dict[str, int] = {}
-    for each in rounds:
-        for how, count in each.attempts_failed.items():
-            failed[how] = failed.get(how, 0) + count
+    failed = sum((Counter(each.attempts_failed) for each in rounds), Counter())
     judgement.figures = {
         "commit": stage.commit,
         "kills": len(rounds),
         "connect_rate_asked": stage.load.connect_rate,
         "connect_rate": round(rate, 1),
         "connect_us": delays,
-        "attempts_failed": failed,
+        "attempts_failed": dict(failed),
         "rounds": [each.to_json() for each in rounds],
     }
     if failed:
-        stage.failures.append(f"{sum(failed.values())} attempts to connect came to nothing: {failed}")
+        stage.failures.append(f"{failed.total()} attempts to connect came to nothing: {dict(failed)}")
     if len(rounds) < stage.kills:
         stage.failures.append(f"{stage.kills} kills were asked for, {len(rounds)} were made")
     arrears = int(stage.crew.sum("arrears"))
@@ -213,10 +209,17 @@ def _verdict(stage: Stage, rounds: list[Round], rate: float) -> Judgement:
             f"commit {stage.commit}: SYN to SYN-ACK {delays['p50']:,} us (median), {delays['p99']:,} us (p99), "
             f"{delays['max']:,} us (worst) of {delays['count']:,} handshakes, the kills apart"
         )
-    if stage.commit == "emit":
+    if judgement.lost or stage.commit == "emit":
+        announced = sum(each.announced for each in rounds)
         stage.notes.append(
-            f"{judgement.lost} connections were lost, {judgement.excused} of them named by the last word"
+            f"{judgement.lost} connections were lost, {announced} of them named by the last word"
         )
+    released = sum(each.fail_open_released or 0 for each in rounds)
+    if released:
+        stage.notes.append(f"{released} first packets were released unconfirmed (fail_open)")
+    alone = sum(each.commit == "none" for each in rounds)
+    if alone:
+        stage.notes.append(f"{alone} kills met a primary whose peer was not ready")
     return judgement
 
 
