@@ -16,6 +16,8 @@ from typing import Any
 
 from hasyncd.lab.judge import FlowRecord, Judgement, Verdict, judge, judge_flow, percentile
 
+YOUNG_NS = 10_000_000
+
 NearEnd = tuple[str, int, str, int]
 """(source, port, target, port) of a connection as its client sees it."""
 
@@ -26,15 +28,14 @@ class Attempt:
 
     record: FlowRecord
     near: NearEnd
-    connected: bool
+    connected_ns: int | None
+    """When its handshake was complete; None: it never was."""
 
     @classmethod
     def from_json(cls, line: str) -> Attempt:
         """Reads one line of a client's file. Raises ValueError, KeyError or TypeError on anything else."""
         raw = json.loads(line)
-        return cls(
-            FlowRecord.from_json(line), (*raw["near"], *raw["target"]), raw["connected_ns"] is not None
-        )
+        return cls(FlowRecord.from_json(line), (*raw["near"], *raw["target"]), raw["connected_ns"])
 
 
 @dataclass(slots=True)
@@ -44,6 +45,8 @@ class Round:
     number: int
     node: str
     judgement: Judgement
+    young: int = 0
+    """Connections whose handshake was complete for less than `YOUNG_NS`: those that a slow sync would lose."""
     announced: int = 0
     """Connections that were lost and that the last word names."""
     at_risk: int | None = None
@@ -79,6 +82,7 @@ class Round:
             "kill": self.number,
             "node": self.node,
             "judged": self.judged,
+            "young": self.young,
             "lost": self.judgement.lost,
             "lost_announced": self.announced,
             "at_risk": self.at_risk,
@@ -103,19 +107,20 @@ def judge_round(
 ) -> Round:
     """Judges what faced one kill. `last_word`: the lines of `hasyncd last-word --json`, or None where there is none."""
     every = list(attempts)
-    connections = [attempt for attempt in every if attempt.connected]
+    connections = [attempt for attempt in every if attempt.connected_ns is not None]
     judgement = judge((attempt.record for attempt in connections), [fault_ns], end_ns)
     shown = Round(number, node, judgement)
     if last_word:
         shown.at_risk, shown.commit = last_word[0]["at_risk"], last_word[0]["commit"]
     at_risk = named(last_word or ())
     for attempt in connections:
+        shown.young += fault_ns - YOUNG_NS <= (attempt.connected_ns or 0) < fault_ns
         verdict = judge_flow(attempt.record, [fault_ns])
         if verdict is not None and verdict is not Verdict.SURVIVED:
             shown.lost.append((attempt.near, verdict.value, attempt.near in at_risk))
     shown.announced = sum(announced for _, _, announced in shown.lost)
     for attempt in every:
-        if not attempt.connected:
+        if attempt.connected_ns is None:
             how = attempt.record.end_reason or "no answer"
             shown.attempts_failed[how] = shown.attempts_failed.get(how, 0) + 1
     return shown
@@ -160,7 +165,7 @@ def gather(rounds: Sequence[Round]) -> Judgement:
 
 
 _COLUMNS = (
-    "kill  node   judged    lost  announced  at risk  failed open  promoted  worst silence  ready  opened/s"
+    "kill  node   judged  <10 ms old    lost  announced  at risk  failed open  promoted  worst silence  ready  opened/s"
     "  connect p50/p99"
 )
 
@@ -179,8 +184,8 @@ def line(shown: Round) -> str:
         return "-" if word[key] is None else f"{word[key]:,}{unit}"
 
     return (
-        f"{shown.number:4}  {shown.node:5}{shown.judged:8,}{shown.judgement.lost:8,}{shown.announced:11,}"
-        f"{cell('at_risk'):>9}{cell('fail_open_released'):>13}{cell('promoted_ms', ' ms'):>10}"
+        f"{shown.number:4}  {shown.node:5}{shown.judged:8,}{shown.young:12,}{shown.judgement.lost:8,}"
+        f"{shown.announced:11,}{cell('at_risk'):>9}{cell('fail_open_released'):>13}{cell('promoted_ms', ' ms'):>10}"
         f"{cell('worst_silence_ms', ' ms'):>15}{cell('ready_s', ' s'):>7}{cell('opened_per_s'):>10}"
         f"{delay['p50'] or 0:>10,}/{delay['p99'] or 0:,} us"
     )

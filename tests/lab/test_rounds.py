@@ -78,6 +78,12 @@ def test_an_attempt_that_got_no_syn_ack_is_no_connection_and_is_told_apart() -> 
     assert shown.attempts_failed == {"no answer": 1, "ECONNREFUSED": 1}
 
 
+def test_connections_that_were_young_at_the_kill_are_counted() -> None:
+    old = attempt(40_001, (996, 997), (1100, 1101), connected=989)
+    late = attempt(40_002, (2010, 2011), connected=2005)
+    assert judge_round(1, "gw-a", [LIVES, old, late], FAULT, END, None).young == 1
+
+
 def test_a_syn_that_came_through_a_second_later_is_a_connection() -> None:
     late = attempt(40_001, (2010, 2011), connected=2005)
     assert judge_round(1, "gw-a", [late], FAULT, END, None).judgement.lost == 0

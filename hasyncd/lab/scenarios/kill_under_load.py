@@ -209,6 +209,10 @@ def _verdict(stage: Stage, rounds: list[Round], rate: float) -> Judgement:
             f"commit {stage.commit}: SYN to SYN-ACK {delays['p50']:,} us (median), {delays['p99']:,} us (p99), "
             f"{delays['max']:,} us (worst) of {delays['count']:,} handshakes, the kills apart"
         )
+    young = sum(each.young for each in rounds)
+    stage.notes.append(
+        f"{young:,} handshakes had been complete for less than 10 ms when their gateway was killed"
+    )
     if judgement.lost or stage.commit == "emit":
         announced = sum(each.announced for each in rounds)
         stage.notes.append(
