@@ -78,6 +78,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new TCP and UDP flows a second (%(default)s)",
     )
     parser.add_argument(
+        "--rate",
+        type=float,
+        default=2000,
+        metavar="N",
+        help="kill-under-load: new TCP connections a second (2000)",
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=1,
+        metavar="N",
+        help="kill-under-load: so many, one node after the other (1)",
+    )
+    parser.add_argument(
+        "--commit", choices=("ack", "emit"), default="ack", help="[sync] commit of both nodes (%(default)s)"
+    )
+    parser.add_argument(
         "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
     )
     parser.add_argument(
@@ -89,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the drills one after the other; the process's exit code."""
     if args.list:
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:14}{scenario.purpose}")
+            print(f"{scenario.name:17}{scenario.purpose}")
         return 0
     names = _chosen_scenarios(args.scenarios)
     errors = _check(args, names)
@@ -143,6 +160,8 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
         ("--background-flows", args.background_flows, 0, _BACKGROUND_MAX),
         ("--pace-ms", args.pace_ms, 10, 60_000),
         ("--open-rate", args.open_rate, 0, 1000),
+        ("--rate", args.rate, 1, 20_000),
+        ("--kills", args.kills, 1, 10_000),
         ("--bulk-bytes", args.bulk_bytes, 1 << 20, 1 << 40),
     ):
         if not least <= value <= most:
@@ -171,11 +190,14 @@ def _run_one(name: str, args: argparse.Namespace) -> Result:
             ipv6=args.ipv6,
             pace_ms=args.pace_ms,
             open_rate=args.open_rate,
+            connect_rate=args.rate,
             background=args.background_flows,
         ),
         sync_enabled=not args.without_sync,
         insecure=args.insecure,
         bulk_bytes=args.bulk_bytes,
+        commit=args.commit,
+        kills=args.kills,
         logs=args.logs / name if args.logs else None,
     )
     with ConsoleProgress(name) as progress:

@@ -34,6 +34,7 @@ class NodeOptions:
     sync_enabled: bool = True
     insecure: bool = False
     """The peer channel in the plain, as it is read on a wire."""
+    commit: str = "ack"
 
 
 class Nodes:
@@ -209,6 +210,7 @@ address = "{peer.sync}:{_PEER_PORT}"
 
 [sync]
 enabled = {"true" if options.sync_enabled else "false"}
+commit = "{options.commit}"
 
 [[nat]]
 source = ["10.0.1.0/24"]
