@@ -42,6 +42,9 @@ class DrillOptions:
     bulk_bytes: int = 1 << 30
     incumbent: IncumbentOptions | None = None
     """The other system is drilled, in the same lab."""
+    commit: str = "ack"
+    kills: int = 1
+    """How many `kill-under-load` makes."""
     logs: Path | None = None
     """Where the lab's files are copied at the end, for whoever looks for a cause."""
 
@@ -66,7 +69,7 @@ class Result:
     @property
     def passed(self) -> bool:
         """Whether nothing speaks against us."""
-        return not self.failures and not self.judgement.lost
+        return not self.failures and self.judgement.lost <= self.judgement.excused
 
     @property
     def speaks_against_us(self) -> bool:
@@ -126,6 +129,7 @@ class Result:
                 str(_ms(percentile(silences, share / 100))) for share in range(101) if silences
             ),
             "timeline": self.timeline,
+            **self.judgement.figures,
         }
 
 
@@ -172,7 +176,9 @@ def _pair_maker(options: DrillOptions) -> PairMaker:
     incumbent = options.incumbent
     if incumbent is not None:
         return partial(Incumbent, options=incumbent)
-    nodes = NodeOptions(options.engine, options.sync_enabled, options.insecure, options.heartbeat_ms)
+    nodes = NodeOptions(
+        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms
+    )
     return partial(Nodes, options=nodes)
 
 
@@ -183,6 +189,7 @@ async def _on_stage(
     crew = Crew(topology, options.seed)
     chance = random.Random(options.seed)
     stage = Stage(topology, pair, crew, options.load, chance, progress, options.bulk_bytes)
+    stage.commit, stage.kills = options.commit, options.kills
     try:
         progress.step("starting servers and gateways")
         await crew.start_servers()

@@ -59,12 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", default="packet", help="packet (tc is not available in this version)")
     parser.add_argument(
-        "--without-sync", action="store_true", help="switch the sync off: the drill has to fail"
-    )
-    parser.add_argument(
-        "--insecure", action="store_true", help="the peer channel in the plain (keys are made for each lab)"
-    )
-    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results, also when the drill fails"
     )
     parser.add_argument(
@@ -82,12 +76,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new TCP and UDP flows a second (%(default)s)",
     )
     parser.add_argument(
+        "--rate",
+        type=float,
+        default=2000,
+        metavar="N",
+        help="kill-under-load: new TCP connections a second (2000)",
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=1,
+        metavar="N",
+        help="kill-under-load: so many, one node after the other (1)",
+    )
+    parser.add_argument(
         "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
     )
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="keep the nodes' logs and the flows' records there"
     )
+    _add_nodes(parser)
     _add_comparison(parser)
+
+
+def _add_nodes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--without-sync", action="store_true", help="switch the sync off: the drill has to fail"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="the peer channel in the plain (keys are made for each lab)"
+    )
+    parser.add_argument(
+        "--commit", choices=("ack", "emit"), default="ack", help="[sync] commit of both nodes (%(default)s)"
+    )
+    parser.add_argument(
+        "--heartbeat-ms",
+        default=HEARTBEAT_MS,
+        type=int,
+        metavar="MS",
+        help="hasyncd's heartbeats; three that are missed are a death (%(default)s)",
+    )
 
 
 def _add_comparison(parser: argparse.ArgumentParser) -> None:
@@ -97,13 +125,6 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="hasyncd, incumbent (keepalived and conntrackd), or both with a comma (hasyncd); what the incumbent loses "
         "does not count for the exit code",
-    )
-    parser.add_argument(
-        "--heartbeat-ms",
-        default=HEARTBEAT_MS,
-        type=int,
-        metavar="MS",
-        help="hasyncd's heartbeats; three that are missed are a death (%(default)s)",
     )
     parser.add_argument(
         "--adverts-ms",
@@ -133,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the drills one after the other; the process's exit code."""
     if args.list:
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:14}{scenario.purpose}")
+            print(f"{scenario.name:17}{scenario.purpose}")
         return 0
     names = _chosen_scenarios(args.scenarios)
     errors = _check(args, names)
@@ -183,6 +204,8 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
         ("--heartbeat-ms", args.heartbeat_ms, 1, 10_000),
         ("--pace-ms", args.pace_ms, 10, 60_000),
         ("--open-rate", args.open_rate, 0, 1000),
+        ("--rate", args.rate, 1, 20_000),
+        ("--kills", args.kills, 1, 10_000),
         ("--bulk-bytes", args.bulk_bytes, 1 << 20, 1 << 40),
     ):
         if not least <= value <= most:
@@ -253,6 +276,7 @@ def _run_one(name: str, args: argparse.Namespace, incumbent: IncumbentOptions | 
             ipv6=args.ipv6,
             pace_ms=args.pace_ms,
             open_rate=args.open_rate,
+            connect_rate=args.rate,
             background=args.background_flows,
         ),
         sync_enabled=not args.without_sync,
@@ -260,7 +284,11 @@ def _run_one(name: str, args: argparse.Namespace, incumbent: IncumbentOptions | 
         heartbeat_ms=args.heartbeat_ms,
         bulk_bytes=args.bulk_bytes,
         incumbent=incumbent,
-        logs=args.logs / name if args.logs else None,
+        commit=args.commit,
+        kills=args.kills,
+        logs=args.logs / (name if incumbent is None else f"{name}-incumbent-{incumbent.adverts_ms}")
+        if args.logs
+        else None,
     )
     with ConsoleProgress(name if incumbent is None else f"{name}, {incumbent.variant}") as progress:
         return run_interruptible(run_drill(SCENARIOS[name], options, progress))

@@ -36,13 +36,17 @@ class NodeOptions:
     sync_enabled: bool = True
     insecure: bool = False
     """The peer channel in the plain, as it is read on a wire."""
+    commit: str = "ack"
     heartbeat_ms: int = HEARTBEAT_MS
     """A peer that is silent for three of them is dead."""
 
     @property
     def variant(self) -> str | None:
-        """What tells two rows apart; None for the default timers."""
-        return None if self.heartbeat_ms == HEARTBEAT_MS else f"heartbeats {self.heartbeat_ms} ms"
+        """What tells two rows apart; None for the program's defaults."""
+        words = [] if self.heartbeat_ms == HEARTBEAT_MS else [f"heartbeats {self.heartbeat_ms} ms"]
+        words += [] if self.commit == "ack" else [f"commit {self.commit}"]
+        words += [] if self.sync_enabled else ["without sync"]
+        return ", ".join(words) or None
 
 
 class Nodes:
@@ -236,6 +240,7 @@ dead_after_ms = {3 * options.heartbeat_ms}
 
 [sync]
 enabled = {"true" if options.sync_enabled else "false"}
+commit = "{options.commit}"
 
 [[nat]]
 source = ["10.0.1.0/24"]

@@ -45,7 +45,7 @@ class ConsoleProgress:
         if what != self._act:
             self._act = what
             if not self._console.is_terminal:
-                self._console.print(f"{self._title}: {what}", highlight=False)
+                self._console.print(f"{self._title}: {what}", highlight=False, soft_wrap=True)
             self._bar.reset(self._task, total=total, description=f"{self._title}: {what}")
         self._bar.update(self._task, completed=int(done), total=None if total is None else int(total))
 
@@ -76,6 +76,8 @@ def show(result: Result) -> None:
         console.print(f"  {_ways(result)}", markup=False)
     for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
         console.print(f"  {count:6}  {name}", markup=False)
+    for row in result.judgement.table:
+        console.print(f"  {row}", markup=False, soft_wrap=True)
     for note in result.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)
     for failure in result.failures:

@@ -57,6 +57,8 @@ class Stage:
     chance: random.Random
     progress: Progress
     bulk_bytes: int
+    commit: str = "ack"
+    kills: int = 1
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -20,7 +20,9 @@ def test_list_names_every_scenario_and_what_it_does(capsys: pytest.CaptureFixtur
     assert drill("--list") == 0
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown] == list(SCENARIOS)
-    assert {"kill-primary", "node-dies", "double-kill", "bulk", "switchover"} <= set(SCENARIOS)
+    assert {"kill-primary", "node-dies", "double-kill", "kill-under-load", "bulk", "switchover"} <= set(
+        SCENARIOS
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,8 @@ def test_list_names_every_scenario_and_what_it_does(capsys: pytest.CaptureFixtur
         (("--ipv6", "101"), "--ipv6: 101 is not within 0 and 100"),
         (("--background-flows", "-5"), "--background-flows: -5 is not within"),
         (("--tcp", "0", "--udp", "0"), "leaves nothing to judge"),
+        (("--rate", "0"), "--rate: 0.0 is not within 1 and"),
+        (("--kills", "0"), "--kills: 0 is not within 1 and"),
         (("--json", "/nonexistent/out.json"), "--json: /nonexistent is no directory"),
     ],
 )
