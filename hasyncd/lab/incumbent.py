@@ -21,13 +21,13 @@ from typing import Any
 from hasyncd.lab import namespaces, plan
 from hasyncd.lab.incumbent_files import (
     STOCK_SCRIPT,
-    SYSCTLS,
     IncumbentOptions,
     Places,
     conntrackd_configuration,
     keepalived_configuration,
     rules,
     stock_script,
+    sysctls,
 )
 from hasyncd.lab.namespaces import LabError, spawn
 from hasyncd.lab.pair import other
@@ -90,7 +90,7 @@ class Incumbent:
             places.script.chmod(0o755)
         self._run(gateway.name, "nft", "-f", "-", text=rules(self._options))
         # After the rules, which load conntrack and with it its sysctls.
-        namespaces.write_sysctls(self._topology.namespace(gateway.name), SYSCTLS)
+        namespaces.write_sysctls(self._topology.namespace(gateway.name), sysctls(self._options))
 
     def _places(self, name: str) -> Places:
         return Places(self._topology.directory / f"incumbent-{name}")

@@ -162,8 +162,8 @@ def rules(options: IncumbentOptions) -> str:
     """nftables: the services' DNAT and the private hosts' SNAT.
 
     Backends are chosen by a hash of the client, alike on both nodes, so that a flow whose state was lost meets the same
-    one again. Packets of
-    no known connection are dropped: the kernel would send them out untranslated, or answer those for a VIP with RST.
+    one again. Until the state is committed, the filter keeps the kernel from answering for a VIP with RST (keepalived
+    issue 2254), and from taking a backend's answer for a connection of the backend's own.
     """
     ports = " fully-random" if options.random_ports else ""
     return f"""\
@@ -187,10 +187,14 @@ table inet strict {{
   chain forwarded {{
     type filter hook forward priority filter;
     ct state invalid drop
+    ip saddr {{ {", ".join(host.addresses[0] for host in plan.BACKENDS)} }} ct state new drop
+    ip6 saddr {{ {", ".join(host.addresses6[0] for host in plan.BACKENDS)} }} ct state new drop
   }}
   chain arriving {{
     type filter hook input priority filter;
     ct state invalid drop
+    ip daddr {{ {plan.INSIDE_VIP}, {plan.OUTSIDE_VIP} }} meta l4proto {{ tcp, udp }} drop
+    ip6 daddr {{ {plan.INSIDE_VIP6}, {plan.OUTSIDE_VIP6} }} meta l4proto {{ tcp, udp }} drop
   }}
 }}
 """
@@ -210,9 +214,15 @@ def _services(family: str, vip: str, backends: list[str]) -> str:
     )
 
 
-SYSCTLS: dict[str, str | int] = {
-    "net/ipv4/ip_forward": 1,
-    "net/ipv6/conf/all/forwarding": 1,
-    "net/netfilter/nf_conntrack_tcp_be_liberal": 1,  # conntrackd does not synchronise windows
-    "net/netfilter/nf_conntrack_tcp_loose": 0,  # conntrackd's manual: or a flow is picked up before its entry came
-}
+def sysctls(options: IncumbentOptions) -> dict[str, str | int]:
+    """What the gateways' kernels are told.
+
+    A connection whose entry had not been synchronised is picked up in its middle, which is the kernel's default. With
+    kept ports and hashed backends its mapping is the old one again. With random ports it would be another: refused.
+    """
+    return {
+        "net/ipv4/ip_forward": 1,
+        "net/ipv6/conf/all/forwarding": 1,
+        "net/netfilter/nf_conntrack_tcp_be_liberal": 1,  # conntrackd does not synchronise windows
+        "net/netfilter/nf_conntrack_tcp_loose": 0 if options.random_ports else 1,
+    }
