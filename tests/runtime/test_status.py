@@ -51,6 +51,7 @@ async def test_the_fixed_keys_are_there_before_anything_happened(tmp_path: Path)
                 "vip": "203.0.113.5:80",
                 "algorithm": "consistent-hash",
                 "ring_generation": 1,
+                "commit": "ack",
                 "backends": [{"id": 21, "address": "10.0.1.21:8080", "weight": 1, "state": "up", "flows": 0}],
             }
         ]
@@ -76,6 +77,16 @@ async def test_a_ready_pair(tmp_path: Path) -> None:
         assert primary["sync"]["acked"] == primary["sync"]["head"] == backup["sync"]["installed"]
         assert (primary["sync"]["commit"], primary["sync"]["commit_held"]) == ("ack", True)
         assert [vip["owned"] for vip in primary["vips"] + backup["vips"]] == [True, True, False, False]
+
+
+async def test_every_rule_says_what_its_flows_wait_for(tmp_path: Path) -> None:
+    async with members(tmp_path, nat_options='commit = "emit"') as (a, _):
+        seen = status(a)
+        assert seen["sync"]["commit"] == seen["services"][0]["commit"] == "ack"
+        assert seen["rules"] == [
+            {"table": "nat", "from": "10.0.1.0/24", "to": "203.0.113.5", "commit": "emit"}
+        ]
+        assert seen["sync"]["commit_suspended"] is False
 
 
 async def test_alone_every_flow_is_at_risk(tmp_path: Path) -> None:
