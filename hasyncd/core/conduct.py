@@ -16,6 +16,7 @@ from hasyncd.core.effects import (
 from hasyncd.core.election import Event, judge_listening
 from hasyncd.core.liveness import has_slept
 from hasyncd.core.messages import Frame, Heartbeat, Hello
+from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
 from hasyncd.core.role_changes import RoleChanges
 from hasyncd.core.types import MILLISECOND_NS, Role
@@ -29,6 +30,7 @@ class Conduct(RoleChanges):
         for deadline in (
             *self._timers.deadlines(),
             self._silence_deadline_ns(),
+            self._paths.next_deadline_ns(),
             self._deaths.probe_at_ns,
             self._sender.next_deadline_ns(),
             self._receiver.next_deadline_ns(),
@@ -111,6 +113,20 @@ class Conduct(RoleChanges):
                 )
         return effects
 
+    def _judge_paths(self, now_ns: int) -> list[Effect]:
+        """proto/pair.md §5b: changes are told; a stream without its path would only stall."""
+        changes = self._paths.judge(now_ns)
+        effects: list[Effect] = [
+            ReportEvent("path_up", change.name) if change.up
+            else ReportEvent("path_down", f"{change.name}: {change.why}")
+            for change in changes
+        ]  # fmt: skip
+        lost = any(change.name == SYNC and not change.up for change in changes)
+        # Where the peer is silent everywhere, or leaves, that decides; what the stream still holds may count.
+        if lost and self._liveness.living_peer(now_ns) is not None and self._timers.leave_at_ns is None:
+            effects += self._close_streams("path_down: sync", now_ns)
+        return effects
+
     # --- frames ----------------------------------------------------------------------------------
 
     def _receive_frame(self, frame: Frame, now_ns: int) -> list[Effect]:
@@ -138,6 +154,7 @@ class Conduct(RoleChanges):
             return []
         late_ms = (now_ns - deadline) // MILLISECOND_NS
         self._liveness.listen_from(now_ns)
+        self._paths.listen_from(now_ns)
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
         self._deaths.void()
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
@@ -231,6 +248,6 @@ class Conduct(RoleChanges):
     def _peer_takes_streams(self, now_ns: int) -> bool:
         peer = self._liveness.living_peer(now_ns)
         return (
-            self._settings.sync_enabled and not self._handover.active
+            self._settings.sync_enabled and not self._handover.active and not self._paths.is_down(SYNC)
             and peer is not None and not peer.leaving and peer.role in (Role.INIT, Role.BACKUP)
         )  # fmt: skip

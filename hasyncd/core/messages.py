@@ -126,6 +126,8 @@ class Heartbeat:
     digest: int
     config_hash: bytes
     ring_generations: tuple[int, ...] = ()
+    hears: int = 0
+    """Bits of the paths on which the sender hears its peer: `core.paths.bit_of`."""
 
     @property
     def rank(self) -> tuple[int, int, str]:

@@ -28,6 +28,7 @@ from hasyncd.core.handover import RELAY_NS, Handover
 from hasyncd.core.lease import Lease
 from hasyncd.core.liveness import DeathWatch, Liveness
 from hasyncd.core.messages import Heartbeat
+from hasyncd.core.paths import Paths
 from hasyncd.core.receiver import Receiver
 from hasyncd.core.replication import Phase
 from hasyncd.core.sender import Sender
@@ -48,6 +49,7 @@ class RoleChanges:
         self._boot_id = boot_id
         self._election = Election(generation)
         self._liveness = Liveness(settings, boot_id, now_ns)
+        self._paths = Paths(settings, now_ns)
         self._deaths = DeathWatch(settings)
         self._lease = Lease(settings)
         self._sender = Sender(settings, boot_id)
@@ -199,9 +201,16 @@ class RoleChanges:
     def _says_leaving(self) -> bool:
         return self._handover.leaving or self._election.role is Role.FAULT
 
-    def _beat(self, now_ns: int, *, on_schedule: bool = False, echo: Heartbeat | None = None) -> list[Effect]:
+    def _beat(
+        self,
+        now_ns: int,
+        *,
+        on_schedule: bool = False,
+        echo: Heartbeat | None = None,
+        path: str | None = None,
+    ) -> list[Effect]:
         """One heartbeat; `on_schedule` moves the next one a whole interval away. It echoes the newest one
-        heard, or `echo`, which has to prove itself."""
+        heard, or `echo`, which has to prove itself, on the `path` by which that came."""
         if on_schedule:
             self._timers.heartbeat_ns = now_ns + self._settings.heartbeat_ns
         role, held = self._election.role, self._receiver.history
@@ -217,7 +226,9 @@ class RoleChanges:
                 leaving=self._says_leaving(),
                 ready=ready,
                 solo=solo,
+                hears=self._paths.hears(),
                 echo=echo,
+                path=path,
             )
         ]
 

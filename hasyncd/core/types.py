@@ -57,6 +57,8 @@ class PairSettings:
     features_needed: int = 0
     window: int = 65_536
     """Records that a primary may send ahead of our acknowledgement; proto/sync.md §5.1."""
+    paths: tuple[str, ...] = ("sync",)
+    """The ways of the heartbeats; proto/pair.md §5b."""
     authenticated: bool = False
     """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
 
@@ -105,6 +107,13 @@ class LogState:
 
 
 @dataclass(frozen=True, slots=True)
+class PathView:
+    name: str
+    up: bool
+    last_heard_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PeerView:
     state: str
     """`connected` (heard, and it hears us), `lost` or `never`."""
@@ -114,6 +123,7 @@ class PeerView:
     generation: int | None
     config_matches: bool | None
     ring_generations: tuple[int, ...] = ()
+    paths: tuple[PathView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,7 @@ class SyncView:
     full_syncs: int
     """Full syncs begun, as sender and as receiver."""
     reason: str | None = None
-    """Why the state is `degraded`, where somebody has to act: `config_skew`, `refused: NAME`."""
+    """Why the state is `degraded`, where somebody has to act: `config_skew`, `refused: NAME`, `path_down: sync`."""
     protocol: int | None = None
     """What the two agreed on, while there is a stream."""
     features: int | None = None

@@ -32,7 +32,9 @@ class Voice:
         leaving: bool,
         ready: bool,
         solo: bool,
+        hears: int,
         echo: Heartbeat | None = None,
+        path: str | None = None,
     ) -> SendDatagram:
         self._counter += 1
         primary = election.role is Role.PRIMARY
@@ -61,5 +63,6 @@ class Voice:
             digest=log.digest if primary else 0,
             config_hash=self._settings.config_hash,
             ring_generations=self.rings,
+            hears=hears,
         )
-        return SendDatagram(encode_heartbeat(beat))
+        return SendDatagram(encode_heartbeat(beat), path)

@@ -187,6 +187,7 @@ def heartbeats() -> Iterator[Vector]:
     for name, beat, comment in [
         ("heartbeat_primary", BEAT, "a paired primary with two services"),
         ("heartbeat_backup", BACKUP_BEAT, "its backup, which acknowledges everything"),
+        ("heartbeat_paths", replace(BACKUP_BEAT, hears=0b101), "it hears its peer on sync and outside, not on inside"),
         ("heartbeat_first", FIRST_BEAT, "the first of a process that has heard nobody"),
         (
             "heartbeat_leaving",
@@ -208,7 +209,7 @@ def heartbeats() -> Iterator[Vector]:
     yield bad("heartbeat_version_0", "unknown_protocol", packed(0, *fields[1:]), "versions begin with 1")
     yield bad("heartbeat_role_4", "bad_field", packed(*fields[:4], 4, *fields[5:]), "roles are 0 to 3")
     yield bad(
-        "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 8, *fields[8:]), "bit 3 means nothing"
+        "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 64, *fields[8:]), "bit 6 means nothing"
     )
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(

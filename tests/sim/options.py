@@ -32,6 +32,7 @@ class Options:
     """Oldest and newest version of each node."""
     skewed: bool = False
     """The two have other configurations."""
+    paths: tuple[str, ...] = ("sync",)
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
 
@@ -47,5 +48,6 @@ class Options:
             config_hash=bytes([index if self.skewed else 0] * 8),
             protocols=self.protocols[index],
             window=self.window,
+            paths=self.paths,
             authenticated=self.authenticated,
         )

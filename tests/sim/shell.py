@@ -197,8 +197,8 @@ class Shell:
         """False when the rest of the list must be dropped."""
         world, table = self.world, self.table
         match effect:
-            case fx.SendDatagram(payload):
-                world.network.send_datagram(self.index, payload)
+            case fx.SendDatagram(payload, path):
+                world.network.send_datagram(self.index, payload, path)
             case fx.ConnectStream():
                 world.connect(self)
             case fx.WriteStream(frame):
