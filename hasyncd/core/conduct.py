@@ -43,6 +43,8 @@ class Conduct(RoleChanges):
     # --- hearing -----------------------------------------------------------------------------------
 
     def _hear_as_backup(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
+        if beat.role is Role.PRIMARY:
+            self._receiver.hear(beat)
         if not self._timers.trusts(now_ns) and (beat.leaving or beat.role is Role.INIT):
             return []  # if it is still so, it will be said again
         if beat.leaving:
@@ -74,6 +76,7 @@ class Conduct(RoleChanges):
         if beat.role is Role.PRIMARY:
             own = (self._election.generation, self._settings.priority, self._settings.node)
             if beat.rank > own and not beat.leaving:
+                self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.
             return []

@@ -89,7 +89,9 @@ class Certificate:
     """Verdict of the last comparison: `match`, `mismatch` or `unknown`."""
     flows_held: int
     flows_missing: int | None
-    """Known to be missing; None where it cannot be known."""
+    """How many are missing of those that the primary spoke of; None where it cannot be known."""
+    flows_missing_is: str
+    """How that is known: `exact`, `at_most` or `unknown`; proto/pair.md §4a."""
     complete: bool
     """Full sync verified, no drift, nothing heard of that was not installed."""
 
@@ -104,6 +106,10 @@ class LogState:
     digest: int = 0
     oldest_sequence: int = 1
     """Oldest sequence the log still holds."""
+    at_risk: int = 0
+    """Flows with an ADD or a change of state that is not acknowledged."""
+    at_risk_oldest_ns: int = 0
+    """Age of the oldest record that is not acknowledged; 0 while nothing is at risk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,9 @@ class PeerView:
     role: Role | None
     generation: int | None
     config_matches: bool | None
+    at_risk: int | None = None
+    """What a primary last said: its flows that nobody has confirmed, and for how long the oldest has not been."""
+    at_risk_oldest_ms: int | None = None
     ring_generations: tuple[int, ...] = ()
     paths: tuple[PathView, ...] = ()
 

@@ -100,6 +100,8 @@ class StatusReport:
             "node": view.peer.node,
             "role": view.peer.role.value if view.peer.role else None,
             "config_matches": view.peer.config_matches,
+            "at_risk_flows": view.peer.at_risk,
+            "at_risk_oldest_ms": view.peer.at_risk_oldest_ms,
             "secured": self._settings.peer.keys is not None,
             "key_log": None if self._settings.peer.key_log is None else str(self._settings.peer.key_log),
             "paths": [{"name": "sync", "up": view.peer.state == "connected", "last_heard_ms": heard_ms}],
@@ -134,7 +136,7 @@ class StatusReport:
     def _rule_views(self) -> list[dict[str, Any]]:
         """The rules beside the services, in order of configuration, and what their flows wait for."""
         settings = self._settings
-        tables = {
+        tables: dict[str, list[tuple[str | None, object, object]]] = {
             "nat": [(rule.commit, _names(rule.source), _names(rule.public)) for rule in settings.nat],
             "forward": [
                 (rule.commit, f"{rule.public}/{rule.protocol}", rule.to) for rule in settings.forward
