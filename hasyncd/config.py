@@ -116,6 +116,7 @@ class Peer(_Section):
     dead_after_ms: int = Field(150, ge=3, le=600_000)
     paths: Some[Annotated[Literal["sync"], BeforeValidator(read_path_name)]] = ("sync",)
     prefer: Literal["availability", "safety"] = "availability"
+    wait_ms: int = Field(0, ge=0, le=600_000)
     witness: Annotated[None, BeforeValidator(refuse)] = None
 
 

@@ -106,6 +106,7 @@ class Conduct(RoleChanges):
         effects: list[Effect] = []
         if self._silence_told:
             self._silence_told = False
+            self._timers.wait_until_ns = None
             effects.append(ReportEvent("peer_heard", beat.node))
         matches = beat.config_hash == self._settings.config_hash
         if self._config_told is not matches:
@@ -198,12 +199,15 @@ class Conduct(RoleChanges):
             if self._receiver.handed_over:
                 return self._promote(Event.HANDED_OVER, "the primary handed over", now_ns)
             return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
+        waited = self._timers.wait_until_ns is not None and now_ns >= self._timers.wait_until_ns
         silent_at = self._silence_deadline_ns()
-        if silent_at is not None and now_ns >= silent_at:
-            if self._settings.acts_alone:
+        if waited or (silent_at is not None and now_ns >= silent_at):
+            if self._settings.acts_alone and (waited or not self._is_worth_waiting()):
                 silence = (now_ns - (self._liveness.last_heard_ns or now_ns)) // MILLISECOND_NS
                 return self._promote(Event.PEER_SILENT, f"the primary is silent for {silence} ms", now_ns)
             self._silence_told = True
+            if self._settings.acts_alone:
+                return self._wait_for_the_silent(now_ns)
             self._election.step(Event.PEER_SILENT_UNSURE)
             return [ReportEvent("peer_silent", "prefer = safety: waiting for proof or an operator")]
         if self._timers.nobody_leads_at_ns is not None and now_ns >= self._timers.nobody_leads_at_ns:
@@ -212,6 +216,20 @@ class Conduct(RoleChanges):
                 self._listen(now_ns)
                 return [*self._close_incoming("nobody leads"), self._report(Role.BACKUP, "nobody leads")]
         return []
+
+    def _is_worth_waiting(self) -> bool:
+        """pair.md §4b: somebody silent may come back, and has what we lack."""
+        return self._settings.wait_ns > 0 and not self._receiver.history.synced
+
+    def _wait_for_the_silent(self, now_ns: int) -> list[Effect]:
+        self._election.step(Event.PEER_SILENT_WAITING)
+        self._timers.wait_until_ns = now_ns + self._settings.wait_ns
+        patience = self._settings.wait_ns // MILLISECOND_NS
+        return [
+            ReportEvent(
+                "promotion_waits", f"the primary is silent and our copy is not complete: {patience} ms more"
+            )
+        ]
 
     def _time_in_primary(self, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []

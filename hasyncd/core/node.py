@@ -294,6 +294,8 @@ class Node(Conduct):
             return effects + self._reject_stream(rejected.name, now_ns) + self._settle(now_ns)
         if proven:
             effects += [ReportEvent("sync_ready", f"{flow_count} flows"), *self._beat(now_ns)]
+            if self._timers.wait_until_ns is not None:  # pair.md §4b: nothing is to be waited for any more
+                self._timers.wait_until_ns = now_ns
         return effects + self._settle(now_ns)
 
     def receive_snapshot_finished(

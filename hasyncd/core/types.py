@@ -59,6 +59,8 @@ class PairSettings:
     """Records that a primary may send ahead of our acknowledgement; proto/sync.md §5.1."""
     paths: tuple[str, ...] = ("sync",)
     """The ways of the heartbeats; proto/pair.md §5b."""
+    wait_ns: int = 0
+    """How much longer than dead_after a backup without all flows waits for a silent primary; proto/pair.md §4b."""
     authenticated: bool = False
     """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
 
