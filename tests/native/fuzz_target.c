@@ -320,22 +320,22 @@ static void fuzz_install(const uint8_t *data, size_t size)
     hs_gateway_reset(gateway, (struct hs_seed){1, 2});
     hs_gateway_reset(other, (struct hs_seed){1, 2});
     memcpy(exact, data, size);
-    hs_gateway_begin_sync(gateway);
+    hs_gateway_begin_sync(gateway, NULL);
     hs_gateway_install(gateway, exact, (uint32_t)size, now += second, &rejection);
     hs_gateway_end_sync(gateway);
     free(exact);
-    gateway->snapshot_slot = 0;
+    hs_gateway_start_snapshot(gateway, NULL, false);
     hs_delta_log_rewind(&gateway->log, gateway->log.next);
     hs_gateway_append_snapshot(gateway, UINT32_MAX, now, &appended);
     length = hs_delta_log_drain(&gateway->log, records, sizeof records, &count);
-    hs_gateway_begin_sync(other);
+    hs_gateway_begin_sync(other, NULL);
     CHECK(20, hs_gateway_install(other, records, length, now, &rejection), gateway->table->count);
     hs_gateway_end_sync(other);
     CHECK(21, other->table->digest, gateway->table->digest);
     for (int i = 0; i < 2; i++) {
         struct hs_gateway *g = i ? other : gateway;
 
-        hs_gateway_begin_sync(g);
+        hs_gateway_begin_sync(g, NULL);
         hs_gateway_end_sync(g);
         check_nothing_is_left(g, 22 + i);
     }

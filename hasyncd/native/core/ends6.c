@@ -36,9 +36,9 @@ struct hs_tuple hs_tuple6(struct hs_seed seed, const struct hs_ends6 *ends, uint
 void hs_flow_set_ends6(struct hs_flow_table *t, struct hs_flow *flow, const struct hs_ends6 *original,
                        const struct hs_address6 *reply_src)
 {
-    t->digest -= hs_flow_digest6(t, flow);
+    hs_flow_shift_digest(t, flow, -hs_flow_digest6(t, flow));
     t->ends6[hs_flow_slot(t, flow)] = (struct hs_long_ends){original->src, original->dst, *reply_src};
-    t->digest += hs_flow_digest6(t, flow);
+    hs_flow_shift_digest(t, flow, hs_flow_digest6(t, flow));
 }
 
 uint64_t hs_flow_digest6(const struct hs_flow_table *t, const struct hs_flow *flow)

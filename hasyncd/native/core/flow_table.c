@@ -16,6 +16,11 @@ static uint32_t words_of(uint32_t capacity, int level)
     return count;
 }
 
+static uint32_t grains_of(uint32_t capacity)
+{
+    return (capacity + HS_GRAIN_SLOTS - 1) / HS_GRAIN_SLOTS;
+}
+
 struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed seed)
 {
     struct hs_flow_table *t = calloc(1, sizeof *t);
@@ -27,7 +32,8 @@ struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed see
     t->words = words_of(capacity, 0);
     t->flows = hs_pages_alloc(capacity * sizeof *t->flows);
     t->used = calloc(t->words, sizeof *t->used);
-    done = t->flows && t->used && hs_flow_index_init(&t->index, capacity) &&
+    t->grains = calloc(grains_of(capacity), sizeof *t->grains);
+    done = t->flows && t->used && t->grains && hs_flow_index_init(&t->index, capacity) &&
            hs_flow_wheel_init(&t->wheel, capacity);
     for (int level = 0; level < HS_FULL_LEVELS; level++)
         done &= !!(t->full[level] = calloc(words_of(capacity, level + 1), sizeof *t->full[level]));
@@ -47,6 +53,7 @@ void hs_flow_table_destroy(struct hs_flow_table *t)
     hs_flow_index_free(&t->index);
     hs_flow_wheel_free(&t->wheel, t->capacity);
     free(t->used);
+    free(t->grains);
     for (int level = 0; level < HS_FULL_LEVELS; level++)
         free(t->full[level]);
     hs_pages_free(t->ends6, t->capacity * sizeof *t->ends6);
@@ -66,6 +73,7 @@ void hs_flow_table_reset(struct hs_flow_table *t, struct hs_seed seed)
     memset(t->by_protocol, 0, sizeof t->by_protocol);
     t->seed = seed;
     t->digest = 0;
+    memset(t->grains, 0, grains_of(t->capacity) * sizeof *t->grains);
     t->count = t->half_open = 0;
 }
 
@@ -217,7 +225,7 @@ struct hs_flow *hs_flow_table_add_at(struct hs_flow_table *t, uint32_t slot, uin
     t->count++;
     t->by_protocol[protocol_index(flow)]++;
     t->half_open += hs_flow_is_half_open(state, flags);
-    t->digest += hs_flow_digest(t, flow);
+    hs_flow_shift_digest(t, flow, hs_flow_digest(t, flow));
     take_slot(t, slot);
     hs_flow_wheel_insert(t, flow);
     for (uint32_t direction = 0; direction < 2; direction++)
@@ -243,7 +251,7 @@ void hs_flow_table_remove(struct hs_flow_table *t, struct hs_flow *flow)
     uint64_t hash[2];
 
     hash_both(t, flow->tuple, hash);
-    t->digest -= hs_flow_digest(t, flow);
+    hs_flow_shift_digest(t, flow, -hs_flow_digest(t, flow));
     t->half_open -= hs_flow_is_half_open(flow->state, flow->flags);
     t->by_protocol[protocol_index(flow)]--;
     t->count--;
@@ -256,10 +264,10 @@ void hs_flow_table_remove(struct hs_flow_table *t, struct hs_flow *flow)
 
 void hs_flow_set_state(struct hs_flow_table *t, struct hs_flow *flow, uint8_t state, uint8_t flags)
 {
-    t->digest -= hs_flow_digest(t, flow);
+    hs_flow_shift_digest(t, flow, -hs_flow_digest(t, flow));
     t->half_open -= hs_flow_is_half_open(flow->state, flow->flags);
     flow->state = state;
     flow->flags = flags;
     t->half_open += hs_flow_is_half_open(state, flags);
-    t->digest += hs_flow_digest(t, flow);
+    hs_flow_shift_digest(t, flow, hs_flow_digest(t, flow));
 }
