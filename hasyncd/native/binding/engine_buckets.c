@@ -124,6 +124,6 @@ PyObject *hs_engine_set_scrub(PyObject *self, PyObject *arguments)
 
     if (!PyArg_ParseTuple(arguments, "I", &seconds))
         return NULL;
-    gateway_of(self)->scrub_s = seconds;
+    gateway_of(self)->scrub.seconds = seconds;
     Py_RETURN_NONE;
 }

@@ -26,10 +26,9 @@ uint64_t hs_bucket_digest(const struct hs_flow_table *t, uint32_t first, uint32_
 bool hs_bucket_recount(struct hs_flow_table *t, uint32_t first)
 {
     uint64_t *kept = &t->grains[first / HS_GRAIN_SLOTS], digest = 0;
-    uint64_t bits = t->used[first / 64] >> first % 64 & ((1u << HS_GRAIN_SLOTS) - 1);
 
-    for (; bits; bits &= bits - 1)
-        digest += hs_flow_digest(t, &t->flows[first + (uint32_t)__builtin_ctzll(bits)]);
+    for (uint32_t used = hs_grain_used(t, first); used; used &= used - 1)
+        digest += hs_flow_digest(t, &t->flows[first + (uint32_t)__builtin_ctz(used)]);
     if (digest == *kept)
         return true;
     t->digest += digest - *kept;

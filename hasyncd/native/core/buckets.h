@@ -15,6 +15,18 @@
 
 enum { HS_BUCKETS_MAX = 65536 };
 
+/* The first slot of a slot's grain. */
+static inline uint32_t hs_grain_of(uint32_t slot)
+{
+    return slot / HS_GRAIN_SLOTS * HS_GRAIN_SLOTS;
+}
+
+/* Which slots of the grain that begins with `first` hold flows: a bit each. */
+static inline uint32_t hs_grain_used(const struct hs_flow_table *table, uint32_t first)
+{
+    return (uint32_t)(table->used[first / 64] >> first % 64) & ((1u << HS_GRAIN_SLOTS) - 1);
+}
+
 /* Slots of a bucket of a table of `capacity` slots, and how many buckets there are; the last may be a part of one. */
 uint32_t hs_bucket_slots(uint32_t capacity);
 uint32_t hs_bucket_count(uint32_t capacity);

@@ -6,6 +6,8 @@
 #include "core/limits.h"
 #include "core/pages.h"
 
+_Static_assert(HS_CAPACITY_MAX <= 1 << 24, "a handle fits its bytes in a digest");
+
 /* Words of `used` (level 0) and of the levels of `full` above it. */
 static uint32_t words_of(uint32_t capacity, int level)
 {
@@ -123,6 +125,12 @@ void hs_flow_table_prefetch_flow(const struct hs_flow_table *t, uint64_t hash, u
     __builtin_prefetch(&t->ends6[node >> 1].reply_src.bytes[15]);
 }
 
+/* Where memory was corrupted, the index may still lead to the slot of a flow that has gone. */
+static bool is_live(const struct hs_flow_table *t, uint32_t slot)
+{
+    return !t->index.strays || hs_flow_table_holds(t, slot);
+}
+
 struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *t, const struct hs_tuple *tuple,
                                           uint64_t hash)
 {
@@ -132,7 +140,7 @@ struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *t, const s
     while (hs_flow_index_next(&t->index, &search, &node)) {
         struct hs_flow *flow = &t->flows[node >> 1];
 
-        if (hs_tuple_equal(&flow->tuple[node & 1], tuple))
+        if (hs_tuple_equal(&flow->tuple[node & 1], tuple) && is_live(t, node >> 1))
             return (struct hs_found){flow, (enum hs_direction)(node & 1)};
     }
     return (struct hs_found){NULL, HS_ORIGINAL};
@@ -148,7 +156,7 @@ struct hs_found hs_flow_table_find6_hashed(const struct hs_flow_table *t, const 
         struct hs_found found = {&t->flows[node >> 1], (enum hs_direction)(node & 1)};
         struct hs_ends6 held;
 
-        if (!hs_tuple_equal(&found.flow->tuple[found.direction], tuple))
+        if (!hs_tuple_equal(&found.flow->tuple[found.direction], tuple) || !is_live(t, node >> 1))
             continue;
         held = hs_flow_ends6(t, found.flow, found.direction);
         if (memcmp(&held, ends, sizeof held) == 0)
@@ -187,10 +195,7 @@ uint64_t hs_flow_digest(const struct hs_flow_table *t, const struct hs_flow *flo
     /* Everything in network order, so that the digest means the same on every machine. */
     memcpy(bytes, &flow->tuple[HS_ORIGINAL], 16);
     memcpy(bytes + 16, &flow->tuple[HS_REPLY], 12);
-    bytes[28] = flow->state;
-    bytes[29] = flow->flags & HS_FLOW_ON_WIRE;
-    bytes[30] = (uint8_t)(flow->version >> 8);
-    bytes[31] = (uint8_t)flow->version;
+    hs_flow_digest_tail(t, flow, bytes + 13, bytes + 28);
     return hs_siphash(t->seed, bytes, sizeof bytes);
 }
 
@@ -245,6 +250,27 @@ struct hs_flow *hs_flow_table_add(struct hs_flow_table *t, const struct hs_tuple
                                 expires_ms);
 }
 
+/* So many strays that the index gets tight: it is made anew of what is there. */
+static void reindex(struct hs_flow_table *t)
+{
+    hs_flow_index_clear(&t->index);
+    for (uint32_t word = 0; word < t->words; word++) {
+        for (uint64_t bits = t->used[word]; bits; bits &= bits - 1) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+
+            for (uint32_t direction = 0; direction < 2; direction++)
+                hs_flow_index_insert(&t->index, hs_flow_table_hash(t, &t->flows[slot].tuple[direction]),
+                                     slot << 1 | direction);
+        }
+    }
+}
+
+/* What is counted by a flow's memory may not be what was, if that was corrupted: no count falls below nothing. */
+static void take_one(uint32_t *count)
+{
+    *count -= *count > 0;
+}
+
 void hs_flow_table_remove(struct hs_flow_table *t, struct hs_flow *flow)
 {
     uint32_t slot = hs_flow_slot(t, flow);
@@ -252,20 +278,24 @@ void hs_flow_table_remove(struct hs_flow_table *t, struct hs_flow *flow)
 
     hash_both(t, flow->tuple, hash);
     hs_flow_shift_digest(t, flow, -hs_flow_digest(t, flow));
-    t->half_open -= hs_flow_is_half_open(flow->state, flow->flags);
-    t->by_protocol[protocol_index(flow)]--;
+    if (hs_flow_is_half_open(flow->state, flow->flags))
+        take_one(&t->half_open);
+    take_one(&t->by_protocol[protocol_index(flow)]);
     t->count--;
     give_slot(t, slot);
     hs_flow_wheel_remove(t, flow);
     flow->state = 0;
     for (uint32_t direction = 0; direction < 2; direction++)
         hs_flow_index_remove(&t->index, hash[direction], slot << 1 | direction);
+    if (t->index.strays > t->index.count)
+        reindex(t);
 }
 
 void hs_flow_set_state(struct hs_flow_table *t, struct hs_flow *flow, uint8_t state, uint8_t flags)
 {
     hs_flow_shift_digest(t, flow, -hs_flow_digest(t, flow));
-    t->half_open -= hs_flow_is_half_open(flow->state, flow->flags);
+    if (hs_flow_is_half_open(flow->state, flow->flags))
+        take_one(&t->half_open);
     flow->state = state;
     flow->flags = flags;
     t->half_open += hs_flow_is_half_open(state, flags);

@@ -172,6 +172,26 @@ static inline bool hs_flow_is_hairpin(const struct hs_flow *flow)
 /* One flow's share in the table's digest (proto/sync.md §8). */
 uint64_t hs_flow_digest(const struct hs_flow_table *table, const struct hs_flow *flow);
 
+/* What both families' digests end with: the handle, u24, in bytes that are 0, and state, flags and version. A reply of
+ * another protocol than its original is nothing that was ever put into the table: it shows too. */
+static inline void hs_flow_digest_tail(const struct hs_flow_table *table, const struct hs_flow *flow,
+                                       uint8_t handle[3], uint8_t last[4])
+{
+    uint32_t slot = hs_flow_slot(table, flow), original, reply;
+
+    handle[0] ^= (uint8_t)(slot >> 16);
+    handle[1] ^= (uint8_t)(slot >> 8);
+    handle[2] ^= (uint8_t)slot;
+    last[0] = flow->state;
+    last[1] = flow->flags & HS_FLOW_ON_WIRE;
+    last[2] = (uint8_t)(flow->version >> 8);
+    last[3] = (uint8_t)flow->version;
+    memcpy(&original, &flow->tuple[HS_ORIGINAL].proto, 4);
+    memcpy(&reply, &flow->tuple[HS_REPLY].proto, 4);
+    for (int i = 0; i < 4; i++)
+        last[i] ^= (uint8_t)((original ^ reply) >> 8 * i);
+}
+
 /* That share changes, modulo 2^64: the one place where digests are kept. */
 static inline void hs_flow_shift_digest(struct hs_flow_table *table, const struct hs_flow *flow, uint64_t by)
 {

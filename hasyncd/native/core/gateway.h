@@ -125,14 +125,27 @@ struct hs_snapshot {
     struct hs_suspects suspects;
     bool refresh;       /* flows of the other buckets are told by an UPDATE */
     uint32_t slot;      /* the next to be looked at */
-    uint32_t recounted; /* suspect buckets before this slot were counted anew */
 };
+
+/* Bytes of `counted`. */
+static inline size_t hs_sync_counted_bytes(uint32_t capacity)
+{
+    return ((capacity - 1) / HS_GRAIN_SLOTS / 64 + 1) * sizeof(uint64_t);
+}
 
 /* A sync, on the backup. */
 struct hs_sync {
     struct hs_suspects suspects;
+    uint64_t *counted;                           /* a bit a grain: its digest was counted anew */
     bool running;                                /* between begin_sync and end_sync */
     uint32_t added, replaced, removed, unchanged; /* flows of suspect buckets */
+};
+
+/* A walk over the table that counts digests anew from the flows' memory. */
+struct hs_scrub {
+    uint32_t seconds; /* the whole table once in so many; 0: never */
+    uint32_t slot;    /* the next */
+    uint64_t paid_ns; /* what was due up to this moment is done */
 };
 
 struct hs_gateway {
@@ -170,7 +183,7 @@ struct hs_gateway {
     uint64_t installed_s;      /* when records were installed last */
     struct hs_snapshot snapshot;
     struct hs_sync sync;
-    uint32_t scrub_s;          /* the whole table is counted anew once in so many seconds; 0: never */
+    struct hs_scrub scrub;
     uint64_t rejections[HS_REJECTIONS];
 };
 
@@ -289,6 +302,8 @@ uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *
 void hs_gateway_settle_half_open(struct hs_gateway *g, struct hs_flow *flow);
 /* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
+/* The backend of a service's flow, or NULL. */
+struct hs_backend *hs_gateway_backend_of(const struct hs_gateway *g, const struct hs_flow *flow);
 /* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */
 void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow);
 /* A flow's mapping was made or ended: into the log, where its rule says so. */
@@ -398,7 +413,10 @@ uint32_t hs_gateway_end_sync(struct hs_gateway *g);
 
 /* --- scrub.c ------------------------------------------------------------------------------------ */
 
-/* Counts the digest of the grain that begins with slot `first` anew. */
-void hs_gateway_recount(struct hs_gateway *g, uint32_t first, uint64_t now_ns);
+/* Counts the digest of the slot's grain anew, and what was wrong. Where this node writes the table, flows there that
+ * cannot be told to a peer as they are end. */
+void hs_gateway_recount(struct hs_gateway *g, uint32_t slot, uint64_t now_ns);
+/* A bite of the scrub: as many grains as have fallen due, a bounded number. */
+void hs_gateway_scrub(struct hs_gateway *g, uint64_t now_ns);
 
 #endif

@@ -14,10 +14,26 @@ static bool is_settled(const struct hs_gateway *g, uint32_t slot)
 
 void hs_gateway_begin_sync(struct hs_gateway *g, const struct hs_suspects *suspects)
 {
+    uint64_t *counted = g->sync.counted;
+
     g->table->sync_round++;
-    g->sync = (struct hs_sync){.running = true};
+    g->sync = (struct hs_sync){.running = true, .counted = counted};
     if (suspects)
         g->sync.suspects = *suspects;
+    memset(counted, 0, hs_sync_counted_bytes(g->table->capacity));
+}
+
+/* Before anything in a suspect grain changes, its digest is counted anew: what replaces corrupted memory takes out of
+ * the digest what that memory says, which must be what was put in. */
+static void count_grain(struct hs_gateway *g, uint32_t slot)
+{
+    uint32_t grain = slot / HS_GRAIN_SLOTS;
+    uint64_t *word = &g->sync.counted[grain / 64], bit = 1ull << grain % 64;
+
+    if (!g->sync.running || *word & bit || !hs_suspects_have(&g->sync.suspects, slot))
+        return;
+    *word |= bit;
+    hs_gateway_recount(g, slot, g->installed_s * 1000000000);
 }
 
 uint32_t hs_gateway_end_sync(struct hs_gateway *g)
@@ -25,15 +41,22 @@ uint32_t hs_gateway_end_sync(struct hs_gateway *g)
     struct hs_flow_table *t = g->table;
     uint32_t swept = 0;
 
-    for (uint32_t slot = 0; slot < t->capacity; slot++) {
-        struct hs_flow *flow = &t->flows[slot];
+    for (uint32_t first = 0; first < t->capacity; first += HS_GRAIN_SLOTS) {
+        uint32_t last = first + HS_GRAIN_SLOTS - 1; /* suspect where any of them is: see hs_suspects_have */
 
-        if (!hs_flow_table_holds(t, slot) || is_settled(g, slot))
+        if (!hs_suspects_have(&g->sync.suspects, last))
             continue;
-        /* The peer ended it while nobody told us: its port came free no sooner than we lost sight of it. */
-        hs_gateway_hold_down(g, flow, HS_DEL_TIMED_OUT, g->installed_s);
-        hs_gateway_forget(g, flow);
-        swept++;
+        count_grain(g, last);
+        for (uint32_t used = hs_grain_used(t, first); used; used &= used - 1) {
+            uint32_t slot = first + (uint32_t)__builtin_ctz(used);
+
+            if (is_settled(g, slot))
+                continue;
+            /* The peer ended it while nobody told us: its port came free no sooner than we lost sight of it. */
+            hs_gateway_hold_down(g, &t->flows[slot], HS_DEL_TIMED_OUT, g->installed_s);
+            hs_gateway_forget(g, &t->flows[slot]);
+            swept++;
+        }
     }
     g->sync.running = false;
     g->sync.removed += swept;
@@ -72,6 +95,7 @@ static void displace(struct hs_gateway *g, struct hs_found found)
 {
     if (!found.flow)
         return;
+    count_grain(g, hs_flow_slot(g->table, found.flow));
     g->sync.removed += !is_settled(g, hs_flow_slot(g->table, found.flow));
     hs_gateway_forget(g, found.flow);
     g->counters.flows_displaced++;
@@ -94,48 +118,18 @@ static void put(struct hs_gateway *g, const struct hs_record *r, uint64_t now_ms
                          expiry_of(r, now_ms));
 }
 
-static void tuples_of6(struct hs_seed seed, const struct hs_record *r, struct hs_tuple tuple[2])
-{
-    struct hs_ends6 reply = {r->reply_src6, r->ends6.src};
-
-    tuple[0] = hs_tuple6(seed, &r->ends6, r->tuple[0].src_port, r->tuple[0].dst_port, r->tuple[0].proto);
-    tuple[1] = hs_tuple6(seed, &reply, r->tuple[1].src_port, r->tuple[1].dst_port, r->tuple[1].proto);
-}
-
 static void put6(struct hs_gateway *g, const struct hs_record *r, uint64_t now_ms)
 {
     struct hs_ends6 reply = {r->reply_src6, r->ends6.src};
     struct hs_tuple tuple[2];
 
-    tuples_of6(g->table->seed, r, tuple);
+    hs_record_tuples6(r, g->table->seed, tuple);
     displace(g, hs_flow_table_find6(g->table, &tuple[HS_ORIGINAL], &r->ends6));
     displace(g, hs_flow_table_find6(g->table, &tuple[HS_REPLY], &reply));
     hs_flow_set_ends6(g->table,
                       hs_flow_table_add_at(g->table, r->handle, r->version, tuple, r->state,
                                            (uint8_t)(r->flags | HS_FLOW_LIBERAL), expiry_of(r, now_ms)),
                       &r->ends6, &r->reply_src6);
-}
-
-/* Whether the slot's flow is the record's, as far as digests go. */
-static bool is_same(const struct hs_gateway *g, const struct hs_flow *flow, const struct hs_record *r)
-{
-    bool is6 = r->tuple[HS_ORIGINAL].family == HS_IPV6;
-
-    if (flow->version != r->version || flow->state != r->state || (flow->flags & HS_FLOW_ON_WIRE) != r->flags ||
-        flow->tuple[HS_ORIGINAL].family != r->tuple[HS_ORIGINAL].family)
-        return false;
-    if (!is6)
-        return hs_tuple_equal(&flow->tuple[HS_ORIGINAL], &r->tuple[HS_ORIGINAL]) &&
-               hs_tuple_equal(&flow->tuple[HS_REPLY], &r->tuple[HS_REPLY]);
-    struct hs_ends6 there = hs_flow_ends6(g->table, flow, HS_ORIGINAL);
-    struct hs_ends6 back = hs_flow_ends6(g->table, flow, HS_REPLY);
-    struct hs_ends6 reply = {r->reply_src6, r->ends6.src};
-    struct hs_tuple tuple[2];
-
-    tuples_of6(g->table->seed, r, tuple);
-    return !memcmp(&there, &r->ends6, sizeof there) && !memcmp(&back, &reply, sizeof back) &&
-           hs_tuple_equal(&flow->tuple[HS_ORIGINAL], &tuple[HS_ORIGINAL]) &&
-           hs_tuple_equal(&flow->tuple[HS_REPLY], &tuple[HS_REPLY]);
 }
 
 /* The first word of this sync about a slot of a suspect bucket. */
@@ -147,7 +141,7 @@ static void note_finding(struct hs_gateway *g, const struct hs_flow *flow, const
         return;
     if (!hs_flow_table_holds(g->table, slot))
         g->sync.added++;
-    else if (is_same(g, flow, r))
+    else if (hs_record_describes(r, g->table, flow))
         g->sync.unchanged++;
     else
         g->sync.replaced++;
@@ -165,6 +159,7 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
         return HS_STALE_VERSION;
     if (r->tuple[HS_ORIGINAL].family == HS_IPV6 && !hs_ends6_reserve(t))
         return HS_NO_MEMORY;
+    count_grain(g, r->handle);
     note_finding(g, flow, r);
     if (held) {
         if (!hs_tuple_equal(&flow->tuple[HS_REPLY], &r->tuple[HS_REPLY])) /* ended unheard, as in hs_gateway_end_sync */
@@ -220,6 +215,18 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
     return HS_ACCEPTED;
 }
 
+static enum hs_rejection install(struct hs_gateway *g, const struct hs_record *r, uint64_t now_ns)
+{
+    enum hs_rejection rejection;
+
+    if (r->handle >= g->table->capacity)
+        return HS_HANDLE_OUT_OF_RANGE;
+    rejection = r->kind == HS_ADD ? install_add(g, r, now_ns / 1000000) : install_change(g, r, now_ns / 1000000);
+    if (rejection) /* our memory may be to blame: then what we say of this bucket from now on shows it */
+        hs_gateway_recount(g, r->handle, now_ns);
+    return rejection;
+}
+
 uint32_t hs_gateway_install(struct hs_gateway *g, const uint8_t *records, uint32_t length,
                             uint64_t now_ns, enum hs_rejection *rejection)
 {
@@ -231,11 +238,8 @@ uint32_t hs_gateway_install(struct hs_gateway *g, const uint8_t *records, uint32
         struct hs_record record;
 
         *rejection = hs_record_unpack(&record, records + at, length - at, &size);
-        if (!*rejection && record.handle >= g->table->capacity)
-            *rejection = HS_HANDLE_OUT_OF_RANGE;
         if (!*rejection)
-            *rejection = record.kind == HS_ADD ? install_add(g, &record, now_ns / 1000000)
-                                               : install_change(g, &record, now_ns / 1000000);
+            *rejection = install(g, &record, now_ns);
         g->rejections[*rejection]++;
         if (*rejection)
             return installed;

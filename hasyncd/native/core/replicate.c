@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 
+#include "core/limits.h"
+
 void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_record_kind kind,
                          bool at_risk, uint64_t now_ns)
 {
@@ -28,7 +30,7 @@ static struct hs_flow *flow_of(const struct hs_gateway *g, const uint8_t *record
     memcpy(&version, record + 8, 2);
     struct hs_flow *flow = &g->table->flows[ntohl(handle)];
 
-    return flow->state && flow->version == ntohs(version) ? flow : NULL;
+    return hs_flow_table_holds(g->table, ntohl(handle)) && flow->version == ntohs(version) ? flow : NULL;
 }
 
 void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence)
@@ -49,7 +51,7 @@ void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence)
         if (flow->flags & HS_FLOW_AT_RISK &&
             g->log.next - ((uint32_t)g->log.next - flow->risk_sequence) <= sequence) {
             flow->flags &= (uint8_t)~HS_FLOW_AT_RISK;
-            g->at_risk--;
+            g->at_risk -= g->at_risk > 0;
         }
     }
     if (sequence > g->log.acknowledged)
@@ -64,27 +66,6 @@ void hs_gateway_start_snapshot(struct hs_gateway *g, const struct hs_suspects *s
         g->snapshot.suspects = *suspects;
 }
 
-/* Where the cursor stands: does it tell of this bucket, and is it told in full? What was suspected is counted anew, once,
- * so that the digest of SYNC_END is that of what was sent. */
-static bool enter_bucket(struct hs_gateway *g, bool *suspect, uint64_t now_ns)
-{
-    struct hs_snapshot *s = &g->snapshot;
-    uint32_t grain = s->slot / HS_GRAIN_SLOTS * HS_GRAIN_SLOTS;
-
-    *suspect = hs_suspects_have(&s->suspects, s->slot);
-    if (*suspect && s->recounted <= s->slot) {
-        s->recounted = grain + HS_GRAIN_SLOTS;
-        hs_gateway_recount(g, grain, now_ns);
-    }
-    return *suspect || s->refresh;
-}
-
-/* The next slot that the cursor would look at, if this one's bucket has nothing for it. */
-static uint32_t after_grain(uint32_t slot)
-{
-    return slot / HS_GRAIN_SLOTS * HS_GRAIN_SLOTS + HS_GRAIN_SLOTS;
-}
-
 bool hs_gateway_append_snapshot(struct hs_gateway *g, uint32_t records_max, uint64_t now_ns,
                                 uint32_t *appended)
 {
@@ -93,23 +74,27 @@ bool hs_gateway_append_snapshot(struct hs_gateway *g, uint32_t records_max, uint
 
     *appended = 0;
     for (uint32_t looks = 0; s->slot < t->capacity; looks++) {
-        bool suspect;
+        uint32_t first = hs_grain_of(s->slot), used;
+        bool suspect = hs_suspects_have(&s->suspects, s->slot);
 
         if (looks == HS_SNAPSHOT_BITE)
             return false;
-        if (!enter_bucket(g, &suspect, now_ns)) {
-            s->slot = after_grain(s->slot);
-            continue;
+        if (suspect && s->slot == first) /* so that SYNC_END's digest is that of what was sent */
+            hs_gateway_recount(g, first, now_ns);
+        used = suspect || s->refresh ? hs_grain_used(t, first) >> s->slot % HS_GRAIN_SLOTS : 0;
+        for (; used; used &= used - 1) {
+            struct hs_flow *flow = &t->flows[s->slot + (uint32_t)__builtin_ctz(used)];
+
+            if (*appended == records_max)
+                break;
+            hs_gateway_log_flow(g, flow, suspect ? HS_ADD : HS_UPDATE, flow->flags & HS_FLOW_AT_RISK, now_ns);
+            ++*appended;
         }
-        if (!hs_flow_table_holds(t, s->slot)) {
-            s->slot++;
-            continue;
-        }
-        if (*appended == records_max)
+        if (used) {
+            s->slot += (uint32_t)__builtin_ctz(used);
             return false;
-        struct hs_flow *flow = &t->flows[s->slot++];
-        hs_gateway_log_flow(g, flow, suspect ? HS_ADD : HS_UPDATE, flow->flags & HS_FLOW_AT_RISK, now_ns);
-        ++*appended;
+        }
+        s->slot = first + HS_GRAIN_SLOTS;
     }
     return true;
 }
