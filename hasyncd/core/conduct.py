@@ -105,7 +105,10 @@ class Conduct:
             effects.append(Stop())
         if self._receiver.greeted and self._receiver.compare(beat, now_ns):
             self._rejections["drift"] += 1
-            effects += [ReportEvent("drift", "two digests in a row differ"), *self._close_incoming("drift")]
+            effects += [
+                ReportEvent("drift", "two heartbeats in a row do not fit what is held"),
+                *self._close_incoming("drift"),
+            ]
         # The answer follows the primary's beat, so that the echo its lease counts from is young.
         return effects + self._beat(now_ns, on_schedule=True)
 

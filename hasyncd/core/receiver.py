@@ -346,19 +346,25 @@ class Receiver:
         return [*findings_told, ReportEvent("sync_ready", f"{flow_count} flows")]
 
     def compare(self, beat: Heartbeat, now_ns: int) -> bool:
-        """Compares the primary's digest with ours where both speak of the same record; True means
-        drift (S8): two mismatches in a row.
+        """Compares the primary's digest with ours where both speak of the same record, and its log with the one that
+        the stream is of; True means drift (S8): two mismatches in a row.
         """
         held = self.history
         if (beat.boot_id, beat.generation) != (held.boot_id, held.generation):
-            return False
+            return self.phase is Phase.STREAMING and self._drifts()
         self._promised_head = beat.head_sequence
         if self._waits_since_ns is None or not self._is_owed():
             self.listen_from(now_ns)
         if not held.synced or self._pending or beat.digest_sequence != held.installed:
             return False
         self._verdict = (beat.flow_count, beat.digest) == (self._flow_count, self._digest)
-        self._mismatches = 0 if self._verdict else self._mismatches + 1
+        if self._verdict:
+            self._mismatches = 0
+            return False
+        return self._drifts()
+
+    def _drifts(self) -> bool:
+        self._mismatches += 1
         if self._mismatches < 2:
             return False
         self._mismatches = 0

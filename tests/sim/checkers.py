@@ -164,8 +164,8 @@ class Leastness:
         """`primary` is about to do this."""
         backup, stream = world.shells[1 - primary.index], primary.stream
         ordered, self._ordered = self._ordered, set()
-        if stream is None or not backup.running or backup.boot_id not in stream.boots:
-            return  # the answer to a backup that is no more
+        if stream is None or not backup.running or backup.boot_id not in stream.boots or world.mangled:
+            return  # the answer to a backup that is no more, or that said something else
         failures = self._failures[backup.index]
         held, table = backup.node._receiver.history, primary.table
         log_goes_on = (held.boot_id, held.generation) == (primary.boot_id, primary.node.generation) and (

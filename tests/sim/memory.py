@@ -9,7 +9,7 @@ import random
 
 from tests.sim.table import Flow, Table
 
-_STRANGE_KEYS = 10**9
+_STRANGE_KEYS = 2**31
 """No traffic of the simulation comes this far."""
 
 
@@ -27,7 +27,7 @@ def change_state(table: Table, rng: random.Random) -> set[int]:
 
 def change_key(table: Table, rng: random.Random) -> set[int]:
     flow = _one(table, rng)
-    before, flow.key = flow.key, _STRANGE_KEYS + rng.getrandbits(40)
+    before, flow.key = flow.key, _STRANGE_KEYS + rng.getrandbits(30)
     return {before, flow.key}
 
 
@@ -45,7 +45,7 @@ def make(table: Table, rng: random.Random) -> set[int]:
     free = [slot for slot in range(table.capacity) if slot not in table.flows]
     if not free:
         return set()
-    flow = Flow(_STRANGE_KEYS + rng.getrandbits(40), 1, rng.randrange(65_536), 0)
+    flow = Flow(_STRANGE_KEYS + rng.getrandbits(30), 1, rng.randrange(65_536), 0)
     table.flows[rng.choice(free)] = flow
     return {flow.key}
 

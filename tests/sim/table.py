@@ -298,14 +298,14 @@ class Table:
 
     def recount(self) -> int:
         """The digest from scratch: independent of order, the sum of a keyed hash of each flow."""
-        return sum(self._word(flow) for flow in self.flows.values()) % 2**64
+        return sum(self._word(slot, flow) for slot, flow in self.flows.items()) % 2**64
 
     def scrub(self) -> None:
         """proto/sync.md S8a, the whole table at once."""
         sums: dict[int, int] = {}
         for slot, flow in self.flows.items():
             grain = slot // SLOTS_MIN
-            sums[grain] = (sums.get(grain, 0) + self._word(flow)) % 2**64
+            sums[grain] = (sums.get(grain, 0) + self._word(slot, flow)) % 2**64
         grains = sums.keys() | self._sums.keys()
         self.scrub_mismatches += sum(sums.get(grain, 0) != self._sums.get(grain, 0) for grain in grains)
         self._sums, self._digest = sums, sum(sums.values()) % 2**64
@@ -327,13 +327,13 @@ class Table:
             suspects[bucket // 8] |= differs << bucket % 8
         return bytes(suspects)
 
-    def _word(self, flow: Flow) -> int:
-        return _hash(self.seed, flow.key, flow.state, flow.version)
+    def _word(self, slot: int, flow: Flow) -> int:
+        return _hash(self.seed, slot, flow.key, flow.state, flow.version)
 
     def _put(self, slot: int, flow: Flow) -> None:
         self.flows[slot] = flow
         self._slot_of[flow.key] = slot
-        self._account(slot, self._word(flow))
+        self._account(slot, self._word(slot, flow))
 
     def _take(self, slot: int) -> Flow:
         flow = self.flows.pop(slot)
@@ -342,14 +342,14 @@ class Table:
             key for key, at in self._slot_of.items() if at == slot
         ]:
             del self._slot_of[key]
-        self._account(slot, -self._word(flow))
+        self._account(slot, -self._word(slot, flow))
         return flow
 
     def _set_state(self, slot: int, state: int) -> None:
         flow = self.flows[slot]
-        self._account(slot, -self._word(flow))
+        self._account(slot, -self._word(slot, flow))
         flow.state = state
-        self._account(slot, self._word(flow))
+        self._account(slot, self._word(slot, flow))
 
     def _account(self, slot: int, difference: int) -> None:
         self._digest = (self._digest + difference) % 2**64
@@ -358,8 +358,8 @@ class Table:
 
 
 @functools.cache
-def _hash(seed: bytes, key: int, state: int, version: int) -> int:
-    word = struct.pack(">QBH", key, state, version)
+def _hash(seed: bytes, slot: int, key: int, state: int, version: int) -> int:
+    word = struct.pack(">IQBH", slot, key, state, version)
     return int.from_bytes(hashlib.blake2b(word, key=seed, digest_size=8).digest(), "big")
 
 
