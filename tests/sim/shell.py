@@ -376,5 +376,9 @@ def describe(effect: fx.Effect) -> str:
             return f"event {name} {detail}"
         case fx.Arm(until):
             return f"Arm until {until}"
+        case fx.StartSnapshot(first, _, suspects, refresh):
+            return f"StartSnapshot {first}, {f'suspects {suspects.hex()}' if suspects else 'everything'}" + (
+                ", refresh" if refresh else ""
+            )
         case _:
             return type(effect).__name__ if not getattr(effect, "reason", "") else repr(effect)

@@ -146,6 +146,7 @@ class Table:
         self.acked = max(self.acked, first - 1)
         self.cursor = self.flows_sent = self.refreshed = 0
         self._suspects, self._suspect_capacity, self._refreshes_others = suspects, self.capacity, refresh
+        self._recount_suspects()
         self.snapshotting = True
         return True
 
@@ -220,6 +221,7 @@ class Table:
         self._round += 1
         self._syncing = True
         self._suspects, self._suspect_capacity = suspects, capacity
+        self._recount_suspects()
         self.findings = Findings()
 
     def end_sync(self) -> None:
@@ -252,6 +254,7 @@ class Table:
             record = records[offset : offset + _SIZES[kind]]
             rejection = self._install_one(kind, record)
             if rejection is not None:
+                self._recount(_HEAD.unpack_from(record)[4] // SLOTS_MIN)
                 return installed, rejection
             installed += 1
             offset += len(record)
@@ -302,13 +305,21 @@ class Table:
 
     def scrub(self) -> None:
         """proto/sync.md S8a, the whole table at once."""
-        sums: dict[int, int] = {}
-        for slot, flow in self.flows.items():
-            grain = slot // SLOTS_MIN
-            sums[grain] = (sums.get(grain, 0) + self._word(slot, flow)) % 2**64
-        grains = sums.keys() | self._sums.keys()
-        self.scrub_mismatches += sum(sums.get(grain, 0) != self._sums.get(grain, 0) for grain in grains)
-        self._sums, self._digest = sums, sum(sums.values()) % 2**64
+        for grain in range(-(-self.capacity // SLOTS_MIN)):
+            self._recount(grain)
+
+    def _recount(self, grain: int) -> None:
+        """What is kept of these 16 slots becomes what memory holds."""
+        slots = range(grain * SLOTS_MIN, (grain + 1) * SLOTS_MIN)
+        found = sum(self._word(slot, self.flows[slot]) for slot in slots if slot in self.flows) % 2**64
+        kept = self._sums.get(grain, 0)
+        self.scrub_mismatches += found != kept
+        self._sums[grain], self._digest = found, (self._digest + found - kept) % 2**64
+
+    def _recount_suspects(self) -> None:
+        for grain in range(-(-self.capacity // SLOTS_MIN)):
+            if self._is_suspect(grain * SLOTS_MIN):
+                self._recount(grain)
 
     def bucket_digests(self, capacity: int) -> bytes:
         slots = slots_of_bucket(capacity)

@@ -67,6 +67,8 @@
     X(fail_closed_dropped)                                                                         \
     X(records_installed)                                                                           \
     X(flows_displaced)                                                                             \
+    X(sync_flows_sent)                                                                             \
+    X(sync_flows_refreshed)                                                                        \
     X(scrub_passes)                                                                                \
     X(scrub_mismatches)                                                                            \
     X(corrupt_flows_ended)                                                                         \

@@ -88,6 +88,7 @@ bool hs_gateway_append_snapshot(struct hs_gateway *g, uint32_t records_max, uint
             if (*appended == records_max)
                 break;
             hs_gateway_log_flow(g, flow, suspect ? HS_ADD : HS_UPDATE, flow->flags & HS_FLOW_AT_RISK, now_ns);
+            ++*(suspect ? &g->counters.sync_flows_sent : &g->counters.sync_flows_refreshed);
             ++*appended;
         }
         if (used) {
