@@ -64,6 +64,8 @@ class Pair(RuleBasedStateMachine):
         self.snapshotting = False
         self.follows = True
         """What the backup installed is of this primary's log."""
+        self.refresh_owed = False
+        """Records were skipped, and no sync since then came to its end."""
 
     def engine(self) -> Engine:
         return make_engine(capacity=CAPACITY, log_records=LOG_RECORDS, ports=PORTS, armed=False)
@@ -188,11 +190,10 @@ class Pair(RuleBasedStateMachine):
         suspects, head, _ = self.primary.compare_buckets(self.backup.bucket_digests(CAPACITY))
         if not full and self.follows and self.primary.rewind(self.installed + 1):
             self.primary.acknowledge(self.installed)
-            self.primary.start_snapshot(suspects, False)
         else:
             assert self.primary.start_log(head + 1)
-            self.primary.start_snapshot(b"" if full else suspects, True)
-            self.installed = head
+            self.installed, self.refresh_owed = head, True
+        self.primary.start_snapshot(b"" if full else suspects, self.refresh_owed)
         self.backup.begin_sync(b"" if full else suspects, CAPACITY)
         self.synced, self.snapshotting, self.follows = False, True, True
 
@@ -209,7 +210,7 @@ class Pair(RuleBasedStateMachine):
             pass
         self.deliver(len(self.stream))
         self.backup.end_sync()
-        self.snapshotting, self.synced = False, True
+        self.snapshotting, self.synced, self.refresh_owed = False, True, False
         self.acknowledge()
         assert self.backup.digest() == self.primary.digest()
 
@@ -257,6 +258,8 @@ class Pair(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.snapshotting or self.primary.log_state()[3]:
             self.begin_sync(full=False)
+            while self.drain():  # or the cursor overruns what the log still holds
+                pass
             while not self.primary.append_snapshot(8)[1]:
                 while self.drain():
                     pass
