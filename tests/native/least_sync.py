@@ -1,4 +1,4 @@
-"""A sync between two engines as proto/sync.md §7 has it, without core and shell; and memory that is written to unasked."""
+"""A sync between two engines as proto/sync.md §7 has it, without core and shell; and memory written to unasked."""
 
 from __future__ import annotations
 

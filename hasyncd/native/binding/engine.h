@@ -2,7 +2,8 @@
  *
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
  * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_hops.c
- * routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least syncs, engine_view.c looking, addresses.c arguments.
+ * routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least syncs, engine_view.c looking, addresses.c
+ * arguments.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H

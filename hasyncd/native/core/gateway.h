@@ -408,7 +408,8 @@ uint64_t hs_gateway_oldest_risk_ns(const struct hs_gateway *g, uint64_t now_ns);
 /* Applies packed records; stops at the first rejection. Returns how many were installed. */
 uint32_t hs_gateway_install(struct hs_gateway *g, const uint8_t *records, uint32_t length,
                             uint64_t now_ns, enum hs_rejection *rejection);
-/* `suspects` speaks of the primary's capacity. From here on, flows of suspect buckets count for nothing until they are installed anew. */
+/* `suspects` speaks of the primary's capacity. From here on, flows of suspect buckets count for nothing until they are
+ * installed anew. */
 void hs_gateway_begin_sync(struct hs_gateway *g, const struct hs_suspects *suspects);
 /* Removes those that were not; how many. */
 uint32_t hs_gateway_end_sync(struct hs_gateway *g);
