@@ -21,6 +21,11 @@ _SUSPENDED: Final = (
     "the peer is slow: new flows that it did not confirm in time leave at once until it has caught up"
 )
 _RESUMED: Final = "the peer has caught up: new flows wait for it again"
+_CORRUPT: Final = {
+    True: "what this node holds is what its peer is given, and may be wrong",
+    False: "the primary's copy repairs it",
+}
+"""By whether this node is the primary: proto/sync.md S8a."""
 
 
 class Alarms:
@@ -31,24 +36,31 @@ class Alarms:
         self._seen: dict[str, int] = {}
         self._suspended = False
 
-    def look(self, counters: Mapping[str, int]) -> None:
+    def look(self, counters: Mapping[str, int], *, primary: bool) -> None:
         """Reports each watched counter that has grown since the last look."""
         for name, meaning in WATCHED.items():
-            grown = counters[name] - self._seen.get(name, 0)
-            self._seen[name] = counters[name]
-            if grown > 0:
+            if grown := self._grown(counters, name):
                 self._report(name, f"{grown} more: {meaning}")
+        if grown := self._grown(counters, "scrub_mismatches"):
+            self._report(
+                "memory_corrupt",
+                f"{grown} parts of the flow table are not what was written there: {_CORRUPT[primary]}",
+            )
         self._look_at_commit(counters)
+
+    def _grown(self, counters: Mapping[str, int], name: str) -> int:
+        grown = counters[name] - self._seen.get(name, 0)
+        self._seen[name] = counters[name]
+        return grown
 
     def _look_at_commit(self, counters: Mapping[str, int]) -> None:
         """proto/sync.md §6, C4. A peer that is slow again and again between two looks is one slow peer: it has caught
         up when a whole look has passed without."""
-        before = self._seen.get("commit_suspensions", 0)
-        self._seen["commit_suspensions"] = counters["commit_suspensions"]
-        slow = counters["commit_suspended_now"] or counters["commit_suspensions"] > before
+        again = self._grown(counters, "commit_suspensions")
+        slow = again > 0 or counters["commit_suspended_now"] > 0
         if slow and not self._suspended:
             self._report("commit_suspended", _SUSPENDED)
         # Where nothing is held any more nothing is resumed: what became of the peer is told elsewhere.
         elif self._suspended and not slow and counters["commit_now"]:
             self._report("commit_resumed", _RESUMED)
-        self._suspended = bool(slow)
+        self._suspended = slow

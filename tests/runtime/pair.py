@@ -64,6 +64,7 @@ commit = "{commit}"
 commit_timeout_ms = {commit_timeout_ms}
 on_commit_timeout = "{on_commit_timeout}"
 log_records = {log_records}
+scrub_s = {scrub_s}
 [[nat]]
 source = ["10.0.1.0/24"]
 public = ["203.0.113.5"]
@@ -85,6 +86,7 @@ DEFAULTS = {
     "on_commit_timeout": "fail_open",
     "log_records": 16384,
     "nat_options": "",
+    "scrub_s": 30,
 }
 
 
@@ -166,7 +168,7 @@ class Member:
             await asyncio.sleep(TICK_S)
             self.engine.tick(now_ns())
             self.shell.pump.push()
-            self._alarms.look(self.engine.counters())
+            self._alarms.look(self.engine.counters(), primary=self.view.role is Role.PRIMARY)
 
     def die(self) -> None:
         """What a SIGKILL leaves to the peer: every socket closed, nothing said."""

@@ -10,12 +10,12 @@ COMMIT = {"commit_suspensions": 0, "commit_suspended_now": 0, "commit_now": 2}
 def test_a_grown_counter_is_told_once_with_its_growth() -> None:
     told: list[tuple[str, str]] = []
     alarms = Alarms(lambda name, text: told.append((name, text)))
-    counters = dict.fromkeys(WATCHED, 0) | COMMIT
-    alarms.look(counters)
+    counters = dict.fromkeys([*WATCHED, "scrub_mismatches"], 0) | COMMIT
+    alarms.look(counters, primary=True)
     assert told == []
     counters["drop_nat_exhausted"] = 7
-    alarms.look(counters)
-    alarms.look(counters)
+    alarms.look(counters, primary=True)
+    alarms.look(counters, primary=True)
     assert [name for name, _ in told] == ["drop_nat_exhausted"]
     assert told[0][1].startswith("7 more: ")
 
@@ -24,7 +24,7 @@ def test_every_watched_counter_exists_in_the_engine() -> None:
     from hasyncd.datapath.packet import Engine
 
     counters = Engine(capacity=16, seed=bytes(16)).counters()
-    assert set(WATCHED) | set(COMMIT) <= set(counters)
+    assert {*WATCHED, *COMMIT, "scrub_mismatches"} <= set(counters)
 
 
 def told_of(*looks: tuple[int, int, int]) -> list[list[str]]:
@@ -32,7 +32,8 @@ def told_of(*looks: tuple[int, int, int]) -> list[list[str]]:
     told: list[str] = []
     alarms, events = Alarms(lambda name, _: told.append(name)), []
     for look in looks:
-        alarms.look(dict.fromkeys(WATCHED, 0) | dict(zip(COMMIT, look, strict=True)))
+        counters = dict.fromkeys([*WATCHED, "scrub_mismatches"], 0) | dict(zip(COMMIT, look, strict=True))
+        alarms.look(counters, primary=True)
         events.append(told.copy())
         told.clear()
     return events
@@ -56,3 +57,14 @@ def test_a_peer_that_is_slow_again_and_again_is_told_once() -> None:
 
 def test_where_nothing_is_held_any_more_nothing_is_called_resumed() -> None:
     assert told_of((1, 1, 2), (1, 0, 0), (1, 0, 2)) == [["commit_suspended"], [], []]
+
+
+def test_memory_that_is_not_what_was_written_is_told_by_whose_copy_it_is() -> None:
+    told: list[tuple[str, str]] = []
+    alarms = Alarms(lambda name, text: told.append((name, text)))
+    for grown, primary in ((1, True), (3, False), (3, False)):
+        alarms.look(dict.fromkeys(WATCHED, 0) | COMMIT | {"scrub_mismatches": grown}, primary=primary)
+    assert [name for name, _ in told] == ["memory_corrupt"] * 2
+    assert "its peer is given" in told[0][1]
+    assert told[1][1].startswith("2 parts")
+    assert "repairs" in told[1][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hasyncd.core.effects import ReportEvent, ReportRole
-from hasyncd.core.types import Role, SyncState
+from hasyncd.core.types import LastSync, Role, SyncState
 from tests.sim.options import Options
 from tests.sim.shell import Shell
 from tests.sim.simulator import World
@@ -42,8 +42,16 @@ def becomes_primary(world: World, index: int, within_ms: float) -> tuple[float, 
     return took, shell.reports[-1]
 
 
-def full_syncs(world: World) -> int:
-    return sum(shell.node.view(shell.now()).sync.full_syncs for shell in world.shells) // 2
+def syncs(world: World) -> int:
+    """Of both kinds, as their senders count them."""
+    views = [shell.node.view(shell.now()).sync for shell in world.shells]
+    return sum(view.full_syncs + view.least_syncs for view in views) // 2
+
+
+def last_sync(world: World) -> LastSync | None:
+    """As the primary has it."""
+    shell = next(shell for shell in world.shells if shell.running and shell.role is Role.PRIMARY)
+    return shell.node.view(shell.now()).sync.last
 
 
 def events(shell: Shell, name: str) -> list[ReportEvent]:

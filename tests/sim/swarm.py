@@ -16,7 +16,8 @@ from tests.sim.simulator import World
 TRANSCRIPT_LINES = 120
 CONVERGE_MS = 20_000
 FAULTS = (
-    "kill", "kill", "power", "boot", "cold boot", "alone", "pause", "cut", "one way", "slow", "break", "order",
+    "kill", "kill", "power", "boot", "cold boot", "alone", "pause", "cut", "one way", "slow", "break", "break", "order",
+    "memory",
 )  # fmt: skip
 
 
@@ -39,6 +40,7 @@ def options_of(rng: random.Random) -> Options:
         authenticated=rng.random() < 0.6,
         paths=rng.choice([("sync",), ("sync", "inside"), ("sync", "inside", "outside")]),
         wait_ms=rng.choice([0, 0, 400]),
+        rough=rng.random() < 0.2,
     )
 
 
@@ -50,6 +52,9 @@ def one_fault(world: World, rng: random.Random) -> None:
     fault = rng.choice(FAULTS)
     if fault in ("cut", "one way", "break"):
         harm_wire(world, rng, fault)
+    elif fault == "memory":
+        for _ in range(rng.choice([1, 1, 3])):
+            world.corrupt(1 - victim.index)
     elif fault in ("boot", "cold boot", "alone"):
         boot_some(world, rng, fault, victim)
     elif fault == "order":
@@ -76,6 +81,9 @@ def harm(world: World, rng: random.Random, fault: str, victim: Shell) -> None:
 
 
 def harm_wire(world: World, rng: random.Random, fault: str) -> None:
+    if fault == "break" and world.options.rough and rng.random() < 0.7:
+        world.mangle(rng.choice(["lost", "doubled", "changed"]))
+        return
     if fault == "break":
         world.break_stream()
         return
@@ -104,13 +112,14 @@ def give_order(world: World, rng: random.Random, shell: Shell) -> None:
     if not shell.running or shell.paused:
         return
     order, node = rng.choice(["switchover", "stop", "resync"]), shell.node
+    if order == "resync":
+        world.resync(shell.index, full=rng.random() < 0.3)
+        return
     world.say("world", f"an operator says {order} to {shell.name}")
     if order == "stop":
         shell.input(node.command_stop)
-    elif order == "switchover":
-        shell.input(lambda now: node.command_switchover(False, now)[2])
     else:
-        shell.input(lambda now: node.command_resync(now)[2])
+        shell.input(lambda now: node.command_switchover(False, now)[2])
 
 
 def live_through(world: World, rng: random.Random) -> None:
@@ -128,6 +137,7 @@ def come_together(world: World) -> None:
     for links in world.network.paths.values():
         for link in links:
             link.loss = 0.0
+    world.network.mangling = None
     world.heal()
     for index in sorted(world.network.unread):
         world.read_again(index)
