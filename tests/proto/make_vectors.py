@@ -136,11 +136,12 @@ def rejected_frames() -> Iterator[Vector]:
     yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
     yield bad_frame("hello_version_0", "unknown_protocol", packed(1, 0, "whatever"), "versions begin with 1")
     yield bad_frame(
-        "hello_versions_crossed", "bad_field", packed(*hello[:9], 2, 1, 1), "the oldest is newer than the newest"
+        "hello_versions_crossed",
+        "bad_field",
+        packed(*hello[:9], 2, 1, 1),
+        "the oldest is newer than the newest",
     )
-    yield bad_frame(
-        "hello_field_too_many", "bad_field", packed(*hello, 0), "version 1 ends with resume_from"
-    )
+    yield bad_frame("hello_field_too_many", "bad_field", packed(*hello, 0), "version 1 ends with resume_from")
     yield bad_frame(
         "hello_resumes_the_future", "bad_field", packed(*hello[:11], 12_348), "two behind the next record"
     )
@@ -159,7 +160,10 @@ def rejected_frames() -> Iterator[Vector]:
         "hello_text_for_bytes", "bad_field", packed(*hello[:5], "c0ffee00", *hello[6:]), "str is no bin"
     )
     yield bad_frame(
-        "hello_reply_number_for_true", "bad_field", packed(2, 1, "gw-b", 5, 0, 0, 0, 1, 0, 1, b""), "1 is not true"
+        "hello_reply_number_for_true",
+        "bad_field",
+        packed(2, 1, "gw-b", 5, 0, 0, 0, 1, 0, 1, b""),
+        "1 is not true",
     )
     yield bad_frame("refuse_reason_unknown", "bad_field", packed(3, "mood"), "not one of the four")
     yield bad_frame("resume_at_zero", "bad_field", packed(4, 7, 0), "sequences start at 1")
