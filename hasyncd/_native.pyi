@@ -174,9 +174,9 @@ class Engine:
         """`log_state` and `digest` of one moment, whatever the packet thread does beside:
         (oldest, next to send, next to be written, overrun, flows held, digest)."""
     def start_log(self, first: int) -> bool:
-        """Sending goes on at `first`, and what is before it counts as acknowledged: a sync begins there that tells every
-        flow anew, or refreshes it. (Where history goes on: `rewind`, then `acknowledge`, as without a sync; what is at
-        risk is found out by that.) False when the log does not hold it."""
+        """Sending goes on at `first`, and what is before it counts as acknowledged: a sync begins there that tells
+        every flow anew, or refreshes it. (Where history goes on: `rewind`, then `acknowledge`, as without a sync; what
+        is at risk is found out by that.) False when the log does not hold it."""
     def bucket_digests(self, capacity: int) -> bytes:
         """The digest of each bucket of a table of `capacity` slots (at most ours), u64 big endian each (proto/sync.md
         §8). Raises ValueError: no such capacity."""
