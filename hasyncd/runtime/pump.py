@@ -185,10 +185,10 @@ class Pump:
             self._continue_soon()
         elif self._is_snapshotting():  # `push` may have met an overrun
             self._snapshotting = False
-            sent, refreshed = (
-                now - before for now, before in zip(self._appended(), self._appended_before, strict=True)
+            (sent, refreshed), (sent_before, refreshed_before) = self._appended(), self._appended_before
+            self._on_snapshot_done(
+                next_sequence - 1, flow_count, digest, sent - sent_before, refreshed - refreshed_before
             )
-            self._on_snapshot_done(next_sequence - 1, flow_count, digest, sent, refreshed)
 
     def _is_snapshotting(self) -> bool:
         return self._snapshotting

@@ -9,26 +9,21 @@ from hasyncd.core.types import LastSync, Role, SyncState
 from tests.sim import memory
 from tests.sim.checkers import check_converged
 from tests.sim.options import Options
-from tests.sim.scenes import A, B, a_ready_pair, becomes_primary, events, last_sync, ready, state, syncs
+from tests.sim.scenes import (
+    BIG,
+    A,
+    B,
+    a_big_pair,
+    a_ready_pair,
+    becomes_primary,
+    events,
+    last_sync,
+    open_flows,
+    ready,
+    state,
+    syncs,
+)
 from tests.sim.simulator import World
-
-BIG = {"capacity": 1600, "flow_interval_ns": 0}
-"""A hundred buckets, and no traffic but what the story says."""
-
-
-def a_big_pair(flows: int = 800, **options: object) -> World:
-    """A ready pair in the quiet; its flows lie in every bucket."""
-    world = a_ready_pair(**BIG | options)
-    open_flows(world, flows)
-    world.run_until(lambda: check_converged(world) is None, 1000, "the flows are on the backup")
-    return world
-
-
-def open_flows(world: World, count: int, index: int = A) -> None:
-    table = world.shells[index].table
-    for number in range(count):
-        table.open_flow(7 * number + 1)
-        world.shells[index].input(lambda now: [])
 
 
 def repaired(world: World, within_ms: float = 3000) -> LastSync:
