@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
@@ -143,3 +145,36 @@ def test_remaining_time_goes_along_and_the_grace_covers_what_is_late() -> None:
     )
     backup.tick(later + 299 * SECOND_NS)
     assert backup.digest()[0] == 1
+
+
+def counted(records: bytes) -> list[int]:
+    """Packets of the original direction in each COUNTERS record."""
+    sizes, at, found = {1: 32, 2: 12, 3: 12, 4: 36}, 0, []
+    while at < len(records):
+        if records[at] == 4:
+            found.append(struct.unpack_from(">I", records, at + 12)[0])
+        at += sizes[records[at]]
+    return found
+
+
+def test_the_counters_of_a_flow_survive_a_takeover_to_within_a_refresh() -> None:
+    """proto/sync.md §3.3: told every 30 s while it carries packets, never at risk, and counted on from there."""
+    primary, backup, now = make_engine(), make_engine(armed=False), now_ns()
+    frame, told = frames.udp(PRIVATE, 1, "8.8.8.8", 53), []
+    for second in range(200):
+        now += SECOND_NS
+        assert len(send(primary, INSIDE, frame, now)) == 1
+        first, count, records = primary.drain()
+        primary.acknowledge(first + count - 1)
+        assert primary.count_at_risk() == (0, 0)
+        assert backup.install(records, now)[1] is None
+        told += counted(records)
+        assert second + 1 - max([0, *told]) <= 30, "what a death now would lose of the count"
+    assert len(told) <= 200 / 30 + 1, "no more often than that"
+    arm(backup, now)
+    for _ in range(31):
+        now += SECOND_NS
+        send(backup, INSIDE, frame, now)
+    after = counted(backup.drain()[2])
+    assert after, "it goes on telling"
+    assert told[-1] < after[-1] <= told[-1] + 31, "and counts on from what it was told"
