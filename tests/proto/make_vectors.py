@@ -129,13 +129,7 @@ def accepted_frames() -> Iterator[Vector]:
     yield frame("leaving_without_handover", Leaving(7, 13_850, False), "it goes, and hands nothing over")
 
 
-def rejected_frames() -> Iterator[Vector]:
-    hello = msgpack.unpackb(body(HELLO), raw=False)
-    yield bad_frame("frame_empty", "malformed", b"", "no msgpack at all")
-    yield bad_frame("frame_is_map", "malformed", b"\x81\x01\x02", "arrays and never maps")
-    yield bad_frame("frame_is_number", "malformed", b"\x04", "a value, but no array")
-    yield bad_frame("frame_type_unknown", "unknown_type", packed(9, 7), "there is no type 9")
-    yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
+def rejected_hellos(hello: list[object]) -> Iterator[Vector]:
     yield bad_frame("hello_version_0", "unknown_protocol", packed(1, 0, "whatever"), "versions begin with 1")
     yield bad_frame(
         "hello_versions_crossed",
@@ -167,15 +161,22 @@ def rejected_frames() -> Iterator[Vector]:
         packed(2, 1, "gw-b", 5, 0, 0, 0, 1, 0, 1, b""),
         "1 is not true",
     )
+
+
+def rejected_frames() -> Iterator[Vector]:
+    hello = msgpack.unpackb(body(HELLO), raw=False)
+    yield bad_frame("frame_empty", "malformed", b"", "no msgpack at all")
+    yield bad_frame("frame_is_map", "malformed", b"\x81\x01\x02", "arrays and never maps")
+    yield bad_frame("frame_is_number", "malformed", b"\x04", "a value, but no array")
+    yield bad_frame("frame_type_unknown", "unknown_type", packed(9, 7), "there is no type 9")
+    yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
+    yield from rejected_hellos(hello)
     yield bad_frame("refuse_reason_unknown", "bad_field", packed(3, "mood"), "not one of the four")
     yield bad_frame("resume_at_zero", "bad_field", packed(4, 7, 0), "sequences start at 1")
     yield bad_frame("resume_float", "bad_field", packed(4, 7, 12_001.0), "no floats")
     yield bad_frame(
-        "resume_long_integer",
-        "non_canonical",
-        b"\x93\x04\x07\xcd\x00\xc8",
-        "200 in three bytes, where two do",
-    )
+        "resume_long_integer", "non_canonical", b"\x93\x04\x07\xcd\x00\xc8", "200 in three bytes, where two do"
+    )  # fmt: skip
     yield bad_frame("sync_begin_field_missing", "bad_field", packed(5, 7, 12_346, 1500), "no suspects")
     yield bad_frame(
         "sync_begin_field_too_many", "bad_field", packed(5, 7, 12_346, 1500, b"", 0), "one field more"
@@ -200,13 +201,8 @@ def rejected_frames() -> Iterator[Vector]:
         "leaving_and_more", "non_canonical", body(Leaving(7, 1, True)) + b"\xc0", "bytes after the array"
     )
     yield Vector(
-        "stream_length_zero",
-        FRAMES,
-        "stream",
-        "rejected oversized",
-        "a frame has at least one byte",
-        bytes(4),
-    )
+        "stream_length_zero", FRAMES, "stream", "rejected oversized", "a frame has at least one byte", bytes(4)
+    )  # fmt: skip
     yield Vector(
         "stream_length_too_long", FRAMES, "stream", "rejected oversized", "1 MiB and one byte",
         (1_048_577).to_bytes(4, "big"),
@@ -459,14 +455,8 @@ def rejected_records() -> Iterator[Vector]:
 
 
 def vectors() -> list[Vector]:
-    return [
-        *accepted_frames(),
-        *rejected_frames(),
-        *heartbeats(),
-        *sealed(),
-        *accepted_records(),
-        *rejected_records(),
-    ]
+    frames = [*accepted_frames(), *rejected_frames()]
+    return [*frames, *heartbeats(), *sealed(), *accepted_records(), *rejected_records()]
 
 
 if __name__ == "__main__":
