@@ -7,7 +7,7 @@ from dataclasses import replace
 from hasyncd.core import effects as fx
 from hasyncd.core.messages import Deltas, SyncBegin, SyncEnd
 from hasyncd.core.node import Node
-from hasyncd.core.types import Role
+from hasyncd.core.types import Findings, Role
 from hasyncd.core.wire import encode_frame, encode_heartbeat
 from tests.core.messages import SEED, SETTINGS, a_beat, a_hello, ms
 
@@ -40,7 +40,7 @@ def told(effects: list[fx.Effect]) -> list[str]:
 def test_a_sync_that_completes_meanwhile_promotes_at_once_and_whole() -> None:
     node = a_waiting_backup()
     node.receive_stream_data(encode_frame(SyncEnd(1, 1, 1, 42)), ms(500))
-    node.receive_sync_swept(1, 42, ms(500))
+    node.receive_sync_swept(1, 42, Findings(), ms(500))
     assert node.next_deadline_ns() == ms(500)
     effects = node.handle_timer(ms(501))
     assert node.role is Role.PRIMARY

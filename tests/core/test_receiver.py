@@ -25,7 +25,7 @@ from hasyncd.core.messages import (
 from hasyncd.core.receiver import Receiver
 from hasyncd.core.types import Findings, SyncState
 from hasyncd.core.wire import Rejected, decode_frame
-from tests.core.messages import SEED, SETTINGS, a_hello, ms
+from tests.core.messages import SEED, SETTINGS, a_beat, a_hello, ms
 from tests.core.receivers import (
     BOOT,
     DIGESTS,
