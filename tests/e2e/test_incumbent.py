@@ -62,9 +62,9 @@ def test_incumbent_is_drilled_beside_us_and_drawn(tmp_path: Path) -> None:
 def test_without_conntrackd_the_incumbent_loses_connections_and_that_is_not_our_failure(
     tmp_path: Path,
 ) -> None:
-    [row], _ = drill(
-        tmp_path, "kill-primary", "--system", "incumbent", "--adverts-ms", "100", "--without-sync"
-    )
+    words = ("--system", "incumbent", "--adverts-ms", "100", "--random-ports", "--without-sync")
+    [row], _ = drill(tmp_path, "kill-primary", *words)
+    assert row["variant"] == "adverts 100 ms, random ports, without conntrackd"
     assert row["passed"] is False
     tcp = row["flows"]["tcp"]
     assert tcp["reset"] + tcp["stalled"] > 0.9 * tcp["opened"]
