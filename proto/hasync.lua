@@ -41,7 +41,7 @@ local FRAMES = { -- sync.md §4: the fields behind the type, in order
 local HEARTBEAT = { -- pair.md §5
     "protocol", "node", "boot_id", "counter", "role", "generation", "priority", "flags", "sent_ns", "echo_boot_id",
     "echo_sent_ns", "heard_ms", "ack_boot_id", "ack_sequence", "head_sequence", "flow_count", "digest_sequence",
-    "digest", "config_hash", "ring_generations",
+    "digest", "config_hash", "ring_generations", "at_risk", "at_risk_oldest_ms",
 }
 for kind, frame in ipairs(FRAMES) do TYPES[kind] = frame[1] end
 
@@ -61,10 +61,11 @@ local VALUES = {
     count = { as = "integer", least = 1, most = U32 }, records = { as = "bytes" }, sequence = { as = "integer" },
     digest = { as = "integer", hex = true }, handover = { as = "boolean" }, counter = { as = "integer" },
     role = { as = "integer", most = 3, words = ROLES }, priority = { as = "integer" },
-    flags = { as = "integer", most = 7 }, sent_ns = { as = "integer" }, echo_boot_id = { as = "integer", hex = true },
+    flags = { as = "integer", most = 63 }, sent_ns = { as = "integer" }, echo_boot_id = { as = "integer", hex = true },
     echo_sent_ns = { as = "integer" }, heard_ms = { as = "integer", most = U32 },
     ack_boot_id = { as = "integer", hex = true }, ack_sequence = { as = "integer" }, head_sequence = { as = "integer" },
     digest_sequence = { as = "integer" }, ring_generations = { as = "list", most = U32 },
+    at_risk = { as = "integer", most = U32 }, at_risk_oldest_ms = { as = "integer", most = U32 },
 }
 
 local field = {
@@ -77,6 +78,9 @@ local field = {
     leaving = ProtoField.bool("hasync.flags.leaving", "leaving"),
     ready = ProtoField.bool("hasync.flags.ready", "ready"),
     solo = ProtoField.bool("hasync.flags.solo", "solo"),
+    hears_sync = ProtoField.bool("hasync.flags.hears_sync", "hears_sync"),
+    hears_inside = ProtoField.bool("hasync.flags.hears_inside", "hears_inside"),
+    hears_outside = ProtoField.bool("hasync.flags.hears_outside", "hears_outside"),
 }
 for name, value in pairs(VALUES) do
     local abbr = "hasync." .. name
@@ -403,7 +407,7 @@ local function dissect_heartbeat(tvb, tree)
     local said = items and dissect_fields(tvb, tree, items, 0, HEARTBEAT)
     if not said then return "heartbeat" end
     local flags, range = said.flags.number, tvb(said.flags.from, said.flags.size)
-    for bit, name in ipairs { "leaving", "ready", "solo" } do
+    for bit, name in ipairs { "leaving", "ready", "solo", "hears_sync", "hears_inside", "hears_outside" } do
         tree:add(field[name], range, math.floor(flags / 2 ^ (bit - 1)) % 2 == 1)
     end
     return string.format("heartbeat %s, %s of generation %s, head %s, ack %s", text_of(said.node, tvb),
@@ -439,7 +443,7 @@ end
 
 -- --- datagrams and streams ---------------------------------------------------------------------------------------
 
-local function begins_heartbeat(tvb, at) -- an array of 20 or more elements, the first of them a protocol below 128
+local function begins_heartbeat(tvb, at) -- an array of 22 or more elements, the first of them a protocol below 128
     return tvb:len() >= at + 4 and uint(tvb, at, 2) == 0xdc00 and uint(tvb, at + 2, 1) >= #HEARTBEAT and uint(tvb, at + 3, 1) < 128
 end
 

@@ -16,6 +16,7 @@ from hasyncd.core.effects import (
 from hasyncd.core.election import Event, judge_listening
 from hasyncd.core.liveness import has_slept
 from hasyncd.core.messages import Frame, Heartbeat, Hello
+from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
 from hasyncd.core.role_changes import RoleChanges
 from hasyncd.core.types import MILLISECOND_NS, Role
@@ -29,6 +30,7 @@ class Conduct(RoleChanges):
         for deadline in (
             *self._timers.deadlines(),
             self._silence_deadline_ns(),
+            self._paths.next_deadline_ns(),
             self._deaths.probe_at_ns,
             self._sender.next_deadline_ns(),
             self._receiver.next_deadline_ns(),
@@ -41,6 +43,8 @@ class Conduct(RoleChanges):
     # --- hearing -----------------------------------------------------------------------------------
 
     def _hear_as_backup(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
+        if beat.role is Role.PRIMARY:
+            self._receiver.hear(beat)
         if not self._timers.trusts(now_ns) and (beat.leaving or beat.role is Role.INIT):
             return []  # if it is still so, it will be said again
         if beat.leaving:
@@ -72,6 +76,7 @@ class Conduct(RoleChanges):
         if beat.role is Role.PRIMARY:
             own = (self._election.generation, self._settings.priority, self._settings.node)
             if beat.rank > own and not beat.leaving:
+                self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.
             return []
@@ -101,6 +106,7 @@ class Conduct(RoleChanges):
         effects: list[Effect] = []
         if self._silence_told:
             self._silence_told = False
+            self._timers.wait_until_ns = None
             effects.append(ReportEvent("peer_heard", beat.node))
         matches = beat.config_hash == self._settings.config_hash
         if self._config_told is not matches:
@@ -109,6 +115,20 @@ class Conduct(RoleChanges):
                 effects.append(
                     ReportEvent("config_skew", f"{beat.node} runs another configuration: sync.md §4.3")
                 )
+        return effects
+
+    def _judge_paths(self, now_ns: int) -> list[Effect]:
+        """proto/pair.md §5b: changes are told; a stream without its path would only stall."""
+        changes = self._paths.judge(now_ns)
+        effects: list[Effect] = [
+            ReportEvent("path_up", change.name) if change.up
+            else ReportEvent("path_down", f"{change.name}: {change.why}")
+            for change in changes
+        ]  # fmt: skip
+        lost = any(change.name == SYNC and not change.up for change in changes)
+        # Where the peer is silent everywhere, or leaves, that decides; what the stream still holds may count.
+        if lost and self._liveness.living_peer(now_ns) is not None and self._timers.leave_at_ns is None:
+            effects += self._close_streams("path_down: sync", now_ns)
         return effects
 
     # --- frames ----------------------------------------------------------------------------------
@@ -138,6 +158,7 @@ class Conduct(RoleChanges):
             return []
         late_ms = (now_ns - deadline) // MILLISECOND_NS
         self._liveness.listen_from(now_ns)
+        self._paths.listen_from(now_ns)
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
         self._deaths.void()
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
@@ -178,12 +199,15 @@ class Conduct(RoleChanges):
             if self._receiver.handed_over:
                 return self._promote(Event.HANDED_OVER, "the primary handed over", now_ns)
             return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
+        waited = self._timers.wait_until_ns is not None and now_ns >= self._timers.wait_until_ns
         silent_at = self._silence_deadline_ns()
-        if silent_at is not None and now_ns >= silent_at:
-            if self._settings.acts_alone:
+        if waited or (silent_at is not None and now_ns >= silent_at):
+            if self._settings.acts_alone and (waited or not self._is_worth_waiting()):
                 silence = (now_ns - (self._liveness.last_heard_ns or now_ns)) // MILLISECOND_NS
                 return self._promote(Event.PEER_SILENT, f"the primary is silent for {silence} ms", now_ns)
             self._silence_told = True
+            if self._settings.acts_alone:
+                return self._wait_for_the_silent(now_ns)
             self._election.step(Event.PEER_SILENT_UNSURE)
             return [ReportEvent("peer_silent", "prefer = safety: waiting for proof or an operator")]
         if self._timers.nobody_leads_at_ns is not None and now_ns >= self._timers.nobody_leads_at_ns:
@@ -192,6 +216,20 @@ class Conduct(RoleChanges):
                 self._listen(now_ns)
                 return [*self._close_incoming("nobody leads"), self._report(Role.BACKUP, "nobody leads")]
         return []
+
+    def _is_worth_waiting(self) -> bool:
+        """pair.md §4b: somebody silent may come back, and has what we lack."""
+        return self._settings.wait_ns > 0 and not self._receiver.history.synced
+
+    def _wait_for_the_silent(self, now_ns: int) -> list[Effect]:
+        self._election.step(Event.PEER_SILENT_WAITING)
+        self._timers.wait_until_ns = now_ns + self._settings.wait_ns
+        patience = self._settings.wait_ns // MILLISECOND_NS
+        return [
+            ReportEvent(
+                "promotion_waits", f"the primary is silent and our copy is not complete: {patience} ms more"
+            )
+        ]
 
     def _time_in_primary(self, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []
@@ -231,6 +269,6 @@ class Conduct(RoleChanges):
     def _peer_takes_streams(self, now_ns: int) -> bool:
         peer = self._liveness.living_peer(now_ns)
         return (
-            self._settings.sync_enabled and not self._handover.active
+            self._settings.sync_enabled and not self._handover.active and not self._paths.is_down(SYNC)
             and peer is not None and not peer.leaving and peer.role in (Role.INIT, Role.BACKUP)
         )  # fmt: skip

@@ -13,9 +13,10 @@ from hasyncd.core.types import Certificate, Role
 
 @dataclass(frozen=True, slots=True)
 class SendDatagram:
-    """Send `payload` to the peer's heartbeat address."""
+    """Send `payload` to the peer, on every path or (`path`) on this one alone."""
 
     payload: bytes
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

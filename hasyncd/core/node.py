@@ -26,8 +26,9 @@ from hasyncd.core.effects import (
 from hasyncd.core.election import Event
 from hasyncd.core.liveness import Unproven
 from hasyncd.core.messages import Refuse
+from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase, StreamRefused
-from hasyncd.core.types import LogState, NodeView, PeerView, Role, SyncState, SyncView
+from hasyncd.core.types import LogState, NodeView, PathView, PeerView, Role, SyncState, SyncView
 from hasyncd.core.wire import FrameReader, Rejected, decode_frame, decode_heartbeat, encode_frame
 
 
@@ -56,6 +57,7 @@ class Node(Conduct):
                 pass
         if self._deaths.take_probe(now_ns):
             effects.append(ProbePeerPort())
+        effects += self._judge_paths(now_ns)
         effects += self._time_of_streams(now_ns)
         effects += self._time_of_handover(now_ns)
         if self._timers.heartbeat_ns is not None and now_ns >= self._timers.heartbeat_ns:
@@ -129,24 +131,31 @@ class Node(Conduct):
 
     # --- inputs: the peer ----------------------------------------------------------------------------
 
-    def receive_datagram(self, payload: bytes, now_ns: int) -> list[Effect]:
-        """One datagram from the peer's heartbeat address."""
+    def receive_datagram(self, payload: bytes, now_ns: int, path: str = SYNC) -> list[Effect]:
+        """One datagram from the peer's address on this path."""
         effects = self._wake(now_ns)
         try:
             beat = decode_heartbeat(payload)
+            if self._paths.is_later_copy(path, beat, self._liveness.beat):
+                self._paths.hear(path, beat, now_ns)
+                return effects + self._judge_paths(now_ns) + self._settle(now_ns)
             fresh_boot = self._liveness.accept(beat, now_ns)
         except Rejected as rejected:
             self._rejections[rejected.name] += 1
             return effects
         except Unproven:
             # It is told what to echo, and nothing else follows from it.
-            return effects + self._beat(now_ns, echo=beat)
+            return effects + self._beat(now_ns, echo=beat, path=path)
+        self._paths.hear(path, beat, now_ns)
+        self._paths.learn(beat)
         self._election.hear(beat.generation)
         self._deaths.hear(now_ns)
         effects += self._tell_about_peer(beat)
+        effects += self._judge_paths(now_ns)
         match self._election.role:
             case Role.INIT:
                 if beat.role is Role.PRIMARY and not beat.leaving:
+                    self._receiver.hear(beat)
                     effects += self._follow(now_ns)
             case Role.BACKUP:
                 effects += self._hear_as_backup(beat, now_ns)
@@ -246,11 +255,18 @@ class Node(Conduct):
     # --- inputs: the table -----------------------------------------------------------------------
 
     def receive_log_state(
-        self, head_sequence: int, flow_count: int, digest: int, oldest_sequence: int, now_ns: int
+        self,
+        head_sequence: int,
+        flow_count: int,
+        digest: int,
+        oldest_sequence: int,
+        at_risk: int,
+        at_risk_oldest_ns: int,
+        now_ns: int,
     ) -> list[Effect]:
-        """Fresh numbers of our own table and log (rule 4)."""
+        """Fresh numbers of our own table and log (rule 4): the fields of `LogState`."""
         effects = self._wake(now_ns)
-        self._log = LogState(head_sequence, flow_count, digest, oldest_sequence)
+        self._log = LogState(head_sequence, flow_count, digest, oldest_sequence, at_risk, at_risk_oldest_ns)
         if self._election.role is Role.BACKUP:
             self._receiver.table_is(flow_count, digest)
         return effects
@@ -278,6 +294,8 @@ class Node(Conduct):
             return effects + self._reject_stream(rejected.name, now_ns) + self._settle(now_ns)
         if proven:
             effects += [ReportEvent("sync_ready", f"{flow_count} flows"), *self._beat(now_ns)]
+            if self._timers.wait_until_ns is not None:  # pair.md §4b: nothing is to be waited for any more
+                self._timers.wait_until_ns = now_ns
         return effects + self._settle(now_ns)
 
     def receive_snapshot_finished(
@@ -349,11 +367,16 @@ class Node(Conduct):
             self._liveness.state(now_ns), self._liveness.last_heard_ns,
             beat.node if beat else None, beat.role if beat else None, beat.generation if beat else None,
             beat.config_hash == self._settings.config_hash if beat else None,
+            beat.at_risk if beat and beat.role is Role.PRIMARY else None,
+            beat.at_risk_oldest_ms if beat and beat.role is Role.PRIMARY else None,
             beat.ring_generations if beat else (),
+            tuple(PathView(path.name, path.up is True, path.heard_ns) for path in self._paths),
         )  # fmt: skip
         half = self._sender if role is Role.PRIMARY else self._receiver
         streaming = half.phase in (Phase.BEGIN, Phase.STREAMING)
         reason = f"refused: {half.refused}" if half.refused and state is SyncState.DEGRADED else None
+        if state is SyncState.DEGRADED and self._paths.is_down(SYNC):
+            reason = f"path_down: {SYNC}"
         # The flows are safe: what is not alike is what would become of them, and of new ones (proto/sync.md §4.3).
         if state is SyncState.READY and peer.config_matches is False:
             state, reason = SyncState.DEGRADED, "config_skew"

@@ -28,6 +28,7 @@ from hasyncd.core.handover import RELAY_NS, Handover
 from hasyncd.core.lease import Lease
 from hasyncd.core.liveness import DeathWatch, Liveness
 from hasyncd.core.messages import Heartbeat
+from hasyncd.core.paths import Paths
 from hasyncd.core.receiver import Receiver
 from hasyncd.core.replication import Phase
 from hasyncd.core.sender import Sender
@@ -48,6 +49,7 @@ class RoleChanges:
         self._boot_id = boot_id
         self._election = Election(generation)
         self._liveness = Liveness(settings, boot_id, now_ns)
+        self._paths = Paths(settings, now_ns)
         self._deaths = DeathWatch(settings)
         self._lease = Lease(settings)
         self._sender = Sender(settings, boot_id)
@@ -102,7 +104,20 @@ class RoleChanges:
         effects += self._arm(now_ns, solo=outcome.solo)
         self._timers.start_train(now_ns)
         effects += [AnnounceVips(), *self._beat(now_ns, on_schedule=True)]
-        return [*effects, self._report(previous, reason, self._certificate)]
+        return [*effects, self._report(previous, reason, self._certificate), *self._tell_missing()]
+
+    def _tell_missing(self) -> list[Effect]:
+        """Whoever takes over without everything says so, loudly: proto/pair.md §4a."""
+        certificate = self._certificate
+        if certificate is None or certificate.complete:
+            return []
+        missing = certificate.flows_missing
+        how_many = (
+            "nobody knows how many flows are missing"
+            if missing is None
+            else f"at most {missing} flows are missing"
+        )
+        return [ReportEvent("promoted_incomplete", f"{how_many}; {certificate.flows_held} are held")]
 
     def _arm(self, now_ns: int, *, solo: bool) -> list[Effect]:
         return self._lease.arm(now_ns, solo=solo, echoed_until_ns=self._liveness.echoed_lease_ns())
@@ -199,9 +214,16 @@ class RoleChanges:
     def _says_leaving(self) -> bool:
         return self._handover.leaving or self._election.role is Role.FAULT
 
-    def _beat(self, now_ns: int, *, on_schedule: bool = False, echo: Heartbeat | None = None) -> list[Effect]:
+    def _beat(
+        self,
+        now_ns: int,
+        *,
+        on_schedule: bool = False,
+        echo: Heartbeat | None = None,
+        path: str | None = None,
+    ) -> list[Effect]:
         """One heartbeat; `on_schedule` moves the next one a whole interval away. It echoes the newest one
-        heard, or `echo`, which has to prove itself."""
+        heard, or `echo`, which has to prove itself, on the `path` by which that came."""
         if on_schedule:
             self._timers.heartbeat_ns = now_ns + self._settings.heartbeat_ns
         role, held = self._election.role, self._receiver.history
@@ -217,7 +239,9 @@ class RoleChanges:
                 leaving=self._says_leaving(),
                 ready=ready,
                 solo=solo,
+                hears=self._paths.hears(),
                 echo=echo,
+                path=path,
             )
         ]
 

@@ -44,7 +44,8 @@ _LENGTH = struct.Struct(">I")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ROLES = (Role.INIT, Role.BACKUP, Role.PRIMARY, Role.FAULT)
 _FLAG_LEAVING, _FLAG_READY, _FLAG_SOLO = 1, 2, 4
-_HEARTBEAT_FIELDS = 20
+_HEARS_SHIFT, _FLAGS_MAX = 3, 0b111111
+_RINGS = 19
 
 
 class Rejected(Exception):
@@ -89,17 +90,19 @@ def _frame_fields(frame: Frame) -> list[object]:
 def encode_heartbeat(beat: Heartbeat) -> bytes:
     """One datagram. Ring generations that would not fit into the limit are left away from the end."""
     flags = beat.leaving * _FLAG_LEAVING + beat.ready * _FLAG_READY + beat.solo * _FLAG_SOLO
+    flags += beat.hears << _HEARS_SHIFT
     fields: list[object] = [
         beat.protocol, beat.node, beat.boot_id, beat.counter, _ROLES.index(beat.role), beat.generation,
         beat.priority, flags, beat.sent_ns, beat.echo_boot_id, beat.echo_sent_ns, beat.heard_ms,
         beat.ack_boot_id, beat.ack_sequence, beat.head_sequence, beat.flow_count, beat.digest_sequence,
-        beat.digest, beat.config_hash, list(beat.ring_generations),
+        beat.digest, beat.config_hash, list(beat.ring_generations), min(beat.at_risk, U32_MAX),
+        min(beat.at_risk_oldest_ms, U32_MAX),
     ]  # fmt: skip
     payload: bytes = msgpack.packb(fields, use_bin_type=True)
     while len(payload) > HEARTBEAT_BYTES_MAX:
-        rings = fields[-1]
-        assert isinstance(rings, list), "the last field is the list of ring generations"
-        assert rings, "without rings a heartbeat is at most 3 + 66 + 15 x 9 + 10 bytes"
+        rings = fields[_RINGS]
+        assert isinstance(rings, list), "the list of ring generations"
+        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 10 bytes"
         excess = len(payload) - HEARTBEAT_BYTES_MAX
         del rings[-max(1, excess // 5) :]
         payload = msgpack.packb(fields, use_bin_type=True)
@@ -154,13 +157,13 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
     boot_id, counter = f.integer(), f.integer()
     role = _ROLES[f.integer(len(_ROLES) - 1)]
     generation, priority = f.integer(), f.integer()
-    flags = f.integer(_FLAG_LEAVING | _FLAG_READY | _FLAG_SOLO)
+    flags = f.integer(_FLAGS_MAX)
     beat = Heartbeat(
         protocol, node, boot_id, counter, role, generation, priority,
         bool(flags & _FLAG_LEAVING), bool(flags & _FLAG_READY), bool(flags & _FLAG_SOLO),
         f.integer(), f.integer(), f.integer(), f.integer(HEARD_NEVER),
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
-        f.binary(8), f.integers(U32_MAX),
+        f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat

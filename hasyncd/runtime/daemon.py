@@ -139,6 +139,7 @@ def pair_settings(settings: Settings) -> PairSettings:
         capacity=settings.node.capacity,
         config_hash=settings.config_hash(),
         features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
+        wait_ns=settings.peer.wait_ms * MILLISECOND_NS,
         authenticated=settings.peer.keys is not None,
     )
 

@@ -62,7 +62,9 @@ def test_a_promotion_writes_the_generation_then_arms_then_announces_then_reports
     effects = node.handle_timer(now + ms(99))
     effects = node.handle_timer(now + ms(150))
     order = ["WriteGeneration", "SetCommit", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
-    assert kinds(effects) == order
+    assert kinds(effects) == [*order, "ReportEvent", "ReportEvent"]
+    assert effects[-2] == fx.ReportEvent("promoted_incomplete", "at most 0 flows are missing; 0 are held")
+    assert effects[-1] == fx.ReportEvent("path_down", "sync: the peer was not heard there for 150 ms")
     assert effects[0] == fx.WriteGeneration(2)
     assert effects[2] == fx.Arm(now + ms(300))
     [beat] = said(effects)

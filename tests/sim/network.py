@@ -16,7 +16,7 @@ Schedule = Callable[[int, Callable[[], None]], None]
 
 @dataclass(slots=True)
 class Link:
-    """One direction of the path for datagrams."""
+    """One direction of a path for datagrams."""
 
     loss: float = 0.0
     delay_ns: tuple[int, int] = (50_000, 300_000)
@@ -49,12 +49,14 @@ class Network:
         self._schedule = schedule
         self._now = now
         self.links = (Link(), Link())
+        """The path `sync`, by sender; it carries the streams too."""
+        self.paths = {"sync": self.links}
         self.streams: list[Stream] = []
         self.unread: set[int] = set()
         """Nodes that read nothing from their streams."""
         self.lag_max_ns = 0
         self.room_again: Callable[[Stream, int], None] = lambda stream, index: None
-        self.deliver_datagram: Callable[[int, bytes], None] = lambda index, payload: None
+        self.deliver_datagram: Callable[[int, bytes, str], None] = lambda index, payload, path: None
         self.deliver_bytes: Callable[[Stream, int, bytes], None] = lambda stream, index, data: None
         self.deliver_end: Callable[[Stream, int], None] = lambda stream, index: None
 
@@ -62,26 +64,35 @@ class Network:
         return self._rng.randint(*self.links[sender].delay_ns)
 
     def whole(self) -> bool:
-        """Nothing is cut at this moment."""
+        """Streams flow: on their path nothing is cut at this moment."""
         return not any(link.cut for link in self.links)
 
-    def excused(self, grace_ns: int) -> bool:
-        """A cut now or a moment ago, or bad luck that looks like one: a declared partition."""
-        since = self._now() - grace_ns
-        return any(link.cut or link.healed_at_ns > since or link.last_row_ns > since for link in self.links)
+    def parted(self) -> bool:
+        """A cut on every path at this moment."""
+        return all(any(link.cut for link in links) for links in self.paths.values())
 
-    def cut(self, sender: int) -> None:
-        self.links[sender].cut = True
+    def excused(self, grace_ns: int) -> bool:
+        """On every path a cut now or a moment ago, or bad luck that looks like one: a declared partition."""
+        since = self._now() - grace_ns
+        return all(
+            any(link.cut or link.healed_at_ns > since or link.last_row_ns > since for link in links)
+            for links in self.paths.values()
+        )
+
+    def cut(self, sender: int, path: str | None = None) -> None:
+        for links in self.paths.values() if path is None else [self.paths[path]]:
+            links[sender].cut = True
 
     def read_again(self, index: int) -> None:
         self.unread.discard(index)
         self._pump_all()
 
     def heal(self) -> None:
-        for link in self.links:
-            if link.cut:
-                link.cut = False
-                link.healed_at_ns = self._now()
+        for links in self.paths.values():
+            for link in links:
+                if link.cut:
+                    link.cut = False
+                    link.healed_at_ns = self._now()
         self._pump_all()
 
     def _pump_all(self) -> None:
@@ -91,8 +102,13 @@ class Network:
 
     # --- datagrams -------------------------------------------------------------------------------
 
-    def send_datagram(self, sender: int, payload: bytes) -> None:
-        link = self.links[sender]
+    def send_datagram(self, sender: int, payload: bytes, path: str | None = None) -> None:
+        """By one path, or by all."""
+        for name in self.paths if path is None else [path]:
+            self._send_datagram(sender, payload, name)
+
+    def _send_datagram(self, sender: int, payload: bytes, path: str) -> None:
+        link = self.paths[path][sender]
         if link.cut:
             return
         if self._rng.random() < link.loss:
@@ -104,9 +120,9 @@ class Network:
 
         def arrive() -> None:
             if not link.cut:
-                self.deliver_datagram(1 - sender, payload)
+                self.deliver_datagram(1 - sender, payload, path)
 
-        self._schedule(self.delay(sender), arrive)
+        self._schedule(self._rng.randint(*link.delay_ns), arrive)
 
     # --- streams ---------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ class Options:
     """Oldest and newest version of each node."""
     skewed: bool = False
     """The two have other configurations."""
+    wait_ms: int = 0
+    paths: tuple[str, ...] = ("sync",)
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
 
@@ -47,5 +49,7 @@ class Options:
             config_hash=bytes([index if self.skewed else 0] * 8),
             protocols=self.protocols[index],
             window=self.window,
+            paths=self.paths,
+            wait_ns=self.wait_ms * MILLISECOND_NS,
             authenticated=self.authenticated,
         )

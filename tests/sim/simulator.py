@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from hasyncd.core import effects as fx
 from hasyncd.core.types import MILLISECOND_NS, Role
+from tests.sim.certificates import CertificatesHold
 from tests.sim.checkers import Broken, GenerationGrows, NoStorm, NothingAcknowledgedIsLost, OneArmed
-from tests.sim.network import Network, Stream
+from tests.sim.network import Link, Network, Stream
 from tests.sim.options import NAMES, Options
 from tests.sim.shell import Shell
 
@@ -41,10 +42,13 @@ class World:
         self.network.deliver_end = self._deliver_end
         self.network.room_again = lambda stream, index: self.shells[index].room_again(stream)
         self.network.lag_max_ns = self.options.lag_max_ns
-        for link in self.network.links:
-            link.loss, link.delay_ns = self.options.loss, self.options.delay_ns
+        self.network.paths |= {name: (Link(), Link()) for name in self.options.paths if name != "sync"}
+        for links in self.network.paths.values():
+            for link in links:
+                link.loss, link.delay_ns = self.options.loss, self.options.delay_ns
         self.settings = self.options.settings_of(0)
         self.losses = NothingAcknowledgedIsLost()
+        self.certificates = CertificatesHold()
         self.storm = NoStorm()
         self.generations = GenerationGrows()
         self._watchers = (OneArmed(), self.generations)
@@ -92,7 +96,7 @@ class World:
             shell.durable_generation = 0
             self.generations.forget(index)
         self.say("world", f"{shell.name} boots{' with a wiped state directory' if wiped else ''}")
-        shell.booted_in_partition = not self.network.whole()
+        shell.booted_in_partition = self.network.parted()
         shell.boot()
 
     def kill(self, index: int, *, power: bool = False) -> None:
@@ -110,10 +114,11 @@ class World:
         if self.shells[index].running and self.shells[index].paused:
             self.shells[index].wake()
 
-    def cut(self, *senders: int) -> None:
+    def cut(self, *senders: int, path: str | None = None) -> None:
+        """Cuts what these send (default: both), on one path or on every one."""
         for sender in senders or (0, 1):
-            self.say("world", f"the wire from {NAMES[sender]} is cut")
-            self.network.cut(sender)
+            self.say("world", f"{path or 'every path'} from {NAMES[sender]} is cut")
+            self.network.cut(sender, path)
 
     def heal(self) -> None:
         self.say("world", "the wires are whole")
@@ -179,9 +184,9 @@ class World:
 
         self.at(self.network.delay(0) + self.network.delay(1), answer)
 
-    def _deliver_datagram(self, index: int, payload: bytes) -> None:
+    def _deliver_datagram(self, index: int, payload: bytes, path: str) -> None:
         shell = self.shells[index]
-        shell.input(lambda now: shell.node.receive_datagram(payload, now), datagram=True)
+        shell.input(lambda now: shell.node.receive_datagram(payload, now, path), datagram=True)
 
     def _deliver_bytes(self, stream: Stream, index: int, data: bytes) -> None:
         shell = self.shells[index]

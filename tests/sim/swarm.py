@@ -37,6 +37,8 @@ def options_of(rng: random.Random) -> Options:
         drift_ppm=rng.choice([(0, 0), (300, -300), (-200, 500)]),
         lag_max_ns=rng.choice([0, 0, 150_000_000]),
         authenticated=rng.random() < 0.6,
+        paths=rng.choice([("sync",), ("sync", "inside"), ("sync", "inside", "outside")]),
+        wait_ms=rng.choice([0, 0, 400]),
     )
 
 
@@ -77,7 +79,8 @@ def harm_wire(world: World, rng: random.Random, fault: str) -> None:
     if fault == "break":
         world.break_stream()
         return
-    world.cut(*([rng.randint(0, 1)] if fault == "one way" else []))
+    path = rng.choice([None, *world.network.paths])
+    world.cut(*([rng.randint(0, 1)] if fault == "one way" else []), path=path)
     world.at(rng.choice([50, 140, 400, 3000]) * MILLISECOND_NS, world.heal)
 
 
@@ -122,8 +125,9 @@ def live_through(world: World, rng: random.Random) -> None:
 
 def come_together(world: World) -> None:
     """All faults end; the pair must be whole, and then quiet."""
-    for link in world.network.links:
-        link.loss = 0.0
+    for links in world.network.paths.values():
+        for link in links:
+            link.loss = 0.0
     world.heal()
     for index in sorted(world.network.unread):
         world.read_again(index)
