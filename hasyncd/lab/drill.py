@@ -149,7 +149,8 @@ async def run_drill(
     What goes wrong on the way, with the lab itself too, is a failed result: whoever waits for one gets one.
     """
     maker = make_pair or _pair_maker(options)
-    result = Result(scenario, options, options.engine, Nodes.system, Judgement(), [], [], [])
+    system = Nodes.system if options.incumbent is None else Incumbent.system
+    result = Result(scenario, options, options.engine, system, Judgement(), [], [], [])
     progress.step("building the lab")
     try:
         with Topology() as topology:

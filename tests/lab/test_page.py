@@ -180,6 +180,7 @@ def test_drill_that_got_nowhere_has_its_reason_and_no_picture() -> None:
         one |= {"opened": 0, "survived": 0}
     document = page([nowhere])
     assert "the lab itself broke" in document
+    assert "No series over time: hasyncd." in document
     assert not drawings(document.split("class='charts'")[1].split("</section>")[0])
     tags(document)
 

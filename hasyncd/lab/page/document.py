@@ -142,12 +142,14 @@ def _scenario(name: str, group: Sequence[Candidate], purpose: str) -> str:
         _figure("Silence over flows", "each flow's longest silence: the share of flows that had heard by then",
                 distribution(group), _candidate_keys(group)),
     ]  # fmt: skip
+    without = [candidate.name for candidate in group if not candidate.shown.series]
+    missing = f"<p class='soft'>No series over time: {escape('; '.join(without))}.</p>" if without else ""
     lead = f"<p>{escape(purpose[:1].upper() + purpose[1:])}.</p>" if purpose else ""
     lines = [f"<tr>{_figures(candidate)}</tr>" for candidate in group]
     head = f"<div class='head'><h2>{escape(name)}</h2>{_verdict(_ours(group)[0])}</div>"
     return (
         f"<section id='{escape(_anchor(name))}'>{head}{lead}"
-        f"{_table('', lines)}<div class='charts'>{''.join(figures)}</div>{_notes(group)}</section>\n"
+        f"{_table('', lines)}<div class='charts'>{''.join(figures)}</div>{missing}{_notes(group)}</section>\n"
     )
 
 

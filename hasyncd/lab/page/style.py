@@ -31,7 +31,7 @@ section { border-top: 1px solid var(--rule); margin-top: 2.5rem; padding-top: 1.
 .head { display: flex; flex-wrap: wrap; gap: .3rem 1rem; align-items: baseline; }
 .verdict { font-weight: 650; white-space: nowrap; }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem; margin: 1.4rem 0; }
 .tile { background: var(--raised); border-radius: .5rem; padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.7rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { display: block; color: var(--soft); font-size: .9rem; }
