@@ -3,34 +3,40 @@
     client c0 10.0.1.7 ── inside [gateway] outside ── s0 203.0.113.50 server
                                sync 169.254.10.1
                                sync 169.254.10.2
-                          [   backup   ]
+                           [ backup ]
 
-The backup stands for another machine: it is pinned to the core of the ends, the gateway with all that the kernel does
-for it to the other one, so that a core's time is one side's time.
+The backup stands for another machine: it runs on the core of the ends, the gateway with all that the kernel does for
+it on the other one (cores.py), so that a core's time is one side's time.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hasyncd.bench.connect import ConnectBed
+from hasyncd.bench.cores import ENDS_CORE, GATEWAY_CORE
+from hasyncd.bench.program import build
 from hasyncd.cli.client import NoDaemon, ask
-from hasyncd.lab.namespaces import LabError, run_ip, write_sysctls
+from hasyncd.lab.namespaces import LabError, inside, remove, run_ip, write_sysctls
 
-ENDS_CORE, GATEWAY_CORE = 0, 1
+GATEWAY_ADDRESS, BACKUP_ADDRESS = "169.254.10.1", "169.254.10.2"
+FLOW_PORT = 9
+"""Where the flows of `load_flows` go: the server's interface drops what comes."""
 _READY_S = 60
+_FILL_RATE = 400_000
+_FILL_TURNS = 10
 _PEER = """
 [node]
 name = "{name}"
 priority = {priority}
 state_dir = "{directory}/{name}.state"
-nice = -20
+nice = 0
 capacity = {capacity}
 packet_thread = true
 [interfaces]
@@ -46,33 +52,37 @@ interface = "outside"
 listen = "{own}:7077"
 address = "{other}:7077"
 keys = "{directory}/keys/{name}"
-heartbeat_ms = {heartbeat_ms}
 dead_after_ms = {dead_after_ms}
 [sync]
 enabled = {enabled}
 commit = "{commit}"
+{options}
 """
+Status = dict[str, Any]
 
 
-class PairBed(ConnectBed):
-    """A gateway and its backup. `commit` is `ack` or `emit`, or `off`: a backup that gets nothing."""
+def build_flow_load(directory: Path) -> Path:
+    """The program that makes flows. Raises LabError."""
+    return build(directory / "flow_load", [Path(__file__).with_name("flow_load.c")])
 
-    heartbeat_ms, dead_after_ms = 50, 150
 
-    def __init__(self, name: str, commit: str, *, capacity: int | None = None) -> None:
-        super().__init__("packet", name)
-        self.capacity = capacity or self.capacity
-        self.commit = commit
-        self.backup = f"{self.middle[: -len('gw')]}bak"
-        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+class SyncLinkBed(ConnectBed):
+    """Gateway, backup and the wire between them; who runs on both is the business of those who inherit."""
 
-    def __exit__(self, *reason: object) -> None:
-        from hasyncd.lab.namespaces import remove
+    def __init__(self, gateway: str, name: str) -> None:
+        super().__init__(gateway, name)
+        self.backup = f"{self.middle.removesuffix('gw')}bak"
+        self.taken = 0
+        """Flows that were loaded so far: no later one has the tuple of an earlier."""
 
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.steer(1 << ENDS_CORE, 1 << GATEWAY_CORE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         remove([self.backup])
-        super().__exit__(*reason)
-
-    # --- building ---------------------------------------------------------------------------------
+        super().__exit__()
 
     def _wire(self) -> None:
         run_ip([f"netns add {self.backup}"])
@@ -87,21 +97,91 @@ class PairBed(ConnectBed):
         )
         run_ip(["link set c1 up"], self.client)
         run_ip(["link set s1 up"], self.server)
-        run_ip(["addr add 169.254.10.1/30 dev sync", "link set sync up"], self.middle)
+        run_ip([f"addr add {GATEWAY_ADDRESS}/30 dev sync", "link set sync up"], self.middle)
         run_ip(
             [
-                "link set lo up", "link set sync up", "link set inside up", "link set outside up",
-                "addr add 169.254.10.2/30 dev sync", "addr add 10.0.1.3/24 dev inside",
+                *(f"link set {device} up" for device in ("lo", "sync", "inside", "outside")),
+                f"addr add {BACKUP_ADDRESS}/30 dev sync",
+                "addr add 10.0.1.3/24 dev inside",
                 "addr add 203.0.113.3/24 dev outside",
             ],
             self.backup,
-        )  # fmt: skip
-        self.steer(1 << ENDS_CORE, 1 << GATEWAY_CORE)
-        self._receive_on(self.middle, "sync", GATEWAY_CORE)
-        self._receive_on(self.backup, "sync", ENDS_CORE)
+        )
+        for namespace, core in ((self.middle, GATEWAY_CORE), (self.backup, ENDS_CORE)):
+            path = "/sys/class/net/sync/queues/rx-0/rps_cpus"
+            self.run(namespace, "sh", "-c", f"echo {1 << core:x} > {path}")
 
-    def _receive_on(self, namespace: str, device: str, core: int) -> None:
-        self.run(namespace, "sh", "-c", f"echo {1 << core:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus")
+    def cut_at_sender(self) -> None:
+        """From now on the stream crosses the link in segments, as on a wire, and not in the offloads' large ones."""
+        for namespace in (self.middle, self.backup):
+            off = ["tso", "off", "gso", "off", "gro", "off"]
+            self.run(namespace, "ethtool", "-K", "sync", *off)
+
+    def on_wire(self) -> tuple[int, int, int, int]:
+        """(frames, bytes, frames, bytes) that the gateway and the backup have put on the link, Ethernet included."""
+        with inside(self.middle):
+            for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
+                name, _, figures = line.partition(":")
+                if name.strip() == "sync":
+                    words = [int(word) for word in figures.split()]
+                    return words[9], words[8], words[1], words[0]
+        raise LabError("the link between the gateways is gone")
+
+    # --- flows ------------------------------------------------------------------------------------
+
+    def flow_words(self, first: int, count: int, rate: float) -> list[str]:
+        """What `flow_load` is told: UDP flows from many sources inside to many servers."""
+        told = self.run(self.middle, "ip", "-json", "link", "show", "inside")
+        mac = str(json.loads(told)[0]["address"])
+        words = [self.client, "c0", mac, "10.1.0.1", "4096", "198.18.0.1", "4096", str(FLOW_PORT)]
+        return [*words, str(first), str(count), str(rate)]
+
+    def load_flows(self, program: Path, count: int, rate: float) -> None:
+        """One packet of each of `count` new flows, `rate` a second. Raises LabError."""
+        with self.loading(program, count, rate) as load:
+            if load.wait():
+                raise LabError(f"{program.name} ended with {load.returncode}")
+
+    def loading(self, program: Path, count: int, rate: float) -> subprocess.Popen[bytes]:
+        """The same beside other things."""
+        words = self.flow_words(self.taken, count, rate)
+        self.taken += count
+        return subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
+
+    def fill(self, program: Path, flows: int, count: Callable[[], int]) -> None:
+        """Makes `flows` flows of which `count` tells how many are there; what was dropped is sent again. Raises
+        LabError."""
+        self.steer(1 << ENDS_CORE, 0)  # the sender's core does the kernel's part, so that more gets through
+        first, wanted = self.taken, count() + flows
+        for _ in range(_FILL_TURNS):
+            self.taken = first
+            self.load_flows(program, flows, _FILL_RATE)
+            time.sleep(0.1)
+            if count() >= wanted:
+                self.steer(1 << ENDS_CORE, 1 << GATEWAY_CORE)
+                return
+        raise LabError(f"of {wanted} flows only {count()} could be made")
+
+
+class PairBed(SyncLinkBed):
+    """Two nodes of hasyncd. `commit` is `ack`, `emit` or `off` (a peer, but no sync)."""
+
+    def __init__(
+        self,
+        name: str,
+        commit: str,
+        *,
+        capacity: int = 1 << 20,
+        with_backup: bool = True,
+        dead_after_ms: int = 150,
+        options: str = "",
+    ) -> None:
+        """`with_backup`: it runs and is in step from the beginning. `options`: more lines of the `[sync]` section."""
+        super().__init__("packet", name)
+        self.capacity = capacity
+        self._with_backup = with_backup
+        self._commit, self._dead_after_ms, self._options = commit, dead_after_ms, options
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     def _start_daemon(self) -> None:
         names = ["--node", "bench-a", "--node", "bench-b"]
@@ -109,99 +189,86 @@ class PairBed(ConnectBed):
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode != 0:
             raise LabError(f"no keys could be made: {made.stderr.strip()}")
-        self.start_gateway()
+        self._start_node("bench-a", self.middle, GATEWAY_CORE, (GATEWAY_ADDRESS, BACKUP_ADDRESS))
+        if self._with_backup:
+            self.start_backup()
         self.await_status("bench-a", lambda status: status["role"] == "primary", "became primary")
-
-    def start_gateway(self) -> None:
-        """Starts the primary, on its core."""
-        self._start("bench-a", self.middle, GATEWAY_CORE, 200, ("169.254.10.1", "169.254.10.2"))
+        if self._with_backup and self._commit != "off":
+            self.await_status("bench-a", is_ready, "was in step with its backup")
 
     def start_backup(self) -> None:
-        """Starts the backup, on the ends' core, with an empty table."""
-        self._start("bench-b", self.backup, ENDS_CORE, 100, ("169.254.10.2", "169.254.10.1"))
+        """Starts the backup, with an empty table."""
+        self._start_node("bench-b", self.backup, ENDS_CORE, (BACKUP_ADDRESS, GATEWAY_ADDRESS))
 
-    def _start(
-        self, name: str, namespace: str, core: int, priority: int, addresses: tuple[str, str]
-    ) -> None:
+    def kill_backup(self) -> None:
+        """The backup is gone, and the gateway knows. Raises LabError."""
+        self._nodes["bench-b"].kill()
+        self._nodes["bench-b"].wait()
+        self.await_status("bench-a", lambda status: not is_ready(status), "missed its peer")
+
+    def _start_node(self, name: str, namespace: str, core: int, addresses: tuple[str, str]) -> None:
         file = self.directory / f"{name}.toml"
-        common = self.configuration.partition("[[nat]]")
-        text = _PEER.format(
+        _, rules_begin, rules = self.configuration.partition("[[nat]]")
+        head = _PEER.format(
             name=name,
-            priority=priority,
+            priority=200 if core == GATEWAY_CORE else 100,
             directory=self.directory,
             capacity=self.capacity,
             own=addresses[0],
             other=addresses[1],
-            heartbeat_ms=self.heartbeat_ms,
-            dead_after_ms=self.dead_after_ms,
-            enabled="false" if self.commit == "off" else "true",
-            commit="ack" if self.commit == "off" else self.commit,
+            dead_after_ms=self._dead_after_ms,
+            enabled="false" if self._commit == "off" else "true",
+            commit="ack" if self._commit == "off" else self._commit,
+            options=self._options,
         )
-        rules = f"{common[1]}{common[2]}".replace("{directory}/bench.sock", f"{self.directory}/{name}.sock")
-        file.write_text(text + rules)
-        run = [sys.executable, "-m", "hasyncd", "run", "-c", str(file)]
-        self.daemons[name] = self.start(namespace, "taskset", "-c", str(core), *run)
+        file.write_text(
+            head + rules_begin + rules.replace("{directory}/bench.sock", f"{self.directory}/{name}.sock")
+        )
+        command = [sys.executable, "-m", "hasyncd", "run", "-c", str(file)]
+        self._nodes[name] = self.start(namespace, "taskset", "-c", str(core), *command)
 
     # --- looking ------------------------------------------------------------------------------------
 
-    def status(self, name: str) -> dict[str, Any] | None:
-        """What a daemon says, None while it does not answer."""
+    def socket(self, name: str) -> Path:
+        """A node's control socket."""
+        return self.directory / f"{name}.sock"
+
+    def pid(self, name: str) -> int:
+        """The daemon itself: `ip netns exec` and `taskset` have become it."""
+        return self._nodes[name].pid
+
+    def status(self, name: str) -> Status | None:
+        """What a node says; None while it does not answer."""
         try:
-            items, code, _ = ask(self.directory / f"{name}.sock", "status")
+            items, code, _ = ask(self.socket(name), "status")
         except (NoDaemon, OSError):
             return None
         return items[0] if items and code == 0 else None
 
-    def await_status(self, name: str, wanted: Any, what: str, *, every_s: float = 0.005) -> dict[str, Any]:
-        """Waits until the daemon's status is as wanted. Raises LabError."""
+    def flows(self, name: str = "bench-a") -> int:
+        """Flows that a node holds."""
+        status = self.status(name)
+        if status is None:
+            raise LabError(f"{name} does not answer:\n{self._messages()}")
+        return int(status["flows"]["total"])
+
+    def await_status(
+        self, name: str, wanted: Callable[[Status], bool], what: str, *, every_s: float = 0.01
+    ) -> Status:
+        """Waits until a node's status is as wanted. Raises LabError."""
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline:
             status = self.status(name)
             if status is not None and wanted(status):
                 return status
             time.sleep(every_s)
-        raise LabError(f"{name} never {what}:\n" + (self.directory / "out.log").read_text())
+        raise LabError(f"{name} never {what}:\n{self._messages()}")
 
-    def gateway_mac(self, device: str = "inside") -> str:
-        told = self.run(self.middle, "ip", "-json", "link", "show", device)
-        return str(json.loads(told)[0]["address"])
-
-    def pid(self, name: str) -> int:
-        """The daemon itself: `ip netns exec` and `taskset` have become it."""
-        return self.daemons[name].pid
-
-    def load_flows(self, program: Path, first: int, count: int, rate: float = 0) -> None:
-        """UDP flows from inside to many servers, one packet each."""
-        words = [self.client, "c0", self.gateway_mac(), "10.1.0.1", "4096", "198.18.0.1", "4096", "9"]
-        done = subprocess.run(
-            [program, *words, str(first), str(count), str(rate)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise LabError(done.stderr.strip())
-
-    def fill(self, program: Path, flows: int) -> None:
-        """Makes `flows` flows; what was dropped on the way is sent again. Raises LabError."""
-        self.steer(1 << ENDS_CORE, 0)  # the sender does the kernel's part: twice as much gets through
-        for _ in range(10):
-            self.load_flows(program, 0, flows, 400_000)
-            status = self.status("bench-a")
-            if status is not None and status["flows"]["total"] >= flows:
-                self.steer(1 << ENDS_CORE, 1 << GATEWAY_CORE)
-                return
-        raise LabError(f"{flows} flows could not be made: {status and status['flows']}")
+    def _messages(self) -> str:
+        lines = (self.directory / "out.log").read_text(errors="replace").splitlines()
+        return "\n".join(lines[-20:])
 
 
-def process_cpu_s(pid: int) -> float:
-    """CPU seconds that all threads of a process have run, exactly."""
-    return sum(
-        int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()
-    ) / 1e9  # fmt: skip
-
-
-def core_busy_s(core: int) -> float:
-    """CPU seconds that a core was not idle since the machine started."""
-    for line in Path("/proc/stat").read_text().splitlines():
-        name, *figures = line.split()
-        if name == f"cpu{core}":
-            return time.monotonic() - (int(figures[3]) + int(figures[4])) / os.sysconf("SC_CLK_TCK")
-    raise LabError(f"there is no core {core}")
+def is_ready(status: Status) -> bool:
+    """The peer holds all that this node holds, or this node all of the peer's."""
+    return bool(status["sync"]["state"] == "ready")
