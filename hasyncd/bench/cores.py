@@ -20,7 +20,9 @@ def on_ends_core() -> Iterator[None]:
     """This process, and what it starts, leaves the gateway's core alone. Raises LabError."""
     before = os.sched_getaffinity(0)
     if not before >= {ENDS_CORE, GATEWAY_CORE}:
-        raise LabError(f"a gateway and its backup need cores {ENDS_CORE} and {GATEWAY_CORE}; there are {before}")
+        raise LabError(
+            f"a gateway and its backup need cores {ENDS_CORE} and {GATEWAY_CORE}; there are {before}"
+        )
     os.sched_setaffinity(0, {ENDS_CORE})
     try:
         yield

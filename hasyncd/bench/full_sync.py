@@ -134,7 +134,10 @@ def backlog_round(bed: PairBed, program: Path, flows: int) -> Round:
         spent = Spent.now()
         os.kill(bed.pid("bench-b"), signal.SIGCONT)
     bed.await_status(
-        "bench-a", lambda status: status["sync"]["acked"] >= head, "heard the last acknowledgement", every_s=0.005
+        "bench-a",
+        lambda status: status["sync"]["acked"] >= head,
+        "heard the last acknowledgement",
+        every_s=0.005,
     )
     return Round(head - acked, spent.since(), resident_bytes(bed.pid("bench-a")) - before_bytes)
 
@@ -203,14 +206,18 @@ def delay_row(rounds: list[Round]) -> Row:
     )  # fmt: skip
 
 
-def measure(names: set[str], program: Path, say: Say, *, flows: int = FLOWS, rounds: int = ROUNDS) -> list[Row]:
+def measure(
+    names: set[str], program: Path, say: Say, *, flows: int = FLOWS, rounds: int = ROUNDS
+) -> list[Row]:
     """The wanted rows of this file. Raises LabError."""
     rows: list[Row] = []
     with filled_bed(program, flows) as bed:
         idle = [_told(say, f"full sync of {flows:,} flows, round {turn + 1} of {rounds}", lambda: sync_empty_backup(bed))
                 for turn in range(rounds)]  # fmt: skip
         if "sync.replicate" in names:
-            rows += replicate_rows("prepared, from the table", idle, "the cursor of a full sync, backup empty")
+            rows += replicate_rows(
+                "prepared, from the table", idle, "the cursor of a full sync, backup empty"
+            )
         if "sync.full" in names:
             rows += [full_row("idle", idle, 1.0), memory_row(idle)]
             live = [_told(say, f"the same beside {LIVE_RATE:,} new flows/s, round {turn + 1} of {rounds}",
@@ -237,8 +244,13 @@ def _live_round(bed: PairBed, program: Path) -> Round:
 def _backlog_rows(program: Path, say: Say, flows: int, rounds: int) -> list[Row]:
     rounds = min(rounds, 3)
     flows = flows * 7 // 8  # so that the log of as many records does not overrun
-    room = {"capacity": max(1024, flows * (rounds + 1)), "options": f"log_records = {max(1024, flows * 8 // 7)}"}
+    room = {
+        "capacity": max(1024, flows * (rounds + 1)),
+        "options": f"log_records = {max(1024, flows * 8 // 7)}",
+    }
     with PairBed("log", "emit", dead_after_ms=_DEAD_AFTER_MS, **room) as bed:  # type: ignore[arg-type]
         seen = [_told(say, f"{flows:,} new flows from the log, round {turn + 1} of {rounds}",
                       lambda: backlog_round(bed, program, flows)) for turn in range(rounds)]  # fmt: skip
-    return replicate_rows("prepared, from the log", seen, "ADDs of new flows that waited there for the backup")
+    return replicate_rows(
+        "prepared, from the log", seen, "ADDs of new flows that waited there for the backup"
+    )

@@ -127,6 +127,10 @@ class SyncLinkBed(ConnectBed):
                     return words[9], words[8], words[1], words[0]
         raise LabError("the link between the gateways is gone")
 
+    def replicated(self) -> int:
+        """Flows that have reached the backup so far."""
+        raise NotImplementedError
+
     # --- flows ------------------------------------------------------------------------------------
 
     def flow_words(self, first: int, count: int, rate: float) -> list[str]:
@@ -190,6 +194,7 @@ class PairBed(SyncLinkBed):
         if made.returncode != 0:
             raise LabError(f"no keys could be made: {made.stderr.strip()}")
         self._start_node("bench-a", self.middle, GATEWAY_CORE, (GATEWAY_ADDRESS, BACKUP_ADDRESS))
+        self.await_status("bench-a", lambda _: True, "answered")  # it must not meet a primary
         if self._with_backup:
             self.start_backup()
         self.await_status("bench-a", lambda status: status["role"] == "primary", "became primary")
@@ -251,6 +256,9 @@ class PairBed(SyncLinkBed):
         if status is None:
             raise LabError(f"{name} does not answer:\n{self._messages()}")
         return int(status["flows"]["total"])
+
+    def replicated(self) -> int:
+        return self.flows("bench-b")
 
     def await_status(
         self, name: str, wanted: Callable[[Status], bool], what: str, *, every_s: float = 0.01
