@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hasyncd.bench.cores import ENDS_CORE, GATEWAY_CORE
@@ -130,6 +131,28 @@ class KernelPairBed(SyncLinkBed):
             return 0
         told = self.order("b", "-s", "cache").partition("cache:external")[2]
         return int(told.split("creation OK/failed:")[1].split("/")[0])
+
+    def resync(self, flows: int) -> tuple[float, float]:
+        """Seconds until the backup's empty cache has `flows` entries, and until its kernel has them then: what a
+        takeover waits for. Raises LabError."""
+        self.order("a", "-R")
+        self._await(lambda: self.cached("a", "internal") >= flows, "knew its own flows")
+        self.order("b", "-f", "external")
+        self.order("b", "-F")
+        began = time.monotonic()
+        self.order("b", "-n")
+        self._await(lambda: self.cached("b", "external") >= flows, "was sent all flows")
+        filled = time.monotonic()
+        self.order("b", "-c")
+        self._await(lambda: self.tracked(self.backup) >= flows, "had committed all flows")
+        return filled - began, time.monotonic() - filled
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _READY_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise LabError(f"conntrackd never {what}: {self._messages('b')}")
+            time.sleep(0.005)
 
     def tracked(self, namespace: str) -> int:
         """Entries in a kernel's own table."""

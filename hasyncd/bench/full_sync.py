@@ -24,12 +24,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from hasyncd.bench import conntrackd
+from hasyncd.bench.connect import conntrack_room
+from hasyncd.bench.conntrackd import KernelPairBed
 from hasyncd.bench.cores import GATEWAY_CORE, Spent, resident_bytes
 from hasyncd.bench.pair_bed import PairBed, is_ready
 from hasyncd.bench.row import Row, middle
 
 FLOWS = 1 << 20
 ROUNDS = 5
+COMPARED_FLOWS = 100_000
+"""What the incumbent is asked for, too."""
 LIVE_RATE = 10_000
 _LIVE_S = 6.0
 """The live flows' load lasts longer than a backup takes to start and to be synced."""
@@ -212,25 +217,28 @@ def measure(
     """The wanted rows of this file. Raises LabError."""
     rows: list[Row] = []
     with filled_bed(program, flows) as bed:
-        idle = [_told(say, f"full sync of {flows:,} flows, round {turn + 1} of {rounds}", lambda: sync_empty_backup(bed))
-                for turn in range(rounds)]  # fmt: skip
+        idle = _rounds(say, f"full sync of {flows:,} flows", rounds, lambda: sync_empty_backup(bed))
         if "sync.replicate" in names:
-            rows += replicate_rows(
-                "prepared, from the table", idle, "the cursor of a full sync, backup empty"
-            )
+            how = "the cursor of a full sync, backup empty"
+            rows += replicate_rows("prepared, from the table", idle, how)
         if "sync.full" in names:
+            what = f"full sync beside {LIVE_RATE:,} new flows/s"
+            live = _rounds(say, what, rounds, lambda: _live_round(bed, program))
             rows += [full_row("idle", idle, 1.0), memory_row(idle)]
-            live = [_told(say, f"the same beside {LIVE_RATE:,} new flows/s, round {turn + 1} of {rounds}",
-                          lambda: _live_round(bed, program)) for turn in range(rounds)]  # fmt: skip
             rows += [full_row(f"beside {LIVE_RATE:,} new flows/s", live, 2.0), delay_row(live)]
     if "sync.replicate" in names:
         rows += _backlog_rows(program, say, flows, rounds)
+    if "sync.full" in names:
+        rows.append(_beside_conntrackd(program, say, min(flows, COMPARED_FLOWS), rounds))
     return rows
 
 
-def _told(say: Say, line: str, run: Callable[[], Round]) -> Round:
-    say(line)
-    return run()
+def _rounds(say: Say, what: str, count: int, run: Callable[[], Round]) -> list[Round]:
+    seen = []
+    for turn in range(count):
+        say(f"{what}, round {turn + 1} of {count}")
+        seen.append(run())
+    return seen
 
 
 def _live_round(bed: PairBed, program: Path) -> Round:
@@ -243,14 +251,39 @@ def _live_round(bed: PairBed, program: Path) -> Round:
 
 def _backlog_rows(program: Path, say: Say, flows: int, rounds: int) -> list[Row]:
     rounds = min(rounds, 3)
-    flows = flows * 7 // 8  # so that the log of as many records does not overrun
-    room = {
-        "capacity": max(1024, flows * (rounds + 1)),
-        "options": f"log_records = {max(1024, flows * 8 // 7)}",
-    }
-    with PairBed("log", "emit", dead_after_ms=_DEAD_AFTER_MS, **room) as bed:  # type: ignore[arg-type]
-        seen = [_told(say, f"{flows:,} new flows from the log, round {turn + 1} of {rounds}",
-                      lambda: backlog_round(bed, program, flows)) for turn in range(rounds)]  # fmt: skip
+    log_records = max(1024, flows)
+    flows = flows * 7 // 8  # so that the log does not overrun
+    with PairBed(
+        "log",
+        "emit",
+        capacity=max(1024, flows * (rounds + 1)),
+        dead_after_ms=_DEAD_AFTER_MS,
+        options=f"log_records = {log_records}",
+    ) as bed:
+        what = f"{flows:,} new flows from the log"
+        seen = _rounds(say, what, rounds, lambda: backlog_round(bed, program, flows))
     return replicate_rows(
         "prepared, from the log", seen, "ADDs of new flows that waited there for the backup"
+    )
+
+
+def _beside_conntrackd(program: Path, say: Say, flows: int, rounds: int) -> Row:
+    """Until the backup could forward so many flows, ours beside the incumbent's resync and commit."""
+    with filled_bed(program, flows) as bed:
+        ours = _rounds(say, f"full sync of {flows:,} flows", rounds, lambda: sync_empty_backup(bed))
+    theirs: list[tuple[float, float]] = []
+    if conntrackd.program():
+        with conntrack_room(), KernelPairBed("ct", synced=True) as kernel:
+            kernel.fill(program, flows, kernel.flows)
+            for turn in range(rounds):
+                say(f"conntrackd, resync and commit of {flows:,} flows, round {turn + 1} of {rounds}")
+                theirs.append(kernel.resync(flows))
+    row = full_row(f"idle, {flows:,} flows", ours, 0.0)
+    told = "conntrackd is not installed"
+    if theirs:
+        pushes, commits = zip(*theirs, strict=True)
+        told = f"conntrackd {median(pushes):.2f} s into its cache and {median(commits):.2f} s to commit"
+    total = [push + commit for push, commit in theirs]
+    return dataclasses.replace(
+        row, baseline="conntrackd", baseline_value=middle(total), notes=f"{row.notes}; {told}"
     )

@@ -1,9 +1,9 @@
 """A program: how long records of a running primary wait for their acknowledgement, read from its last-word file.
 
 Arguments: file, seconds between two looks. Says `looks`, looks until its standard input ends and prints when the first
-record was appended that makes no flow at-risk (a cursor's, over flows that the peer once had; 0: there was none), and a
+record was appended that makes no flow at-risk (a cursor's, over flows that the peer once had; 0: there was none), a
 line for each one that does (ADDs and changes of state): when it was appended and its delay. Moments are CLOCK_BOOTTIME,
-everything is in nanoseconds. The primary does not notice: the file is the memory of its delta log (proto/last_word.md). A
+everything is in nanoseconds. The primary does not notice: the file is its delta log's memory (proto/last_word.md). A
 delay is told by the next look, so it is too long by up to the time between two.
 """
 

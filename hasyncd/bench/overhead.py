@@ -6,7 +6,8 @@ The same load through gateways that differ only in their sync, in turns: hasyncd
 - packets a second of established flows: the flood of `forward.udp64`. The sender's core does what the kernel does for
   the client and, where the kernel is the gateway, forwards; hasyncd, and both conntrackds, use the other core.
 - new connections a second: the load of `connect.nat`, the gateway with all of its daemons on one core, ends and backup
-  on the other (cores.py). Four packets a connection, which is told to the peer when it is new and when its state changes.
+  on the other (cores.py). Four packets a connection; the peer is told that it is new and when its state changes.
+- new flows at a rate that everybody can follow: what one costs of CPU and wire.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ def measure(
                     f"packets, connections, flows through {name}: "
                     + (f"{turn + 1} of {rounds}" if turn >= 0 else "warm")
                 )
-                seen = (flood(bed), connect(bed, many, seconds), trickle(bed, few, seconds))
+                rate = flood(bed)
+                if not rate:
+                    raise LabError(f"nothing passed through {name}")
+                seen = (rate, connect(bed, many, seconds), trickle(bed, few, seconds))
                 if turn >= 0:
                     packets.setdefault(name, []).append(seen[0])
                     loads.setdefault(name, []).append(seen[1])
