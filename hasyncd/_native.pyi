@@ -174,24 +174,47 @@ class Engine:
         """`log_state` and `digest` of one moment, whatever the packet thread does beside:
         (oldest, next to send, next to be written, overrun, flows held, digest)."""
     def start_log(self, first: int) -> bool:
-        """Sending goes on at `first`, and what is before it counts as acknowledged: a full sync begins there.
-        False when the log does not hold it."""
-    def append_snapshot(self, records_max: int, restart: bool = False) -> tuple[int, bool]:
-        """Moves the full-sync cursor: appends ADDs for up to `records_max` live flows; (appended, finished)."""
+        """Sending goes on at `first`, and what is before it counts as acknowledged: a sync begins there that tells every
+        flow anew, or refreshes it. (Where history goes on: `rewind`, then `acknowledge`, as without a sync; what is at
+        risk is found out by that.) False when the log does not hold it."""
+    def bucket_digests(self, capacity: int) -> bytes:
+        """The digest of each bucket of a table of `capacity` slots (at most ours), u64 big endian each (proto/sync.md
+        §8). Raises ValueError: no such capacity."""
+    def compare_buckets(self, digests: bytes) -> tuple[bytes, int, int]:
+        """What a peer said by `bucket_digests`, of our capacity, beside our own, at one moment: (suspects, the last
+        sequence written then, flows held then). `suspects`: a bit a bucket, least significant first, 1: it differs.
+        Raises ValueError: the wrong length."""
+    def start_snapshot(self, suspects: bytes, refresh: bool) -> None:
+        """The cursor goes to the first slot; b"" suspects every bucket. `refresh`: flows of the other buckets are told
+        too, by an UPDATE each, because the records that were skipped may have moved their timeouts. Raises
+        ValueError: the wrong length, or bits beyond the last bucket."""
+    def append_snapshot(self, records_max: int) -> tuple[int, bool]:
+        """Moves the cursor: appends ADDs of flows in suspect buckets (UPDATEs of others), at most `records_max`, and
+        passes over a bounded number of slots: (appended, finished). 0 appended is not the end."""
     def count_at_risk(self) -> tuple[int, int]:
         """(flows whose ADD or state change is not acknowledged, age of the oldest in ns)."""
 
     # --- the mirror (backup) -------------------------------------------------------------------
     def reset(self, seed: bytes) -> None:
         """Empties the table and takes a new seed."""
-    def begin_sync(self) -> None:
-        """Full sync begins: flows not installed from now on are swept by `end_sync`."""
+    def begin_sync(self, suspects: bytes = b"", capacity: int | None = None) -> None:
+        """A sync of the suspect buckets of a primary's table of `capacity` slots (None: as many as ours) begins; b""
+        suspects every bucket. Slots from `capacity` on are suspect. Raises ValueError as `start_snapshot` does, or:
+        no such capacity."""
     def end_sync(self) -> int:
-        """Sweeps; flows removed."""
+        """Removes the flows of suspect buckets that were not installed since `begin_sync`; how many."""
+    def sync_findings(self) -> tuple[int, int, int, int]:
+        """What the sync that ended last, or is under way, found in suspect buckets: flows (added, replaced by other
+        content, removed, unchanged). New flows of the meantime count as added."""
     def install(self, records: Buffer, now_ns: int) -> tuple[int, str | None]:
         """Applies packed records in order: (installed, rejection of the first that could not be)."""
     def digest(self) -> tuple[int, int]:
         """(flows held, digest): proto/sync.md §8."""
+
+    def set_scrub(self, seconds: int) -> None:
+        """`tick` recomputes the digests of the whole table from the flows' memory once in so many seconds; 0: never.
+        A bucket that is not what it was told to be counts as `scrub_mismatches`, and its digest becomes what its
+        memory says. On an active node, flows there that cannot be told to a peer end (`corrupt_flows_ended`)."""
 
     # --- looking ------------------------------------------------------------------------------
     def counters(self) -> dict[str, int]:

@@ -123,6 +123,8 @@ class Sync(_Section):
     commit_timeout_ms: int = Field(50, ge=1, le=60_000)
     on_commit_timeout: Literal["fail_open", "fail_closed"] = "fail_open"
     log_records: int = Field(262_144, ge=1024, le=1 << 24)
+    scrub_s: int = Field(30, ge=0, le=86_400)
+    """Memory is compared with what was written there, the whole table once in so many seconds; 0: never."""
 
 
 class Flows(_Section):

@@ -28,12 +28,12 @@ local REFUSALS = { generation = true, capacity = true, protocol = true, role = t
 local TYPES = {}
 local FRAMES = { -- sync.md §4: the fields behind the type, in order
     { "HELLO", "protocol", "node", "boot_id", "generation", "config_hash", "capacity", "seed", "log_next",
-        "protocol_min", "features" },
+        "protocol_min", "features", "resume_from" },
     { "HELLO_REPLY", "protocol", "node", "boot_id", "generation", "log_boot_id", "installed", "synced",
-        "features", "window" },
+        "features", "window", "digests" },
     { "REFUSE", "reason" },
     { "RESUME", "generation", "next" },
-    { "SYNC_BEGIN", "generation", "next", "flow_count" },
+    { "SYNC_BEGIN", "generation", "next", "flow_count", "suspects" },
     { "DELTAS", "generation", "first", "count", "records" },
     { "SYNC_END", "generation", "sequence", "flow_count", "digest" },
     { "LEAVING", "generation", "sequence", "handover" },
@@ -56,7 +56,8 @@ local VALUES = {
     capacity = { as = "integer", least = 1, most = U32 }, seed = { as = "bytes", size = 16 },
     log_next = { as = "integer", least = 1 }, log_boot_id = { as = "integer", hex = true },
     protocol_min = { as = "integer", least = 1 }, features = { as = "integer", hex = true },
-    window = { as = "integer", least = 1, most = U32 }, installed = { as = "integer" }, synced = { as = "boolean" }, reason = { as = "text" },
+    resume_from = { as = "integer", least = 1 }, digests = { as = "bytes", most = 524288, unit = 8 },
+    suspects = { as = "bytes", most = 8192 }, window = { as = "integer", least = 1, most = U32 }, installed = { as = "integer" }, synced = { as = "boolean" }, reason = { as = "text" },
     next = { as = "integer", least = 1 }, flow_count = { as = "integer" }, first = { as = "integer", least = 1 },
     count = { as = "integer", least = 1, most = U32 }, records = { as = "bytes" }, sequence = { as = "integer" },
     digest = { as = "integer", hex = true }, handover = { as = "boolean" }, counter = { as = "integer" },
@@ -337,7 +338,10 @@ local function is_node(text) return #text >= 1 and #text <= 64 and not text:find
 local function fits(name, item, tvb)
     local value = VALUES[name]
     if item.as ~= value.as then return false end
-    if item.as == "bytes" then return value.size == nil or item.length == value.size end
+    if item.as == "bytes" then
+        local fitting = item.length <= (value.most or NO_LIMIT) and item.length % (value.unit or 1) == 0
+        return fitting and (value.size == nil or item.length == value.size)
+    end
     if item.as == "text" then
         local text = tvb(item.body, item.length):raw()
         return name == "node" and is_node(text) or name == "reason" and REFUSALS[text] == true
@@ -378,6 +382,7 @@ local function dissect_fields(tvb, tree, items, skip, names)
         by_name[name] = item
     end
     if by_name.protocol_min and by_name.protocol_min.number > by_name.protocol.number then reject(tree, "bad_field") end
+    if by_name.resume_from and by_name.resume_from.number > by_name.log_next.number + 1 then reject(tree, "bad_field") end
     for index = #names + skip + 1, #items do
         local further = tree:add(field.further, tvb(items[index].from, items[index].size))
         -- A later version may say more (sync.md §4.1).

@@ -27,7 +27,7 @@ VERBS: Final = {
     "flows": "list the flows, as conntrack -L users expect",
     "events": "follow role changes and what happens to the pair",
     "switchover": "hand the addresses to the peer; loses nothing",
-    "resync": "make the backup's copy anew",
+    "resync": "compare both nodes' flows and send what differs",
     "last-word": "what a node that died had not got confirmed",
     "drill": "build the lab, inject a fault, judge every flow",
     "lab": "the same lab, kept for playing",

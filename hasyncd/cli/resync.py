@@ -1,4 +1,4 @@
-"""`hasyncd resync`: the backup's copy of the table is made anew, while traffic runs."""
+"""`hasyncd resync`: both nodes' tables are compared and what differs is sent anew, while traffic runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from hasyncd.cli.command import command
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target_arguments(parser)
-    parser.add_argument(
-        "--full", action="store_true", help="every flow (the only kind so far, so the default)"
-    )
+    parser.add_argument("--full", action="store_true", help="send every flow anew, without a comparison")
 
 
 def run(args: argparse.Namespace) -> int:
-    return command(target_socket(args), "resync", full=True)
+    return command(target_socket(args), "resync", full=args.full)

@@ -105,7 +105,7 @@ def _facts(status: dict[str, Any]) -> Table:
     )
     match, released = sync.get("digest_match"), sync.get("fail_open_released")
     digest = "not compared yet" if match is None else "alike" if match else "DIFFERENT"
-    table.add_row("tables", _judged(match, digest))
+    table.add_row("tables", Text.assemble(_judged(match, digest), _last_sync(sync.get("last") or {})))
     table.add_row(
         "at risk",
         Text.assemble(
@@ -123,6 +123,14 @@ def _facts(status: dict[str, Any]) -> Table:
         + ")",
     )
     return table
+
+
+def _last_sync(last: dict[str, Any]) -> str:
+    if last.get("kind") != "least":
+        return f"  last sync {last['kind']}" if last.get("kind") else ""
+    return (
+        f"  last sync least, {number(last.get('suspects'))} of {number(last.get('buckets'))} buckets differed"
+    )
 
 
 def _table(*columns: str) -> Table:

@@ -103,9 +103,12 @@ class Conduct:
         effects: list[Effect] = []
         if self._handover.finish():
             effects.append(Stop())
-        if self._receiver.greeted and self._receiver.compare(beat):
+        if self._receiver.greeted and self._receiver.compare(beat, now_ns):
             self._rejections["drift"] += 1
-            effects += [ReportEvent("drift", "two digests in a row differ"), *self._close_incoming("drift")]
+            effects += [
+                ReportEvent("drift", "two heartbeats in a row do not fit what is held"),
+                *self._close_incoming("drift"),
+            ]
         # The answer follows the primary's beat, so that the echo its lease counts from is young.
         return effects + self._beat(now_ns, on_schedule=True)
 
@@ -156,9 +159,9 @@ class Conduct:
 
     def _receive_frame(self, frame: Frame, now_ns: int) -> list[Effect]:
         if self._election.role is Role.PRIMARY:
-            return self._sender.receive_frame(frame, self._log)
+            return self._sender.receive_frame(frame, self._log, now_ns)
         if self._receiver.phase is not Phase.HELLO or not isinstance(frame, Hello):
-            return self._receiver.receive_frame(frame)
+            return self._receiver.receive_frame(frame, now_ns)
         if frame.node == self._settings.node:
             raise Rejected("own_node")
         self._election.hear(frame.generation)
@@ -197,6 +200,7 @@ class Conduct:
         self._liveness.listen_from(now_ns)
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
         self._deaths.void()
+        self._receiver.listen_from(now_ns)
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
         if self._lease.solo and self._lease.armed and now_ns >= self._lease.until_ns:
             effects += self._lease.suspend()
@@ -271,9 +275,10 @@ class Conduct:
         effects: list[Effect] = []
         if self._election.role is Role.PRIMARY:
             effects += self._sender.handle_timer(now_ns, reachable=self._peer_takes_streams(now_ns))
-        if self._receiver.handshake_expired(now_ns):
-            effects += self._close_incoming("handshake timeout")
-        return effects
+        late = self._receiver.late(now_ns)
+        if late == "stalled":
+            return effects + self._reject_stream(late, now_ns)
+        return effects + (self._close_incoming(late) if late else [])
 
     def _time_of_handover(self, now_ns: int) -> list[Effect]:
         deadline = self._handover.deadline_ns
@@ -419,17 +424,10 @@ class Conduct:
         solo = role is Role.PRIMARY and self._lease.solo
         return [
             self._voice.beat(
-                now_ns,
-                self._election,
-                self._liveness,
-                held,
-                self._log,
-                leaving=self._says_leaving(),
-                ready=ready,
-                solo=solo,
-                echo=echo,
+                now_ns, self._election, self._liveness, held, self._log,
+                leaving=self._says_leaving(), ready=ready, solo=solo, echo=echo,
             )
-        ]
+        ]  # fmt: skip
 
     def _report(self, previous: Role, reason: str, certificate: Certificate | None = None) -> ReportRole:
         self._reason = reason

@@ -53,13 +53,32 @@ class ResetTable:
 
 
 @dataclass(frozen=True, slots=True)
+class DigestBuckets:
+    """Answer with `receive_bucket_digests`: those of a table of `capacity` slots, proto/sync.md §8."""
+
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompareBuckets:
+    """Compare the peer's bucket digests with our own; answer with `receive_suspects`, all of one moment."""
+
+    digests: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BeginSync:
-    """The table's flows are suspect until written again."""
+    """The flows of these buckets (empty: of all) of a table of `capacity` slots, and those beyond it, are suspect
+    until written again.
+    """
+
+    suspects: bytes
+    capacity: int
 
 
 @dataclass(frozen=True, slots=True)
 class EndSync:
-    """Sweep what was not written since `BeginSync`; answer with `receive_sync_swept(flow_count, digest)`."""
+    """Sweep what is suspect still; answer with `receive_sync_swept`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +100,17 @@ class SendFrom:
 
 @dataclass(frozen=True, slots=True)
 class StartSnapshot:
-    """Begin a full sync: sending starts afresh at `first` and the cursor at the first slot.
+    """Begin a sync: sending starts afresh at `first` and the cursor at the first slot.
 
     SYNC_BEGIN has named `first`; what was appended since belongs to the records that follow it. If the log holds
-    `first` no more, the answer is `receive_log_overrun`. `window` as in `SendFrom`.
+    `first` no more, the answer is `receive_log_overrun`. `window` as in `SendFrom`. The cursor appends an ADD for each
+    flow in `suspects` (empty: everywhere) and, with `refresh`, an UPDATE for each other one.
     """
 
     first: int
     window: int
+    suspects: bytes = b""
+    refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +204,8 @@ Effect = (
     | CloseStream
     | ProbePeerPort
     | ResetTable
+    | DigestBuckets
+    | CompareBuckets
     | BeginSync
     | EndSync
     | InstallRecords

@@ -37,6 +37,8 @@ class Hello:
     log_next: int
     protocol_min: int = PROTOCOL_MIN
     features: int = FEATURES
+    resume_from: int = 1
+    """Oldest sequence that RESUME could name; `log_next` + 1 where a comparison is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class HelloReply:
     features: int = FEATURES
     """Both have them."""
     window: int = WINDOW
+    digests: bytes = b""
+    """One u64 a bucket of a table of HELLO's capacity; empty: to be resumed, or to be given everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class SyncBegin:
     generation: int
     next: int
     flow_count: int
+    suspects: bytes = b""
+    """One bit a bucket, the least significant first; empty: every bucket."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from hasyncd.core.election import Event
 from hasyncd.core.liveness import Unproven
 from hasyncd.core.messages import Refuse
 from hasyncd.core.replication import Phase, StreamRefused
-from hasyncd.core.types import LogState, NodeView, PeerView, Role, SyncState, SyncView
+from hasyncd.core.types import Findings, LogState, NodeView, PeerView, Role, SyncState, SyncView
 from hasyncd.core.wire import FrameReader, Rejected, decode_frame, decode_heartbeat, encode_frame
 
 
@@ -103,18 +103,22 @@ class Node(Conduct):
         effects += self._promote(Event.FORCED, "an operator forced it", now_ns)
         return True, "promoted by force", effects + self._settle(now_ns)
 
-    def command_resync(self, now_ns: int) -> tuple[bool, str, list[Effect]]:
-        """A full sync from the first slot, begun by whichever side is asked."""
+    def command_resync(self, full: bool, now_ns: int) -> tuple[bool, str, list[Effect]]:
+        """A comparison of both tables, or with `full` every flow anew; begun by whichever side is asked."""
         effects = self._wake(now_ns)
         if self._election.role is Role.PRIMARY:
             if self._sender.phase is not Phase.STREAMING:
                 return False, "no stream to the peer", effects
-            effects += self._sender.full_sync(self._log)
-            return True, "full sync begun", effects + self._settle(now_ns)
+            if full:
+                effects += self._sender.full_sync(self._log, now_ns)
+                return True, "full sync begun", effects + self._settle(now_ns)
+            effects += self._sender.want_comparison(now_ns)
+            return True, "comparison begun", effects + self._settle(now_ns)
         if self._election.role is Role.BACKUP and self._receiver.greeted:
-            self._receiver.distrust()
+            self._receiver.distrust(everything=full)
             effects += self._close_incoming("resync")
-            return True, "full sync asked for", effects + self._settle(now_ns)
+            asked = "full sync asked for" if full else "comparison asked for"
+            return True, asked, effects + self._settle(now_ns)
         return False, f"this node is {self._election.role.value} without a stream", effects
 
     def command_stop(self, now_ns: int) -> list[Effect]:
@@ -194,6 +198,7 @@ class Node(Conduct):
                 effects += self._receive_frame(decode_frame(body), now_ns)
                 if self._reader is not reader:
                     break
+            self._receiver.hear_bytes(self._reader.unfinished, now_ns)
         except Rejected as rejected:
             effects += self._reject_stream(rejected.name, now_ns)
         except StreamRefused as refused:
@@ -251,7 +256,7 @@ class Node(Conduct):
         """Fresh numbers of our own table and log (rule 4)."""
         effects = self._wake(now_ns)
         self._log = LogState(head_sequence, flow_count, digest, oldest_sequence)
-        if self._election.role is Role.BACKUP:
+        if self._election.role is not Role.PRIMARY:
             self._receiver.table_is(flow_count, digest)
         return effects
 
@@ -269,28 +274,43 @@ class Node(Conduct):
             effects += self._beat(now_ns)
         return effects + self._settle(now_ns)
 
-    def receive_sync_swept(self, flow_count: int, digest: int, now_ns: int) -> list[Effect]:
-        """`EndSync` was performed: the table after it."""
+    def receive_bucket_digests(self, digests: bytes, now_ns: int) -> list[Effect]:
+        """`DigestBuckets` was performed."""
+        effects = self._wake(now_ns)
+        return effects + self._receiver.reply(digests) + self._settle(now_ns)
+
+    def receive_suspects(self, suspects: bytes, sequence: int, flow_count: int, now_ns: int) -> list[Effect]:
+        """`CompareBuckets` was performed: the buckets that differed when `sequence` was the log's head."""
+        effects = self._wake(now_ns)
+        effects += self._sender.compared(suspects, sequence, flow_count, self._log, now_ns)
+        return effects + self._settle(now_ns)
+
+    def receive_sync_swept(
+        self, flow_count: int, digest: int, findings: Findings, now_ns: int
+    ) -> list[Effect]:
+        """`EndSync` was performed: the table after it, and what the sync has changed."""
         effects = self._wake(now_ns)
         try:
-            proven = self._receiver.swept(flow_count, digest)
+            news = self._receiver.swept(flow_count, digest, findings, now_ns)
         except Rejected as rejected:
             return effects + self._reject_stream(rejected.name, now_ns) + self._settle(now_ns)
-        if proven:
-            effects += [ReportEvent("sync_ready", f"{flow_count} flows"), *self._beat(now_ns)]
+        if news:
+            effects += [*news, *self._beat(now_ns)]
         return effects + self._settle(now_ns)
 
     def receive_snapshot_finished(
-        self, sequence: int, flow_count: int, digest: int, now_ns: int
+        self, sequence: int, flow_count: int, digest: int, flows_sent: int, refreshed: int, now_ns: int
     ) -> list[Effect]:
-        """The cursor is through; everything up to `sequence` is on the stream."""
+        """The cursor is through; everything up to `sequence` is on the stream. It has appended `flows_sent` ADDs
+        and `refreshed` UPDATEs."""
         effects = self._wake(now_ns)
-        return effects + self._sender.finish_snapshot(sequence, flow_count, digest) + self._settle(now_ns)
+        effects += self._sender.finish_snapshot(sequence, flow_count, digest, flows_sent, refreshed)
+        return effects + self._settle(now_ns)
 
     def receive_log_overrun(self, now_ns: int) -> list[Effect]:
-        """Unacknowledged records were overwritten, or `SendFrom` names one the log no longer holds."""
+        """Unacknowledged records were overwritten, or a stream was to begin with one the log no longer holds."""
         effects = self._wake(now_ns)
-        effects += [ReportEvent("log_overrun"), *self._sender.overrun(self._log, now_ns)]
+        effects += [ReportEvent("log_overrun"), *self._sender.overrun(now_ns)]
         return effects + self._settle(now_ns)
 
     def receive_log_flushed(self, head_sequence: int, now_ns: int) -> list[Effect]:
@@ -359,8 +379,9 @@ class Node(Conduct):
             state, reason = SyncState.DEGRADED, "config_skew"
         sync = SyncView(
             state, self._receiver.history.installed, self._sender.acked, self._log.head_sequence,
-            match_, self._sender.full_syncs + self._receiver.full_syncs, reason,
-            half.protocol if streaming else None, half.features if streaming else None,
+            match_, self._sender.report.full_syncs + self._receiver.report.full_syncs,
+            self._sender.report.least_syncs + self._receiver.report.least_syncs, reason,
+            half.protocol if streaming else None, half.features if streaming else None, half.report.last,
         )  # fmt: skip
         return NodeView(
             role, self._election.generation, self._lease.solo and role is Role.PRIMARY, self._lease.armed,

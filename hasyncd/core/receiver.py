@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NoReturn
 
+from hasyncd.core.buckets import suspects_fit
 from hasyncd.core.effects import (
     BeginSync,
     CloseStream,
+    DigestBuckets,
     Effect,
     EndSync,
     InstallRecords,
+    ReportEvent,
     ResetTable,
     WriteStream,
 )
@@ -30,8 +34,9 @@ from hasyncd.core.messages import (
     SyncBegin,
     SyncEnd,
 )
-from hasyncd.core.replication import HANDSHAKE_NS, Phase
-from hasyncd.core.types import Certificate, PairSettings, SyncState
+from hasyncd.core.replication import HANDSHAKE_NS, STALL_NS, Phase
+from hasyncd.core.sync_report import SyncReport
+from hasyncd.core.types import Certificate, Findings, LastSync, PairSettings, SyncState
 from hasyncd.core.wire import Rejected, encode_frame
 
 
@@ -43,6 +48,12 @@ class History:
     generation: int = 0
     installed: int = 0
     synced: bool = False
+    goes_on: bool = True
+    """What follows `installed` in that log fits the table."""
+
+
+FAILURES_MAX = 2
+"""Rejected records without a completed sync between them, until everything is asked for; a mismatch counts as two."""
 
 
 class Receiver:
@@ -53,9 +64,11 @@ class Receiver:
         self._boot_id = boot_id
         self.seed = seed
         """What keys the table now; a full sync brings the primary's."""
-        self._stream_boot_id = 0
-        self._stream_generation = 0
-        self._stream_seed = b""
+        self._hello: Hello | None = None
+        self._offered = False
+        # What the stream owes, and since when nothing of it came (S4a).
+        self._unfinished = False
+        self._waits_since_ns: int | None = None
         self._received = 0
         self._handshake_until_ns: int | None = None
         # Batches given to the table and not yet answered, oldest first: (round, first, count).
@@ -68,6 +81,9 @@ class Receiver:
         self._mismatches = 0
         self._promised_head = 0
         self._was_synced = False
+        self._failures = 0
+        self._everything_wanted = False
+        self._replies = False
         self.refused: str | None = None
         """What the last HELLO was refused for, until one is not."""
         self.protocol: int | None = None
@@ -75,7 +91,7 @@ class Receiver:
         self.phase = Phase.IDLE
         self.history = History()
         self.left: Leaving | None = None
-        self.full_syncs = 0
+        self.report = SyncReport()
 
     # --- the stream ------------------------------------------------------------------------------
 
@@ -87,8 +103,9 @@ class Receiver:
     def closed(self) -> None:
         """The stream has ended. What was received stays: those batches are the table's already."""
         self.phase = Phase.IDLE
-        self._handshake_until_ns = None
+        self._handshake_until_ns = self._waits_since_ns = None
         self._sweep = None
+        self._replies = self._unfinished = False
         self.left = None
 
     def forget(self) -> None:
@@ -97,16 +114,43 @@ class Receiver:
         self.history = History()
         self._round += 1
         self._verdict = None
-        self._was_synced = False
-        self.left = None
+        self._was_synced = self._everything_wanted = False
+        self._failures = 0
 
-    def distrust(self) -> None:
-        """What is held is not what the peer holds: the next HELLO_REPLY asks for a full sync."""
+    def distrust(self, *, everything: bool = False) -> None:
+        """What is held is not what the peer holds: the next HELLO_REPLY asks for what differs, or for everything.
+        Whose log it was, and how far, stays true."""
         self.history.synced = False
-        self._round += 1
+        self._everything_wanted |= everything
 
-    def handshake_expired(self, now_ns: int) -> bool:
-        return self._handshake_until_ns is not None and now_ns >= self._handshake_until_ns
+    def _fail(self, name: str) -> NoReturn:
+        """A sync, or a record, did not fit: the table is distrusted. Raises `Rejected`."""
+        self._failures += FAILURES_MAX if name == "full_sync_mismatch" else 1
+        self._round += 1
+        self.distrust()
+        raise Rejected(name)
+
+    def listen_from(self, now_ns: int) -> None:
+        """Silence counts from now on."""
+        self._waits_since_ns = now_ns if self._is_owed() else None
+
+    def hear_bytes(self, unfinished: bool, now_ns: int) -> None:
+        """The stream has brought something; `unfinished`: the rest of a frame is still to come."""
+        self._unfinished = unfinished
+        self.listen_from(now_ns)
+
+    def _is_owed(self) -> bool:
+        if self.phase is not Phase.STREAMING:
+            return False
+        return self._unfinished or not self.history.synced or self._promised_head > self._received
+
+    def late(self, now_ns: int) -> str | None:
+        """What the stream is to be closed for: a handshake that takes too long, or a silence (S4a)."""
+        if self._handshake_until_ns is not None and now_ns >= self._handshake_until_ns:
+            return "handshake timeout"
+        if self._waits_since_ns is not None and now_ns >= self._waits_since_ns + STALL_NS:
+            return "stalled"
+        return None
 
     @property
     def greeted(self) -> bool:
@@ -127,17 +171,42 @@ class Receiver:
             ]
         self.phase = Phase.BEGIN
         self._handshake_until_ns = now_ns + HANDSHAKE_NS
-        self._stream_boot_id = hello.boot_id
-        self._stream_generation = hello.generation
-        self._stream_seed = hello.seed
-        held = self.history
+        self._hello = hello
+        self._replies = True
         self.protocol = min(hello.protocol, self._settings.protocols[1])
         self.features = hello.features & self._settings.features
-        reply = HelloReply(
-            self.protocol, self._settings.node, self._boot_id, held.generation, held.boot_id, held.installed,
-            held.synced and not self._pending, self.features, self._settings.window,
+        if not self._pending and (self._resumable(hello) or self._asks_for_everything(hello)):
+            return self.reply(b"")
+        return [DigestBuckets(hello.capacity)]
+
+    def reply(self, digests: bytes) -> list[Effect]:
+        """HELLO_REPLY, of the moment of these digests: every batch before it is installed."""
+        hello, held = self._hello, self.history
+        if hello is None or not self._replies:
+            return []
+        self._replies = False
+        resumable = self._resumable(hello)
+        if resumable or self._asks_for_everything(hello):
+            digests = b""
+        self._offered = bool(digests)
+        frame = HelloReply(
+            min(hello.protocol, self._settings.protocols[1]), self._settings.node, self._boot_id,
+            held.generation, held.boot_id if held.goes_on else 0, held.installed,
+            held.synced and (resumable or self._offered), hello.features & self._settings.features,
+            self._settings.window, digests,
         )  # fmt: skip
-        return [WriteStream(encode_frame(reply))]
+        return [WriteStream(encode_frame(frame))]
+
+    def _resumable(self, hello: Hello) -> bool:
+        """proto/sync.md §7: RESUME is what HELLO lets us expect."""
+        held = self.history
+        same_log = (held.boot_id, held.generation) == (hello.boot_id, hello.generation)
+        return held.synced and same_log and hello.resume_from <= held.installed + 1 <= hello.log_next
+
+    def _asks_for_everything(self, hello: Hello) -> bool:
+        """S6c: nothing is held that digests could speak of, or they are not believed."""
+        empty = self._flow_count == 0 or self.seed != hello.seed
+        return empty or self._everything_wanted or self._failures >= FAILURES_MAX
 
     def _refusal(self, hello: Hello, own_generation: int) -> str | None:
         oldest, newest = self._settings.protocols
@@ -152,17 +221,23 @@ class Receiver:
             return "generation"
         return None
 
-    def receive_frame(self, frame: Frame) -> list[Effect]:
+    def receive_frame(self, frame: Frame, now_ns: int) -> list[Effect]:
         """Everything after HELLO. Raises `Rejected`."""
-        if isinstance(frame, Hello | HelloReply | Refuse) or not self.greeted:
+        hello = self._hello
+        if (
+            isinstance(frame, Hello | HelloReply | Refuse)
+            or not self.greeted
+            or hello is None
+            or self._replies
+        ):
             raise Rejected("unexpected_frame")
-        if frame.generation != self._stream_generation:
+        if frame.generation != hello.generation:
             raise Rejected("wrong_generation")
         match frame:
             case SyncBegin():
-                return self._begin_sync(frame)
+                return self._begin_sync(frame, hello, now_ns)
             case Resume():
-                return self._resume(frame)
+                return self._resume(frame, hello, now_ns)
             case Deltas():
                 return self._take_deltas(frame)
             case SyncEnd():
@@ -170,8 +245,12 @@ class Receiver:
             case Leaving():
                 return self._take_leave(frame)
 
-    def _begin_sync(self, frame: SyncBegin) -> list[Effect]:
-        # Also in the middle of deltas: the primary starts over (log overrun, an operator's resync).
+    def _begin_sync(self, frame: SyncBegin, hello: Hello, now_ns: int) -> list[Effect]:
+        # Also in the middle of deltas: the primary starts over (an operator's resync --full).
+        if frame.suspects and not (self._offered and suspects_fit(frame.suspects, hello.capacity)):
+            raise Rejected("bad_field")
+        self._offered = False
+        self._everything_wanted &= bool(frame.suspects)
         self.phase = Phase.STREAMING
         self._handshake_until_ns = None
         self._round += 1
@@ -179,24 +258,25 @@ class Receiver:
         self._sweep = None
         self._received = frame.next - 1
         self._verdict = None
-        self._mismatches = 0
-        self.full_syncs += 1
-        self.history = History(self._stream_boot_id, self._stream_generation, self._received, synced=False)
+        self._mismatches = self._promised_head = 0
+        self.report.begin(frame.suspects, hello.capacity, now_ns)
+        self.history = History(hello.boot_id, hello.generation, self._received, synced=False)
         # "Under a new seed the receiver empties its table at SYNC_BEGIN." (proto/sync.md §7)
-        reset: list[Effect] = [ResetTable(self._stream_seed)] if self._stream_seed != self.seed else []
-        self.seed = self._stream_seed
-        return [*reset, BeginSync()]
+        reset: list[Effect] = [ResetTable(hello.seed)] if hello.seed != self.seed else []
+        self.seed = hello.seed
+        return [*reset, BeginSync(frame.suspects, hello.capacity)]
 
-    def _resume(self, frame: Resume) -> list[Effect]:
+    def _resume(self, frame: Resume, hello: Hello, now_ns: int) -> list[Effect]:
         if self.phase is not Phase.BEGIN:
             raise Rejected("unexpected_frame")
         held = self.history
-        same_log = (held.boot_id, held.generation) == (self._stream_boot_id, self._stream_generation)
+        same_log = (held.boot_id, held.generation) == (hello.boot_id, hello.generation)
         if not held.synced or not same_log or frame.next != held.installed + 1:
             raise Rejected("sequence_gap")
         self.phase = Phase.STREAMING
         self._handshake_until_ns = None
         self._received = held.installed
+        self.report.resume(now_ns)
         return []
 
     def _take_deltas(self, frame: Deltas) -> list[Effect]:
@@ -238,41 +318,53 @@ class Receiver:
         self._flow_count, self._digest = flow_count, digest
         self.history.installed = first + min(count, promised) - 1
         if rejection is not None or count != promised:
-            self.distrust()
-            raise Rejected(rejection or "count_mismatch")
+            self.history.goes_on = False
+            self._fail(rejection or "count_mismatch")
         return count > 0
 
-    def swept(self, flow_count: int, digest: int) -> bool:
-        """The sweep of SYNC_END is done; True when the tables are proven equal. Raises `Rejected`
-        (`full_sync_mismatch`) when they are not; False when nobody waits for the answer any more.
+    def swept(self, flow_count: int, digest: int, findings: Findings, now_ns: int) -> list[Effect]:
+        """The sweep of SYNC_END is done; something to report when the tables are proven equal. Raises `Rejected`
+        (`full_sync_mismatch`) when they are not; nothing when nobody waits for the answer any more.
         """
         if self._sweep is None:
-            return False
+            return []
         round_, end = self._sweep
         self._sweep = None
         if round_ != self._round:
-            return False
+            return []
         self._flow_count, self._digest = flow_count, digest
         self._verdict = (flow_count, digest) == (end.flow_count, end.digest)
         if not self._verdict:
-            self.distrust()
-            raise Rejected("full_sync_mismatch")
+            self._fail("full_sync_mismatch")
         self.history.synced = self._was_synced = True
+        self._failures = 0
         self._promised_head = end.sequence
-        return True
+        self.listen_from(now_ns)
+        self.report.note(added=findings.added, replaced=findings.replaced, removed=findings.removed)
+        done = self.report.finish(now_ns)
+        findings_told = [_tell_findings(done)] if done and done.kind == "least" else []
+        return [*findings_told, ReportEvent("sync_ready", f"{flow_count} flows")]
 
-    def compare(self, beat: Heartbeat) -> bool:
-        """Compares the primary's digest with ours where both speak of the same record; True means
-        drift (S8): two mismatches in a row.
+    def compare(self, beat: Heartbeat, now_ns: int) -> bool:
+        """Compares the primary's digest with ours where both speak of the same record, and its log with the one that
+        the stream is of; True means drift (S8): two mismatches in a row.
         """
         held = self.history
         if (beat.boot_id, beat.generation) != (held.boot_id, held.generation):
-            return False
+            return self.phase is Phase.STREAMING and self._drifts()
         self._promised_head = beat.head_sequence
+        if self._waits_since_ns is None or not self._is_owed():
+            self.listen_from(now_ns)
         if not held.synced or self._pending or beat.digest_sequence != held.installed:
             return False
         self._verdict = (beat.flow_count, beat.digest) == (self._flow_count, self._digest)
-        self._mismatches = 0 if self._verdict else self._mismatches + 1
+        if self._verdict:
+            self._mismatches = 0
+            return False
+        return self._drifts()
+
+    def _drifts(self) -> bool:
+        self._mismatches += 1
         if self._mismatches < 2:
             return False
         self._mismatches = 0
@@ -318,4 +410,16 @@ class Receiver:
         )
 
     def next_deadline_ns(self) -> int | None:
-        return self._handshake_until_ns
+        if self._handshake_until_ns is not None or self._waits_since_ns is None:
+            return self._handshake_until_ns
+        return self._waits_since_ns + STALL_NS
+
+
+def _tell_findings(sync: LastSync) -> ReportEvent:
+    if not sync.suspects:
+        return ReportEvent("sync_compared", f"none of {sync.buckets:,} buckets differed")
+    return ReportEvent(
+        "sync_repaired",
+        f"{sync.suspects:,} of {sync.buckets:,} buckets differed: {sync.replaced:,} flows replaced, "
+        f"{sync.added:,} added, {sync.removed:,} removed",
+    )

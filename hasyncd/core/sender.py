@@ -1,14 +1,16 @@
-"""The primary's half of the stream: resume or full sync, deltas, and what the peer has confirmed.
+"""The primary's half of the stream: resume or sync, deltas, and what the peer has confirmed.
 
-The decision of proto/sync.md §7 is taken here and only here: "a backup with another generation gets a full
-sync, never deltas".
+The decision of proto/sync.md §7 is taken here and only here: "a backup with another generation is never given
+deltas alone".
 """
 
 from __future__ import annotations
 
+from hasyncd.core.buckets import digests_fit
 from hasyncd.core.effects import (
     Acknowledge,
     CloseStream,
+    CompareBuckets,
     ConnectStream,
     Effect,
     SendFrom,
@@ -29,6 +31,7 @@ from hasyncd.core.messages import (
     SyncEnd,
 )
 from hasyncd.core.replication import HANDSHAKE_NS, Phase, StreamRefused
+from hasyncd.core.sync_report import SyncReport
 from hasyncd.core.types import SECOND_NS, LogState, PairSettings, SyncState
 from hasyncd.core.wire import Rejected, encode_frame
 
@@ -52,6 +55,13 @@ class Sender:
         self._ready_since_ns: int | None = None
         self._was_ready = False
         self._window = 1
+        self._compared: HelloReply | None = None
+        # An operator wants a comparison: the next stream is not to be resumed.
+        self._comparison_wanted = False
+        # The peer believed it could be resumed and could not: it was asked once more (§7).
+        self._asked_again = False
+        # Records were skipped, and not every flow was named since: timeouts of the peer's may be old.
+        self._refresh_owed = False
         self.refused: str | None = None
         """What the peer's last REFUSE said, until it takes our HELLO."""
         self.protocol: int | None = None
@@ -59,7 +69,7 @@ class Sender:
         self.phase = Phase.IDLE
         self.syncing = False
         self.acked = 0
-        self.full_syncs = 0
+        self.report = SyncReport()
 
     # --- the stream ------------------------------------------------------------------------------
 
@@ -69,7 +79,7 @@ class Sender:
         self._backoff_ns = self._settings.heartbeat_ns
         self._connect_at_ns = self._handshake_until_ns = None
         self._base = self._sent_head = self.acked = 0
-        self._was_ready = False
+        self._was_ready = self._comparison_wanted = self._asked_again = self._refresh_owed = False
         self._leave_stream()
 
     def want_stream(self, now_ns: int) -> None:
@@ -97,9 +107,11 @@ class Sender:
         self.phase = Phase.HELLO
         self._handshake_until_ns = now_ns + HANDSHAKE_NS
         oldest, newest = self._settings.protocols
+        log_next = self._head(log) + 1
+        resume_from = log_next + 1 if self._comparison_wanted else log.oldest_sequence
         hello = Hello(
             newest, self._settings.node, self._boot_id, self._generation, self._settings.config_hash,
-            self._settings.capacity, seed, self._head(log) + 1, oldest, self._settings.features,
+            self._settings.capacity, seed, log_next, oldest, self._settings.features, resume_from,
         )  # fmt: skip
         return [WriteStream(encode_frame(hello))]
 
@@ -115,7 +127,7 @@ class Sender:
         if self.phase is Phase.IDLE:
             return
         # A peer that was ready for a while earns a quick reconnect; one that never gets there is asked
-        # ever more seldom, so that nothing can turn into a storm of full syncs.
+        # ever more seldom, so that nothing can turn into a storm of syncs.
         if self._ready_since_ns is not None and now_ns - self._ready_since_ns >= RECONNECT_MAX_NS:
             self._backoff_ns = self._settings.heartbeat_ns
         self._connect_at_ns = now_ns + self._backoff_ns
@@ -125,12 +137,13 @@ class Sender:
     def _leave_stream(self) -> None:
         self.phase = Phase.IDLE
         self._handshake_until_ns = None
+        self._compared = None
         self.syncing = False
         self._ready_since_ns = None
 
     # --- what goes over it -----------------------------------------------------------------------
 
-    def receive_frame(self, frame: Frame, log: LogState) -> list[Effect]:
+    def receive_frame(self, frame: Frame, log: LogState, now_ns: int) -> list[Effect]:
         """HELLO_REPLY or REFUSE; anything else is out of its place."""
         if self.phase is not Phase.HELLO:
             raise Rejected("unexpected_frame")
@@ -141,21 +154,33 @@ class Sender:
         if not isinstance(frame, HelloReply):
             raise Rejected("unexpected_frame")
         self._agree(frame)
+        if frame.digests and not digests_fit(frame.digests, self._settings.capacity):
+            raise Rejected("bad_field")
         self.phase = Phase.STREAMING
         self._handshake_until_ns = None
-        # "A backup with another generation gets a full sync, never deltas." (proto/sync.md §7)
-        resumable = (
-            frame.synced
-            and frame.generation == self._generation
-            and frame.log_boot_id == self._boot_id
-            and log.oldest_sequence <= frame.installed + 1 <= self._head(log) + 1
-        )
-        if not resumable:
-            return self.full_sync(log)
-        self.syncing = False
-        self._base = self._ready_from = frame.installed
-        self.acked = max(self.acked, frame.installed)
-        resume = Resume(self._generation, frame.installed + 1)
+        # "A backup with another generation is never given deltas alone." (proto/sync.md S6c)
+        if frame.synced and not self._comparison_wanted and self._goes_on(frame, self._head(log), log):
+            return self._resume(frame, now_ns)
+        self.syncing = True
+        if frame.digests:
+            self._compared = frame
+            return [CompareBuckets(frame.digests)]
+        if frame.synced and not self._asked_again:
+            self._asked_again = True
+            return self.close("the log has moved on", now_ns)
+        return self.full_sync(log, now_ns, holding=frame.generation != 0)
+
+    def _goes_on(self, reply: HelloReply, head: int, log: LogState) -> bool:
+        """The log holds what comes after the peer's history (proto/sync.md §7)."""
+        ours = (reply.generation, reply.log_boot_id) == (self._generation, self._boot_id)
+        return ours and log.oldest_sequence <= reply.installed + 1 <= head + 1
+
+    def _resume(self, reply: HelloReply, now_ns: int) -> list[Effect]:
+        self.syncing = self._asked_again = False
+        self._base = self._ready_from = reply.installed
+        self.acked = max(self.acked, reply.installed)
+        self.report.resume(now_ns)
+        resume = Resume(self._generation, reply.installed + 1)
         return [WriteStream(encode_frame(resume)), SendFrom(resume.next, self._window)]
 
     def _agree(self, reply: HelloReply) -> None:
@@ -171,33 +196,65 @@ class Sender:
         self.refused = None
         self.protocol, self.features, self._window = reply.protocol, reply.features, reply.window
 
-    def full_sync(self, log: LogState) -> list[Effect]:
-        """Begins one on the open stream, also in the middle of deltas."""
-        self.syncing = True
-        self._ready_since_ns = None
-        self.full_syncs += 1
+    def full_sync(self, log: LogState, now_ns: int, *, holding: bool = True) -> list[Effect]:
+        """Begins one on the open stream, also in the middle of deltas. `holding`: the peer keeps flows that
+        it had, until the cursor comes to them."""
         # What was appended but not sent is forgotten by the shell's fresh start of the log.
         self._base = self._head(log)
-        begin = SyncBegin(self._generation, self._base + 1, log.flow_count)
-        return [WriteStream(encode_frame(begin)), StartSnapshot(begin.next, self._window)]
+        self._refresh_owed = holding
+        return self._begin_sync(SyncBegin(self._generation, self._base + 1, log.flow_count), now_ns)
 
-    def finish_snapshot(self, sequence: int, flow_count: int, digest: int) -> list[Effect]:
+    def compared(
+        self, suspects: bytes, sequence: int, flow_count: int, log: LogState, now_ns: int
+    ) -> list[Effect]:
+        """Which buckets differed at `sequence`, the head of the log then: a least sync."""
+        reply, self._compared = self._compared, None
+        if reply is None:
+            return []
+        effects: list[Effect] = []
+        if self._goes_on(reply, sequence, log):
+            self._base = reply.installed
+            if reply.installed > self.acked:
+                self.acked = reply.installed
+                effects.append(Acknowledge(self.acked))
+        else:
+            self._base = sequence
+            self._refresh_owed = True
+        begin = SyncBegin(self._generation, self._base + 1, flow_count, suspects)
+        return effects + self._begin_sync(begin, now_ns)
+
+    def _begin_sync(self, begin: SyncBegin, now_ns: int) -> list[Effect]:
+        self.syncing = True
+        self._ready_since_ns = None
+        self._comparison_wanted = self._asked_again = False
+        self.report.begin(begin.suspects, self._settings.capacity, now_ns)
+        refresh = self._refresh_owed and bool(begin.suspects)
+        return [
+            WriteStream(encode_frame(begin)),
+            StartSnapshot(begin.next, self._window, begin.suspects, refresh),
+        ]
+
+    def want_comparison(self, now_ns: int) -> list[Effect]:
+        """An operator's `resync`: a new stream, and on it what differs."""
+        self._comparison_wanted = True
+        effects = self.close("resync", now_ns)
+        self._connect_at_ns = now_ns
+        return effects
+
+    def finish_snapshot(
+        self, sequence: int, flow_count: int, digest: int, flows_sent: int, refreshed: int
+    ) -> list[Effect]:
         """The cursor is through and everything up to `sequence` was put on the stream."""
         if self.phase is not Phase.STREAMING or not self.syncing:
             return []
-        self.syncing = False
+        self.syncing = self._refresh_owed = False
         self._ready_from = sequence
+        self.report.note(flows_sent=flows_sent, refreshed=refreshed)
         return [WriteStream(encode_frame(SyncEnd(self._generation, sequence, flow_count, digest)))]
 
-    def overrun(self, log: LogState, now_ns: int) -> list[Effect]:
-        """The log has overwritten records the peer had not acknowledged: a full sync, and if one was
-        already running, a pause first.
-        """
-        if self.phase is not Phase.STREAMING:
-            return []
-        if self.syncing:
-            return self.close("log overrun", now_ns)
-        return self.full_sync(log)
+    def overrun(self, now_ns: int) -> list[Effect]:
+        """The log has overwritten records the peer had not acknowledged: what differs is sent on a new stream."""
+        return self.close("log overrun", now_ns) if self.phase is Phase.STREAMING else []
 
     def leave(self, sequence: int, *, handover: bool) -> list[Effect]:
         """LEAVING; nothing follows it."""
@@ -219,6 +276,7 @@ class Sender:
         if ready and self._ready_since_ns is None:
             self._ready_since_ns = now_ns
             self._was_ready = True
+            self.report.finish(now_ns)
         elif not ready:
             self._ready_since_ns = None
         if not ours or beat.ack_sequence <= max(self.acked, self._base):

@@ -28,9 +28,9 @@ class SyncState(enum.Enum):
     NONE = "none"
     """No stream, and nothing held."""
     SYNCING = "syncing"
-    """A handshake or a full sync is under way."""
+    """A handshake or a sync is under way."""
     READY = "ready"
-    """The full sync is complete and verified, and deltas flow."""
+    """The sync is complete and verified, and deltas flow."""
     DEGRADED = "degraded"
     """It was ready once; now the stream is lost or the tables drifted."""
 
@@ -89,7 +89,7 @@ class Certificate:
     flows_missing: int | None
     """Known to be missing; None where it cannot be known."""
     complete: bool
-    """Full sync verified, no drift, nothing heard of that was not installed."""
+    """Sync verified, no drift, nothing heard of that was not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,36 @@ class LogState:
     digest: int = 0
     oldest_sequence: int = 1
     """Oldest sequence the log still holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """How many of our flows a sync found to be otherwise than the primary's."""
+
+    added: int = 0
+    replaced: int = 0
+    """The slot held another flow, or the flow otherwise."""
+    removed: int = 0
+    unchanged: int = 0
+    """Sent, and held alike already."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastSync:
+    """A completed sync; None is what this side of the stream cannot know."""
+
+    kind: str
+    """`full`, `least` or `resume`: proto/sync.md §7."""
+    buckets: int | None = None
+    suspects: int | None = None
+    flows_sent: int | None = None
+    """ADDs of the cursor (primary)."""
+    refreshed: int | None = None
+    """UPDATEs of the cursor (primary)."""
+    added: int | None = None
+    replaced: int | None = None
+    removed: int | None = None
+    duration_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +158,13 @@ class SyncView:
     digest_match: bool | None
     full_syncs: int
     """Full syncs begun, as sender and as receiver."""
+    least_syncs: int = 0
     reason: str | None = None
     """Why the state is `degraded`, where somebody has to act: `config_skew`, `refused: NAME`."""
     protocol: int | None = None
     """What the two agreed on, while there is a stream."""
     features: int | None = None
+    last: LastSync | None = None
 
 
 @dataclass(frozen=True, slots=True)

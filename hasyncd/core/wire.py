@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import msgpack
 
+from hasyncd.core.buckets import BUCKETS_MAX, DIGEST_BYTES
 from hasyncd.core.messages import (
     HEARD_NEVER,
     PROTOCOL,
@@ -68,16 +69,17 @@ def _frame_fields(frame: Frame) -> list[object]:
     match frame:
         case Hello():
             return [1, frame.protocol, frame.node, frame.boot_id, frame.generation, frame.config_hash,
-                    frame.capacity, frame.seed, frame.log_next, frame.protocol_min, frame.features]  # fmt: skip
+                    frame.capacity, frame.seed, frame.log_next, frame.protocol_min, frame.features,
+                    frame.resume_from]  # fmt: skip
         case HelloReply():
             return [2, frame.protocol, frame.node, frame.boot_id, frame.generation, frame.log_boot_id,
-                    frame.installed, frame.synced, frame.features, frame.window]  # fmt: skip
+                    frame.installed, frame.synced, frame.features, frame.window, frame.digests]  # fmt: skip
         case Refuse():
             return [3, frame.reason]
         case Resume():
             return [4, frame.generation, frame.next]
         case SyncBegin():
-            return [5, frame.generation, frame.next, frame.flow_count]
+            return [5, frame.generation, frame.next, frame.flow_count, frame.suspects]
         case Deltas():
             return [6, frame.generation, frame.first, frame.count, frame.records]
         case SyncEnd():
@@ -114,6 +116,11 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+
+    @property
+    def unfinished(self) -> bool:
+        """The rest of a frame is still to come."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yields every body that `data` completes; raises `Rejected` (`oversized`)."""
@@ -246,6 +253,13 @@ class _Fields:
             raise Rejected("bad_field")
         return value
 
+    def binary_up_to(self, maximum: int, unit: int = 1) -> bytes:
+        """At most `maximum` bytes, and whole units."""
+        value = self.binary()
+        if len(value) > maximum or len(value) % unit:
+            raise Rejected("bad_field")
+        return value
+
     def text(self) -> str:
         value = self._take()
         if type(value) is not str:
@@ -270,10 +284,10 @@ class _Fields:
 def _hello(f: _Fields) -> Hello:
     frame = Hello(
         f.protocol(), f.node(), f.integer(), f.integer(), f.binary(8), f.integer(U32_MAX, 1),
-        f.binary(16), f.integer(U64_MAX, 1), f.integer(U64_MAX, 1), f.integer(),
+        f.binary(16), f.integer(U64_MAX, 1), f.integer(U64_MAX, 1), f.integer(), f.integer(U64_MAX, 1),
     )  # fmt: skip
     f.end_of_version(frame.protocol)
-    if frame.protocol_min > frame.protocol:
+    if frame.protocol_min > frame.protocol or frame.resume_from > frame.log_next + 1:
         raise Rejected("bad_field")
     return frame
 
@@ -281,7 +295,7 @@ def _hello(f: _Fields) -> Hello:
 def _hello_reply(f: _Fields) -> HelloReply:
     frame = HelloReply(
         f.protocol(), f.node(), f.integer(), f.integer(), f.integer(), f.integer(), f.boolean(),
-        f.integer(), f.integer(U32_MAX, 1),
+        f.integer(), f.integer(U32_MAX, 1), f.binary_up_to(BUCKETS_MAX * DIGEST_BYTES, DIGEST_BYTES),
     )  # fmt: skip
     f.end_of_version(frame.protocol)
     return frame
@@ -302,7 +316,7 @@ def _resume(f: _Fields) -> Resume:
 
 
 def _sync_begin(f: _Fields) -> SyncBegin:
-    frame = SyncBegin(f.integer(), f.integer(U64_MAX, 1), f.integer())
+    frame = SyncBegin(f.integer(), f.integer(U64_MAX, 1), f.integer(), f.binary_up_to(BUCKETS_MAX // 8))
     f.end()
     return frame
 

@@ -40,6 +40,7 @@ def build_engine(
     engine = Engine(
         capacity=settings.node.capacity, seed=seed, log_records=settings.sync.log_records, log_file=log_file
     )
+    engine.set_scrub(settings.sync.scrub_s)
     engine.set_vips([(SIDES[vip.interface], for_engine(vip.address.ip)) for vip in settings.vip])
     engine.set_nat_rules(
         [

@@ -17,6 +17,13 @@ WATCHED: Final = {
 }
 
 
+_CORRUPT: Final = {
+    True: "what this node holds is what its peer is given, and may be wrong",
+    False: "the primary's copy repairs it",
+}
+"""By whether this node is the primary: proto/sync.md S8a."""
+
+
 class Alarms:
     """Compares counters with those of the last look; `report` gets an event's name and its text."""
 
@@ -24,10 +31,18 @@ class Alarms:
         self._report = report
         self._seen: dict[str, int] = {}
 
-    def look(self, counters: Mapping[str, int]) -> None:
+    def look(self, counters: Mapping[str, int], *, primary: bool) -> None:
         """Reports each watched counter that has grown since the last look."""
         for name, meaning in WATCHED.items():
-            grown = counters[name] - self._seen.get(name, 0)
-            self._seen[name] = counters[name]
-            if grown > 0:
+            if grown := self._grown(counters, name):
                 self._report(name, f"{grown} more: {meaning}")
+        if grown := self._grown(counters, "scrub_mismatches"):
+            self._report(
+                "memory_corrupt",
+                f"{grown} parts of the flow table are not what was written there: {_CORRUPT[primary]}",
+            )
+
+    def _grown(self, counters: Mapping[str, int], name: str) -> int:
+        grown = counters[name] - self._seen.get(name, 0)
+        self._seen[name] = counters[name]
+        return grown

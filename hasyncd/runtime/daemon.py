@@ -309,7 +309,7 @@ class Daemon:
 
     def _look_around(self) -> None:
         self._report.sample()
-        self._alarms.look(self._engine.counters())
+        self._alarms.look(self._engine.counters(), primary=self._node.role is Role.PRIMARY)
 
     def _refresh_neighbours(self) -> None:
         self._claims.look()

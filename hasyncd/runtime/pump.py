@@ -38,7 +38,7 @@ class Pump:
         log_records: int,
         *,
         on_flushed: Callable[[], None],
-        on_snapshot_done: Callable[[int, int, int], None],
+        on_snapshot_done: Callable[[int, int, int, int, int], None],
         on_overrun: Callable[[], None],
     ) -> None:
         self._engine = engine
@@ -54,6 +54,8 @@ class Pump:
         self._window = 1
         self._snapshot_scheduled = False
         self._snapshotting = False
+        # What the cursor had appended before this sync: ADDs and UPDATEs.
+        self._appended_before = (0, 0)
         self._flushing = False
 
     # --- packets ------------------------------------------------------------------------------
@@ -85,18 +87,29 @@ class Pump:
         self.push()
         return True
 
-    def start_snapshot(self, stream: DeltaStream, first: int, window: int) -> bool:
-        """Sending starts afresh at `first` and the cursor at the first slot; False when the log no longer holds
-        `first`."""
+    def start_snapshot(
+        self, stream: DeltaStream, first: int, window: int, suspects: bytes = b"", *, refresh: bool = False
+    ) -> bool:
+        """Sending starts afresh at `first` and the cursor at the first slot, for flows in `suspects` (empty: all)
+        and, with `refresh`, the others' timeouts; False when the log no longer holds `first`."""
         self.stop()
-        if not self._engine.start_log(first):
+        engine = self._engine
+        goes_on = bool(suspects) and not refresh  # else every flow is named anew, and what is at risk with it
+        if not (engine.rewind(first) if goes_on else engine.start_log(first)):
             return False
+        if goes_on:
+            engine.acknowledge(first - 1)
         self._stream, self._window = stream, window
         self._emitted = self._acknowledged = first - 1
-        self._engine.append_snapshot(0, restart=True)
+        engine.start_snapshot(suspects, refresh)
+        self._appended_before = self._appended()
         self._snapshotting = True
         self._continue_soon()
         return True
+
+    def _appended(self) -> tuple[int, int]:
+        counters = self._engine.counters()
+        return counters["sync_flows_sent"], counters["sync_flows_refreshed"]
 
     def stop(self) -> None:
         """Nothing more is put on the stream."""
@@ -175,7 +188,10 @@ class Pump:
             self._continue_soon()
         elif self._is_snapshotting():  # `push` may have met an overrun
             self._snapshotting = False
-            self._on_snapshot_done(next_sequence - 1, flow_count, digest)
+            (sent, refreshed), (sent_before, refreshed_before) = self._appended(), self._appended_before
+            self._on_snapshot_done(
+                next_sequence - 1, flow_count, digest, sent - sent_before, refreshed - refreshed_before
+            )
 
     def _is_snapshotting(self) -> bool:
         return self._snapshotting

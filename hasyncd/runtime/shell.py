@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from hasyncd.config import Settings
 from hasyncd.core import effects as fx
 from hasyncd.core.node import Node
-from hasyncd.core.types import SECOND_NS
+from hasyncd.core.types import SECOND_NS, Findings
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.delta_stream import DeltaStream
@@ -117,9 +117,9 @@ class Shell:
         self._feed(effects)
         return accepted, message
 
-    def command_resync(self) -> tuple[bool, str]:
+    def command_resync(self, full: bool) -> tuple[bool, str]:
         self._tell_log_state()
-        accepted, message, effects = self.node.command_resync(now_ns())
+        accepted, message, effects = self.node.command_resync(full, now_ns())
         self._feed(effects)
         return accepted, message
 
@@ -200,9 +200,13 @@ class Shell:
         self._tell_log_state()
         self._feed(self.node.receive_port_refused(now_ns()))
 
-    def _snapshot_done(self, sequence: int, flow_count: int, digest: int) -> None:
+    def _snapshot_done(
+        self, sequence: int, flow_count: int, digest: int, flows_sent: int, refreshed: int
+    ) -> None:
         self._tell_log_state()
-        self._feed(self.node.receive_snapshot_finished(sequence, flow_count, digest, now_ns()))
+        self._feed(
+            self.node.receive_snapshot_finished(sequence, flow_count, digest, flows_sent, refreshed, now_ns())
+        )
 
     def _handle_timer(self) -> None:
         self._timer = None
@@ -265,7 +269,15 @@ class Shell:
                 | fx.FlushLog()
             ):
                 self._perform_on_stream(effect)
-            case fx.ResetTable() | fx.BeginSync() | fx.EndSync() | fx.InstallRecords() | fx.Acknowledge():
+            case (
+                fx.ResetTable()
+                | fx.DigestBuckets()
+                | fx.CompareBuckets()
+                | fx.BeginSync()
+                | fx.EndSync()
+                | fx.InstallRecords()
+                | fx.Acknowledge()
+            ):
                 self._perform_on_table(effect)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
@@ -305,7 +317,9 @@ class Shell:
                 if stream is not None and not self.pump.send_from(stream, effect.sequence, effect.window):
                     self._log_overrun()
             case fx.StartSnapshot():
-                if stream is not None and not self.pump.start_snapshot(stream, effect.first, effect.window):
+                if stream is not None and not self.pump.start_snapshot(
+                    stream, effect.first, effect.window, effect.suspects, refresh=effect.refresh
+                ):
                     self._log_overrun()
             case fx.StopDeltas():
                 self.pump.stop()
@@ -314,16 +328,25 @@ class Shell:
 
     def _perform_on_table(
         self,
-        effect: fx.ResetTable | fx.BeginSync | fx.EndSync | fx.InstallRecords | fx.Acknowledge,
-    ) -> None:
+        effect: (
+            fx.ResetTable | fx.DigestBuckets | fx.CompareBuckets | fx.BeginSync | fx.EndSync | fx.InstallRecords
+            | fx.Acknowledge
+        ),
+    ) -> None:  # fmt: skip
         match effect:
             case fx.ResetTable():
                 self.engine.reset(effect.seed)
+            case fx.DigestBuckets():
+                digests = self.engine.bucket_digests(effect.capacity)
+                self._feed(self.node.receive_bucket_digests(digests, now_ns()))
+            case fx.CompareBuckets():
+                self._feed(self.node.receive_suspects(*self.engine.compare_buckets(effect.digests), now_ns()))
             case fx.BeginSync():
-                self.engine.begin_sync()
+                self.engine.begin_sync(effect.suspects, effect.capacity)
             case fx.EndSync():
                 self.engine.end_sync()
-                self._feed(self.node.receive_sync_swept(*self.engine.digest(), now_ns()))
+                findings = Findings(*self.engine.sync_findings())
+                self._feed(self.node.receive_sync_swept(*self.engine.digest(), findings, now_ns()))
             case fx.InstallRecords():
                 installed, rejection = self.engine.install(effect.records, now_ns())
                 answer = self.node.receive_installed(installed, rejection, *self.engine.digest(), now_ns())

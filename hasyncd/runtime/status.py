@@ -9,7 +9,7 @@ from hasyncd import __version__
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
 from hasyncd.core.node import Node
-from hasyncd.core.types import NodeView, Role, SyncState
+from hasyncd.core.types import LastSync, NodeView, Role, SyncState
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 
@@ -20,6 +20,14 @@ ARRIVALS: Final = ("sent_packets", "arp_answered", "ndp_answered", "echo_answere
 def _counter_name(of_port: str) -> str:
     """A rejection is called as in proto/sync.md §9, wherever it was made."""
     return of_port if of_port.startswith("rejected_") else f"peer_{of_port}"
+
+
+def _last_sync(last: LastSync | None) -> dict[str, Any] | None:
+    if last is None:
+        return None
+    fields = dataclasses.asdict(last)
+    duration_ns = fields.pop("duration_ns")
+    return {**fields, "duration_ms": None if duration_ns is None else duration_ns // 1_000_000}
 
 
 class StatusReport:
@@ -119,6 +127,8 @@ class StatusReport:
             "fail_open_released": counters["fail_open_released"],
             "digest_match": view.sync.digest_match,
             "full_syncs": view.sync.full_syncs,
+            "least_syncs": view.sync.least_syncs,
+            "last": _last_sync(view.sync.last),
             "head": view.sync.head,
             "acked": view.sync.acked,
             "installed": view.sync.installed,

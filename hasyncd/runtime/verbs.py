@@ -30,7 +30,7 @@ def make_handlers(settings: Settings, shell: Shell, report: StatusReport) -> dic
         "flows": lambda _: _flows(settings, shell.engine),
         "events": lambda _: shell.journal.follow(),
         "switchover": lambda request: _order(shell.command_switchover(request.get("force") is True)),
-        "resync": lambda _: _order(shell.command_resync()),
+        "resync": lambda request: _order(shell.command_resync(request.get("full") is True)),
     }
 
 

@@ -373,9 +373,10 @@ def test_switchover_says_what_the_daemon_said(daemon: Daemon, capsys: Output) ->
     assert [request["force"] for request in daemon.requests] == [False, True]
 
 
-def test_resync_asks_for_a_full_one(daemon: Daemon) -> None:
+def test_resync_asks_for_what_differs_and_with_full_for_everything(daemon: Daemon) -> None:
+    assert cli.main(["resync"]) == 0
     assert cli.main(["resync", "--full"]) == 0
-    assert daemon.requests == [{"verb": "resync", "full": True}]
+    assert daemon.requests == [{"verb": "resync", "full": False}, {"verb": "resync", "full": True}]
 
 
 @pytest.mark.parametrize("verb", ["status", "flows", "events", "switchover", "resync"])

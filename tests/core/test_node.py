@@ -18,7 +18,7 @@ from hasyncd.core.messages import (
     SyncEnd,
 )
 from hasyncd.core.node import Node
-from hasyncd.core.types import Role, SyncState
+from hasyncd.core.types import Findings, Role, SyncState
 from hasyncd.core.wire import decode_frame, decode_heartbeat, encode_frame, encode_heartbeat
 from tests.core.messages import SEED, SETTINGS, a_beat, a_hello, ms
 
@@ -122,7 +122,7 @@ def a_synced_backup() -> Node:
     node.receive_stream_data(encode_frame(Deltas(1, 1, 1, b"\x01" + bytes(31))), ms(2))
     node.receive_installed(1, None, 1, 42, ms(2))
     node.receive_stream_data(encode_frame(SyncEnd(1, 1, 1, 42)), ms(2))
-    [beat] = said(node.receive_sync_swept(1, 42, ms(2)))
+    [beat] = said(node.receive_sync_swept(1, 42, Findings(), ms(2)))
     assert (beat.ready, beat.ack_boot_id, beat.ack_sequence) == (True, 0xA, 1)
     return node
 
@@ -212,11 +212,21 @@ RECORDS = st.integers(1, 3).map(lambda count: (count, b"\x03" * 12 * count))
 WIRE_FRAMES = st.one_of(
     st.builds(a_hello, generation=small, boot_id=st.sampled_from([0xA, 0xAA])),
     st.builds(
-        HelloReply, st.just(1), st.just("gw-a"), st.just(0xA), small, st.just(BOOT), small, st.booleans()
+        HelloReply,
+        st.just(1),
+        st.just("gw-a"),
+        st.just(0xA),
+        small,
+        st.just(BOOT),
+        small,
+        st.booleans(),
+        digests=st.sampled_from([b"", bytes(512)]),
     ),
     st.builds(Refuse, st.sampled_from(["generation", "role"])),
     st.builds(Resume, small, st.integers(1, 6)),
-    st.builds(SyncBegin, small, st.integers(1, 6), small),
+    st.builds(
+        SyncBegin, small, st.integers(1, 6), small, st.sampled_from([b"", bytes(8), b"\x01" + bytes(7)])
+    ),
     st.tuples(small, st.integers(1, 6), RECORDS).map(lambda t: Deltas(t[0], t[1], *t[2])),
     st.builds(SyncEnd, small, small, small, small),
     st.builds(Leaving, small, small, st.booleans()),
@@ -227,11 +237,14 @@ INPUTS = st.one_of(
     st.tuples(st.just("garbage"), st.binary(max_size=30)),
     st.tuples(st.just("installed"), st.tuples(st.integers(0, 3), st.sampled_from([None, None, "unknown_handle"]))),
     st.tuples(st.just("swept"), small),
+    st.tuples(st.just("digests"), st.sampled_from([b"", bytes(512)])),
+    st.tuples(st.just("suspects"), st.sampled_from([bytes(8), b"\x01" + bytes(7)])),
+    st.tuples(st.just("resync"), st.sampled_from([None, "--full"])),
     st.tuples(st.just("wait"), st.sampled_from([0, 1, 20, 50, 149, 400])),
     st.tuples(
         st.sampled_from([
             "timer", "accepted", "opened", "closed", "refused", "overrun", "flushed", "snapshot", "switchover",
-            "force", "resync", "stop", "fault", "clear",
+            "force", "stop", "fault", "clear",
         ]),
         st.none(),
     ),
@@ -259,19 +272,23 @@ class Watcher:
             case "installed", (count, rejection):
                 return node.receive_installed(count, rejection, 1, 1, now)
             case "swept", int(count):
-                return node.receive_sync_swept(count, count, now)
+                return node.receive_sync_swept(count, count, Findings(), now)
             case "switchover", _:
                 return node.command_switchover(False, now)[2]
             case "force", _:
                 return node.command_switchover(True, now)[2]
             case "resync", _:
-                return node.command_resync(now)[2]
+                return node.command_resync(value is not None, now)[2]
             case "fault", _:
                 return node.receive_fault("test", now)
             case "flushed", _:
                 return node.receive_log_flushed(5, now)
             case "snapshot", _:
-                return node.receive_snapshot_finished(5, 1, 1, now)
+                return node.receive_snapshot_finished(5, 1, 1, 1, 0, now)
+            case "digests", bytes(digests):
+                return node.receive_bucket_digests(digests, now)
+            case "suspects", bytes(suspects):
+                return node.receive_suspects(suspects, 5, 1, now)
         plain = {
             "timer": node.handle_timer, "accepted": node.receive_stream_accepted, "opened": node.receive_stream_opened,
             "closed": node.receive_stream_closed, "refused": node.receive_port_refused,

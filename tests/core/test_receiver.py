@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from hasyncd.core.effects import BeginSync, EndSync, InstallRecords, ResetTable, WriteStream
+from hasyncd.core.effects import (
+    BeginSync,
+    DigestBuckets,
+    EndSync,
+    InstallRecords,
+    ReportEvent,
+    ResetTable,
+    WriteStream,
+)
 from hasyncd.core.messages import (
     Deltas,
     Frame,
@@ -18,7 +26,7 @@ from hasyncd.core.messages import (
     SyncEnd,
 )
 from hasyncd.core.receiver import Receiver
-from hasyncd.core.types import SyncState
+from hasyncd.core.types import Findings, LastSync, SyncState
 from hasyncd.core.wire import Rejected, decode_frame
 from tests.core.messages import SEED, SETTINGS, a_beat, a_hello, ms
 
@@ -33,11 +41,19 @@ def a_receiver(seed: bytes = SEED) -> Receiver:
     return receiver
 
 
-def greet(receiver: Receiver) -> Frame:
+DIGESTS = bytes(range(64)) * 8
+"""As many as a table of HELLO's capacity has."""
+SOME = b"\x02" + bytes(7)
+
+
+def greet(receiver: Receiver, **fields: object) -> Frame:
+    """HELLO_REPLY to a primary whose log reaches from 1 to 99."""
     receiver.accept(0)
-    [reply] = receiver.greet(a_hello(), 1, 0)
-    assert isinstance(reply, WriteStream)
-    return decode_frame(reply.frame[4:])
+    [answer] = receiver.greet(a_hello(**{"log_next": 100} | fields), 1, 0)
+    if answer == DigestBuckets(1024):
+        [answer] = receiver.reply(DIGESTS)
+    assert isinstance(answer, WriteStream)
+    return decode_frame(answer.frame[4:])
 
 
 def deltas(first: int, count: int = 1, generation: int = 1) -> Deltas:
@@ -47,11 +63,11 @@ def deltas(first: int, count: int = 1, generation: int = 1) -> Deltas:
 def a_ready_receiver() -> Receiver:
     """Synced at sequence 10 with 2 flows and digest 77."""
     receiver = a_receiver()
-    receiver.receive_frame(SyncBegin(1, 9, 2))
-    receiver.receive_frame(deltas(9, 2))
+    receiver.receive_frame(SyncBegin(1, 9, 2), 0)
+    receiver.receive_frame(deltas(9, 2), 0)
     receiver.installed(2, None, 2, 77)
-    assert receiver.receive_frame(SyncEnd(1, 10, 2, 77)) == [EndSync()]
-    assert receiver.swept(2, 77)
+    assert receiver.receive_frame(SyncEnd(1, 10, 2, 77), 0) == [EndSync()]
+    assert receiver.swept(2, 77, Findings(), 0)
     assert receiver.state() is SyncState.READY
     return receiver
 
@@ -78,17 +94,18 @@ def test_a_hello_that_cannot_work_is_refused(hello: object, own_generation: int,
 
 
 def test_a_new_seed_empties_the_table_at_sync_begin_and_the_same_seed_keeps_it() -> None:
-    assert a_receiver(SEED).receive_frame(SyncBegin(1, 1, 0)) == [BeginSync()]
+    everything = BeginSync(b"", 1024)
+    assert a_receiver(SEED).receive_frame(SyncBegin(1, 1, 0), 0) == [everything]
     receiver = a_receiver(b"another seed 16b")
-    assert receiver.receive_frame(SyncBegin(1, 1, 0)) == [ResetTable(SEED), BeginSync()]
+    assert receiver.receive_frame(SyncBegin(1, 1, 0), 0) == [ResetTable(SEED), everything]
     assert receiver.seed == SEED
 
 
 def test_records_are_installed_in_order_and_acknowledged_as_installed() -> None:
     receiver = a_receiver()
-    receiver.receive_frame(SyncBegin(1, 9, 2))
-    assert receiver.receive_frame(deltas(9, 3)) == [InstallRecords(9, 3, RECORD * 3)]
-    assert receiver.receive_frame(deltas(12)) == [InstallRecords(12, 1, RECORD)]
+    receiver.receive_frame(SyncBegin(1, 9, 2), 0)
+    assert receiver.receive_frame(deltas(9, 3), 0) == [InstallRecords(9, 3, RECORD * 3)]
+    assert receiver.receive_frame(deltas(12), 0) == [InstallRecords(12, 1, RECORD)]
     assert receiver.history.installed == 8, "received is not installed"
     assert receiver.installed(3, None, 3, 1)
     assert receiver.history.installed == 11
@@ -99,9 +116,9 @@ def test_records_are_installed_in_order_and_acknowledged_as_installed() -> None:
 @pytest.mark.parametrize("first", [8, 10, 100])
 def test_a_gap_closes_the_stream(first: int) -> None:
     receiver = a_receiver()
-    receiver.receive_frame(SyncBegin(1, 9, 2))
+    receiver.receive_frame(SyncBegin(1, 9, 2), 0)
     with pytest.raises(Rejected, match="sequence_gap"):
-        receiver.receive_frame(deltas(first))
+        receiver.receive_frame(deltas(first), 0)
 
 
 @pytest.mark.parametrize(
@@ -111,29 +128,29 @@ def test_a_gap_closes_the_stream(first: int) -> None:
 def test_another_generation_closes_the_stream(frame: Frame) -> None:
     receiver = a_receiver()
     if isinstance(frame, Deltas | SyncEnd | Leaving):
-        receiver.receive_frame(SyncBegin(1, 9, 2))
+        receiver.receive_frame(SyncBegin(1, 9, 2), 0)
     with pytest.raises(Rejected, match="wrong_generation"):
-        receiver.receive_frame(frame)
+        receiver.receive_frame(frame, 0)
 
 
 @pytest.mark.parametrize("frame", [a_hello(), deltas(1), SyncEnd(1, 0, 0, 0), Refuse("role")])
 def test_a_frame_out_of_its_place_closes_the_stream(frame: Frame) -> None:
     with pytest.raises(Rejected, match="unexpected_frame"):
-        a_receiver().receive_frame(frame)
+        a_receiver().receive_frame(frame, 0)
 
 
 def test_nothing_follows_leaving() -> None:
     receiver = a_ready_receiver()
-    receiver.receive_frame(Leaving(1, 10, True))
+    receiver.receive_frame(Leaving(1, 10, True), 0)
     assert receiver.handed_over
     with pytest.raises(Rejected, match="unexpected_frame"):
-        receiver.receive_frame(deltas(11))
+        receiver.receive_frame(deltas(11), 0)
 
 
 def test_a_hand_over_waits_for_the_last_record() -> None:
     receiver = a_ready_receiver()
-    receiver.receive_frame(deltas(11, 2))
-    receiver.receive_frame(Leaving(1, 12, True))
+    receiver.receive_frame(deltas(11, 2), 0)
+    receiver.receive_frame(Leaving(1, 12, True), 0)
     assert not receiver.handed_over
     receiver.installed(2, None, 2, 80)
     assert receiver.handed_over
@@ -142,53 +159,54 @@ def test_a_hand_over_waits_for_the_last_record() -> None:
 def test_a_record_that_cannot_be_installed_is_never_acknowledged_past() -> None:
     """S6: the receiver stops there, and its next HELLO_REPLY says `synced` false."""
     receiver = a_ready_receiver()
-    receiver.receive_frame(deltas(11, 5))
-    receiver.receive_frame(deltas(16, 5))
+    receiver.receive_frame(deltas(11, 5), 0)
+    receiver.receive_frame(deltas(16, 5), 0)
     with pytest.raises(Rejected, match="unknown_handle"):
         receiver.installed(2, "unknown_handle", 2, 1)
     assert not receiver.installed(5, None, 2, 1), "the batch behind it was given to the table already"
     assert receiver.history.installed == 12
     receiver.closed()
-    assert greet(receiver) == HelloReply(1, "gw-b", BOOT, 1, 0xA, 12, False)
+    reply = HelloReply(1, "gw-b", BOOT, 1, 0, 12, False, digests=DIGESTS)
+    assert greet(receiver) == reply, "its history does not go on"
 
 
 def test_fewer_records_than_promised_are_a_count_mismatch() -> None:
     receiver = a_ready_receiver()
-    receiver.receive_frame(deltas(11, 5))
+    receiver.receive_frame(deltas(11, 5), 0)
     with pytest.raises(Rejected, match="count_mismatch"):
         receiver.installed(4, None, 2, 1)
 
 
 def test_a_full_sync_is_proven_or_repeated() -> None:
     receiver = a_receiver()
-    receiver.receive_frame(SyncBegin(1, 1, 2))
-    receiver.receive_frame(SyncEnd(1, 0, 2, 77))
+    receiver.receive_frame(SyncBegin(1, 1, 2), 0)
+    receiver.receive_frame(SyncEnd(1, 0, 2, 77), 0)
     with pytest.raises(Rejected, match="full_sync_mismatch"):
-        receiver.swept(2, 78)
+        receiver.swept(2, 78, Findings(), 0)
     assert not receiver.history.synced
 
 
 def test_sync_end_with_records_missing_is_a_gap() -> None:
     receiver = a_receiver()
-    receiver.receive_frame(SyncBegin(1, 1, 2))
+    receiver.receive_frame(SyncBegin(1, 1, 2), 0)
     with pytest.raises(Rejected, match="sequence_gap"):
-        receiver.receive_frame(SyncEnd(1, 4, 2, 77))
+        receiver.receive_frame(SyncEnd(1, 4, 2, 77), 0)
 
 
 def test_a_sync_that_starts_over_forgets_the_answers_of_the_first() -> None:
     receiver = a_receiver()
-    receiver.receive_frame(SyncBegin(1, 1, 2))
-    receiver.receive_frame(deltas(1, 4))
-    receiver.receive_frame(SyncEnd(1, 4, 2, 77))
-    receiver.receive_frame(SyncBegin(1, 5, 2))
+    receiver.receive_frame(SyncBegin(1, 1, 2), 0)
+    receiver.receive_frame(deltas(1, 4), 0)
+    receiver.receive_frame(SyncEnd(1, 4, 2, 77), 0)
+    receiver.receive_frame(SyncBegin(1, 5, 2), 0)
     assert not receiver.installed(4, None, 2, 77)
-    assert not receiver.swept(2, 77)
+    assert not receiver.swept(2, 77, Findings(), 0)
     assert (receiver.history.installed, receiver.history.synced) == (4, False)
 
 
 def test_what_was_received_before_the_end_of_the_stream_counts() -> None:
     receiver = a_ready_receiver()
-    receiver.receive_frame(deltas(11, 2))
+    receiver.receive_frame(deltas(11, 2), 0)
     receiver.closed()
     assert receiver.installed(2, None, 2, 5)
     assert receiver.certify().last_sequence == 12
@@ -200,9 +218,9 @@ def test_a_resume_must_fit_what_is_held() -> None:
     receiver.closed()
     assert greet(receiver) == HelloReply(1, "gw-b", BOOT, 1, 0xA, 10, True)
     with pytest.raises(Rejected, match="sequence_gap"):
-        receiver.receive_frame(Resume(1, 12))
-    assert receiver.receive_frame(Resume(1, 11)) == []
-    assert receiver.receive_frame(deltas(11)) != []
+        receiver.receive_frame(Resume(1, 12), 0)
+    assert receiver.receive_frame(Resume(1, 11), 0) == []
+    assert receiver.receive_frame(deltas(11), 0) != []
 
 
 def primary_says(sequence: int, flow_count: int, digest: int) -> object:
@@ -213,13 +231,13 @@ def primary_says(sequence: int, flow_count: int, digest: int) -> object:
 
 def test_two_mismatches_in_a_row_are_drift() -> None:
     receiver = a_ready_receiver()
-    assert not receiver.compare(primary_says(10, 2, 66))  # type: ignore[arg-type]
+    assert not receiver.compare(primary_says(10, 2, 66), 0)  # type: ignore[arg-type]
     assert receiver.digest_match is False
-    assert not receiver.compare(primary_says(10, 2, 77))  # type: ignore[arg-type]
+    assert not receiver.compare(primary_says(10, 2, 77), 0)  # type: ignore[arg-type]
     assert receiver.digest_match is True
-    assert not receiver.compare(primary_says(10, 3, 77))  # type: ignore[arg-type]
-    assert not receiver.compare(primary_says(11, 9, 99)), "we do not speak of that record yet"  # type: ignore[arg-type]
-    assert receiver.compare(primary_says(10, 2, 66))  # type: ignore[arg-type]
+    assert not receiver.compare(primary_says(10, 3, 77), 0)  # type: ignore[arg-type]
+    assert not receiver.compare(primary_says(11, 9, 99), 0), "we do not speak of that record yet"  # type: ignore[arg-type]
+    assert receiver.compare(primary_says(10, 2, 66), 0)  # type: ignore[arg-type]
     assert not receiver.history.synced
 
 
@@ -227,7 +245,7 @@ def test_the_certificate_tells_what_is_known_to_be_missing() -> None:
     receiver = a_ready_receiver()
     certificate = receiver.certify()
     assert (certificate.complete, certificate.flows_missing, certificate.digest) == (True, 0, "match")
-    receiver.compare(primary_says(15, 4, 1))  # type: ignore[arg-type]
+    receiver.compare(primary_says(15, 4, 1), 0)  # type: ignore[arg-type]
     certificate = receiver.certify()
     assert (certificate.complete, certificate.flows_missing) == (False, None)
     assert not Receiver(SETTINGS, BOOT, SEED).certify().complete
@@ -235,9 +253,172 @@ def test_the_certificate_tells_what_is_known_to_be_missing() -> None:
 
 def test_a_handshake_takes_a_second_at_most() -> None:
     receiver = a_receiver()
-    assert not receiver.handshake_expired(ms(999))
-    assert receiver.handshake_expired(ms(1000))
-    receiver.receive_frame(SyncBegin(1, 1, 0))
+    assert receiver.late(ms(999)) is None
+    assert receiver.late(ms(1000)) == "handshake timeout"
+    receiver.receive_frame(SyncBegin(1, 1, 0), 0)
+    assert receiver.next_deadline_ns() is None
+
+
+# --- what is said of what is held, and the least sync: proto/sync.md §7 ------------------------------------------
+
+
+def test_what_can_be_resumed_sends_no_digests_and_what_cannot_does() -> None:
+    receiver = a_ready_receiver()
+    for fields in ({"log_next": 11}, {"resume_from": 11}, {}):
+        receiver.closed()
+        assert greet(receiver, **fields) == HelloReply(1, "gw-b", BOOT, 1, 0xA, 10, True)
+    for fields in (
+        {"boot_id": 0xD}, {"generation": 2}, {"resume_from": 12}, {"log_next": 10}, {"resume_from": 101},
+    ):  # fmt: skip
+        receiver.closed()
+        assert greet(receiver, **fields) == HelloReply(1, "gw-b", BOOT, 1, 0xA, 10, True, digests=DIGESTS)
+
+
+def test_drift_keeps_the_history_and_sends_digests() -> None:
+    receiver = a_ready_receiver()
+    receiver.distrust()
+    receiver.closed()
+    assert greet(receiver) == HelloReply(1, "gw-b", BOOT, 1, 0xA, 10, False, digests=DIGESTS)
+
+
+@pytest.mark.parametrize("how", ["another seed", "no flows", "an operator wants everything"])
+def test_who_has_nothing_to_compare_asks_for_everything(how: str) -> None:
+    receiver = a_ready_receiver()
+    if how == "no flows":
+        receiver.table_is(0, 0)
+    if how.startswith("an operator"):
+        receiver.distrust(everything=True)
+    receiver.closed()
+    seed = bytes(16) if how == "another seed" else SEED
+    reply = greet(receiver, seed=seed, generation=2)
+    assert reply == HelloReply(1, "gw-b", BOOT, 1, 0xA, 10, False)
+    receiver.receive_frame(SyncBegin(2, 50, 1), 0)
+    receiver.table_is(1, 1)
+    receiver.closed()
+    assert greet(receiver, seed=seed, generation=2).digests, "asked for once"  # type: ignore[union-attr]
+
+
+def test_the_reply_speaks_of_the_moment_of_its_digests() -> None:
+    """A batch that is with the table still: the digests are asked for behind it."""
+    receiver = a_ready_receiver()
+    receiver.receive_frame(deltas(11, 2), 0)
+    receiver.closed()
+    receiver.accept(0)
+    assert receiver.greet(a_hello(log_next=100), 1, 0) == [DigestBuckets(1024)]
+    with pytest.raises(Rejected, match="unexpected_frame"):
+        receiver.receive_frame(SyncBegin(1, 1, 0), 0)
+    assert receiver.installed(2, None, 2, 78)
+    [reply] = receiver.reply(DIGESTS)
+    assert isinstance(reply, WriteStream)
+    assert decode_frame(reply.frame[4:]) == HelloReply(1, "gw-b", BOOT, 1, 0xA, 12, True)
+    assert receiver.reply(DIGESTS) == [], "once"
+
+
+@pytest.mark.parametrize(
+    "suspects", [bytes(7), bytes(9), b"\x01"], ids=["a byte short", "a byte long", "one byte"]
+)
+def test_suspects_of_another_table_are_refused(suspects: bytes) -> None:
+    receiver = a_ready_receiver()
+    receiver.distrust()
+    receiver.closed()
+    greet(receiver)
+    with pytest.raises(Rejected, match="bad_field"):
+        receiver.receive_frame(SyncBegin(1, 11, 2, suspects), 0)
+
+
+def test_suspects_without_digests_are_refused_and_only_the_first_sync_has_them() -> None:
+    with pytest.raises(Rejected, match="bad_field"):
+        a_receiver().receive_frame(SyncBegin(1, 11, 2, SOME), 0)
+    receiver = a_ready_receiver()
+    receiver.distrust()
+    receiver.closed()
+    greet(receiver)
+    receiver.receive_frame(SyncBegin(1, 11, 2, SOME), 0)
+    with pytest.raises(Rejected, match="bad_field"):
+        receiver.receive_frame(SyncBegin(1, 11, 2, SOME), 0)
+
+
+def least_sync(receiver: Receiver, sequence: int = 10) -> None:
+    receiver.distrust()
+    receiver.closed()
+    greet(receiver)
+    assert receiver.receive_frame(SyncBegin(1, sequence + 1, 2, SOME), 0) == [BeginSync(SOME, 1024)]
+    receiver.receive_frame(SyncEnd(1, sequence, 2, 77), 0)
+
+
+def test_a_least_sync_tells_what_differed() -> None:
+    receiver = a_ready_receiver()
+    least_sync(receiver)
+    [repaired, ready] = receiver.swept(2, 77, Findings(added=1, replaced=2, removed=3), ms(5))
+    assert repaired == ReportEvent(
+        "sync_repaired", "1 of 64 buckets differed: 2 flows replaced, 1 added, 3 removed"
+    )
+    assert ready == ReportEvent("sync_ready", "2 flows")
+    assert receiver.report.last == LastSync(
+        "least", buckets=64, suspects=1, added=1, replaced=2, removed=3, duration_ns=ms(5)
+    )
+
+
+def test_a_sync_that_ends_in_a_mismatch_is_followed_by_everything() -> None:
+    receiver = a_ready_receiver()
+    least_sync(receiver)
+    with pytest.raises(Rejected, match="full_sync_mismatch"):
+        receiver.swept(2, 78, Findings(), 0)
+    receiver.closed()
+    assert greet(receiver) == HelloReply(1, "gw-b", BOOT, 1, 0xA, 10, False)
+    receiver.receive_frame(SyncBegin(1, 11, 2), 0)
+    receiver.receive_frame(SyncEnd(1, 10, 2, 77), 0)
+    assert receiver.swept(2, 77, Findings(), 0)
+    least_sync(receiver)
+
+
+def test_two_rejected_records_without_a_sync_between_them_are_followed_by_everything() -> None:
+    receiver = a_ready_receiver()
+    for offers in (True, False):
+        receiver.receive_frame(deltas(receiver.history.installed + 1), 0)
+        with pytest.raises(Rejected, match="unknown_handle"):
+            receiver.installed(0, "unknown_handle", 2, 1)
+        receiver.closed()
+        reply = greet(receiver)
+        assert isinstance(reply, HelloReply)
+        assert bool(reply.digests) is offers
+        receiver.receive_frame(SyncBegin(1, 50, 2, SOME if offers else b""), 0)
+
+
+# --- silence where something is owed: S4a ------------------------------------------------------------------------
+
+
+def test_a_frame_that_is_never_finished_is_a_stall() -> None:
+    receiver = a_ready_receiver()
+    receiver.hear_bytes(True, ms(100))
+    assert receiver.next_deadline_ns() == ms(3100)
+    assert receiver.late(ms(3099)) is None
+    assert receiver.late(ms(3100)) == "stalled"
+    receiver.hear_bytes(True, ms(3000))
+    assert receiver.late(ms(3100)) is None, "it comes slowly, but it comes"
+    receiver.hear_bytes(False, ms(3200))
+    assert receiver.next_deadline_ns() is None
+
+
+def test_records_that_the_primary_has_and_that_never_come_are_a_stall() -> None:
+    receiver = a_ready_receiver()
+    receiver.compare(primary_says(10, 2, 77), ms(50))  # type: ignore[arg-type]
+    assert receiver.next_deadline_ns() is None
+    receiver.compare(primary_says(12, 2, 77), ms(100))  # type: ignore[arg-type]
+    receiver.compare(primary_says(13, 2, 77), ms(150))  # type: ignore[arg-type]
+    assert receiver.next_deadline_ns() == ms(3100), "not for as long as it says so: since it was owed"
+    receiver.receive_frame(deltas(11, 3), 0)
+    receiver.hear_bytes(False, ms(160))
+    assert receiver.next_deadline_ns() is None
+
+
+def test_a_sync_that_goes_silent_is_a_stall_and_one_that_was_proven_is_not() -> None:
+    receiver = a_receiver()
+    receiver.receive_frame(SyncBegin(1, 11, 2), 0)
+    receiver.hear_bytes(False, ms(10))
+    assert receiver.late(ms(3010)) == "stalled"
+    receiver.receive_frame(SyncEnd(1, 10, 2, 77), 0)
+    receiver.swept(2, 77, Findings(), ms(20))
     assert receiver.next_deadline_ns() is None
 
 

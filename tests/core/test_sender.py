@@ -9,6 +9,7 @@ import pytest
 from hasyncd.core.effects import (
     Acknowledge,
     CloseStream,
+    CompareBuckets,
     ConnectStream,
     Effect,
     SendFrom,
@@ -29,7 +30,7 @@ from hasyncd.core.messages import (
 )
 from hasyncd.core.replication import Phase, StreamRefused
 from hasyncd.core.sender import Sender
-from hasyncd.core.types import LogState, Role, SyncState
+from hasyncd.core.types import LastSync, LogState, Role, SyncState
 from hasyncd.core.wire import Rejected, decode_frame
 from tests.core.messages import SEED, SETTINGS, a_beat, ms
 
@@ -53,6 +54,16 @@ def a_sender() -> Sender:
     return sender
 
 
+def hello_again(sender: Sender) -> Hello:
+    """The next stream, as far as HELLO."""
+    at = sender.next_deadline_ns()
+    assert at is not None
+    assert sender.handle_timer(at, reachable=True) == [ConnectStream()]
+    [hello] = frames(sender.open(LOG, SEED, at))
+    assert isinstance(hello, Hello)
+    return hello
+
+
 def a_reply(
     generation: int = GENERATION, boot: int = BOOT, installed: int = 300, synced: bool = True
 ) -> Frame:
@@ -66,7 +77,7 @@ def ack(sequence: int, *, ready: bool = True, boot: int = BOOT, generation: int 
 
 
 def test_a_backup_that_holds_our_log_is_resumed_where_it_stopped() -> None:
-    effects = a_sender().receive_frame(a_reply(), LOG)
+    effects = a_sender().receive_frame(a_reply(), LOG, 0)
     assert frames(effects) == [Resume(GENERATION, 301)]
     assert effects[-1] == SendFrom(301, WINDOW)
 
@@ -92,10 +103,14 @@ def test_a_backup_that_holds_our_log_is_resumed_where_it_stopped() -> None:
         "empty",
     ],
 )
-def test_any_other_backup_gets_a_full_sync_never_deltas(reply: HelloReply) -> None:
-    """proto/sync.md §7: "A backup with another generation gets a full sync, never deltas." """
+def test_any_other_backup_is_never_given_deltas_alone(reply: HelloReply) -> None:
+    """proto/sync.md S6c. Without digests, everything: at once, or when it was asked once more."""
     sender = a_sender()
-    effects = sender.receive_frame(reply, LOG)
+    effects = sender.receive_frame(reply, LOG, 0)
+    if reply.synced:
+        assert effects == [StopDeltas(), CloseStream("the log has moved on")]
+        hello_again(sender)
+        effects = sender.receive_frame(reply, LOG, 0)
     assert frames(effects) == [SyncBegin(GENERATION, 501, 40)]
     assert effects[-1] == StartSnapshot(501, WINDOW)
     assert sender.state(peer_alive=True) is SyncState.SYNCING
@@ -104,16 +119,16 @@ def test_any_other_backup_gets_a_full_sync_never_deltas(reply: HelloReply) -> No
 
 @pytest.mark.parametrize("installed", [100, 500])
 def test_the_edges_of_the_log_can_be_resumed(installed: int) -> None:
-    effects = a_sender().receive_frame(a_reply(installed=installed), LOG)
+    effects = a_sender().receive_frame(a_reply(installed=installed), LOG, 0)
     assert frames(effects) == [Resume(GENERATION, installed + 1)]
 
 
 def test_the_peer_is_ready_when_it_says_so_after_sync_end() -> None:
     sender = a_sender()
-    sender.receive_frame(a_reply(synced=False), LOG)
+    sender.receive_frame(a_reply(synced=False), LOG, 0)
     log = LogState(560, 40, 1, 101)
     assert sender.hear(ack(540, ready=False), log, ms(1)) == [Acknowledge(540)]  # type: ignore[arg-type]
-    assert frames(sender.finish_snapshot(560, 40, 1)) == [SyncEnd(GENERATION, 560, 40, 1)]
+    assert frames(sender.finish_snapshot(560, 40, 1, 40, 0)) == [SyncEnd(GENERATION, 560, 40, 1)]
     sender.hear(ack(559), log, ms(2))  # type: ignore[arg-type]
     assert not sender.ready, "a flag from before SYNC_END says nothing"
     sender.hear(ack(560), log, ms(3))  # type: ignore[arg-type]
@@ -128,14 +143,14 @@ def test_the_peer_is_ready_when_it_says_so_after_sync_end() -> None:
 )  # fmt: skip
 def test_an_ack_that_cannot_be_is_ignored(beat: object) -> None:
     sender = a_sender()
-    sender.receive_frame(a_reply(), LOG)
+    sender.receive_frame(a_reply(), LOG, 0)
     assert sender.hear(beat, LOG, ms(1)) == []  # type: ignore[arg-type]
     assert sender.acked == 300
 
 
 def test_records_encoded_after_the_last_look_at_the_log_can_be_acknowledged() -> None:
     sender = a_sender()
-    sender.receive_frame(a_reply(), LOG)
+    sender.receive_frame(a_reply(), LOG, 0)
     frame = decode_frame(sender.encode_deltas(501, 2, b"\x03" + bytes(23))[4:])
     assert frame == Deltas(GENERATION, 501, 2, b"\x03" + bytes(23))
     assert sender.hear(ack(502), LOG, ms(1)) == [Acknowledge(502)]  # type: ignore[arg-type]
@@ -173,21 +188,123 @@ def test_a_handshake_takes_a_second_at_most() -> None:
 
 def test_a_refusal_and_a_frame_out_of_place_end_the_stream() -> None:
     with pytest.raises(StreamRefused, match="capacity"):
-        a_sender().receive_frame(Refuse("capacity"), LOG)
+        a_sender().receive_frame(Refuse("capacity"), LOG, 0)
     with pytest.raises(Rejected, match="unexpected_frame"):
-        a_sender().receive_frame(Resume(GENERATION, 1), LOG)
+        a_sender().receive_frame(Resume(GENERATION, 1), LOG, 0)
     sender = a_sender()
-    sender.receive_frame(a_reply(), LOG)
+    sender.receive_frame(a_reply(), LOG, 0)
     with pytest.raises(Rejected, match="unexpected_frame"):
-        sender.receive_frame(a_reply(), LOG)
+        sender.receive_frame(a_reply(), LOG, 0)
 
 
-def test_an_overrun_is_answered_by_a_full_sync_and_a_second_one_by_a_pause() -> None:
+def test_an_overrun_is_answered_by_a_new_stream_and_its_comparison() -> None:
     sender = a_sender()
-    sender.receive_frame(a_reply(), LOG)
-    assert isinstance(sender.overrun(LOG, ms(5))[-1], StartSnapshot)
-    assert sender.overrun(LOG, ms(6))[-1] == CloseStream("log overrun")
+    sender.receive_frame(a_reply(), LOG, 0)
+    assert sender.overrun(ms(6))[-1] == CloseStream("log overrun")
     assert sender.phase is Phase.IDLE
+    assert hello_again(sender).resume_from == LOG.oldest_sequence
+    assert sender.receive_frame(holding(installed=99), LOG, 0) == [CompareBuckets(DIGESTS)]
+
+
+# --- the least sync: proto/sync.md §7 -------------------------------------------------------------------------
+
+DIGESTS = bytes(64 * 8)
+"""As many as a table of SETTINGS' capacity has."""
+SOME = b"\x02" + bytes(7)
+
+
+def holding(**fields: object) -> HelloReply:
+    """A reply that says what is held."""
+    return replace(a_reply(synced=False), digests=DIGESTS, **fields)  # type: ignore[arg-type, type-var]
+
+
+def test_where_the_history_goes_on_the_log_is_continued_and_only_suspects_are_sent() -> None:
+    sender = a_sender()
+    assert sender.receive_frame(holding(), LOG, 0) == [CompareBuckets(DIGESTS)]
+    effects = sender.compared(SOME, 510, 41, LOG, 0)
+    assert frames(effects) == [SyncBegin(GENERATION, 301, 41, SOME)]
+    assert effects[0] == Acknowledge(300)
+    assert effects[-1] == StartSnapshot(301, WINDOW, SOME, refresh=False)
+    assert sender.state(peer_alive=True) is SyncState.SYNCING
+    assert (sender.report.full_syncs, sender.report.least_syncs) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"generation": 6}, {"log_boot_id": 0xC}, {"log_boot_id": 0}, {"installed": 99}, {"installed": 511}],
+    ids=["generation", "other log", "a record was rejected", "log left it", "ahead of us"],
+)  # fmt: skip
+def test_where_it_does_not_the_sync_begins_at_the_comparison_and_the_rest_is_refreshed(
+    fields: dict[str, object],
+) -> None:
+    sender = a_sender()
+    sender.receive_frame(holding(**fields), LOG, 0)
+    effects = sender.compared(SOME, 510, 41, LOG, 0)
+    assert frames(effects) == [SyncBegin(GENERATION, 511, 41, SOME)]
+    assert effects[-1] == StartSnapshot(511, WINDOW, SOME, refresh=True)
+
+
+def test_the_refresh_of_a_sync_that_broke_is_still_owed() -> None:
+    sender = a_sender()
+    sender.receive_frame(holding(generation=6), LOG, 0)
+    sender.compared(SOME, 510, 41, LOG, 0)
+    sender.close("broken", 0)
+    hello_again(sender)
+    log = LogState(600, 40, 1, 101)
+    sender.receive_frame(holding(installed=520), log, 0)
+    assert sender.compared(SOME, 600, 41, log, 0)[-1] == StartSnapshot(521, WINDOW, SOME, refresh=True)
+    sender.finish_snapshot(610, 41, 1, 3, 38)
+    sender.close("broken", 0)
+    hello_again(sender)
+    sender.receive_frame(holding(installed=605), LogState(610, 40, 1, 101), 0)
+    last = sender.compared(SOME, 610, 41, LogState(610, 40, 1, 101), 0)[-1]
+    assert last == StartSnapshot(606, WINDOW, SOME, refresh=False), "its UPDATEs are in the log that goes on"
+
+
+def test_a_backup_that_held_nothing_is_owed_no_refresh() -> None:
+    sender = a_sender()
+    sender.receive_frame(a_reply(generation=0, boot=0, installed=0, synced=False), LOG, 0)
+    sender.close("broken", 0)
+    hello_again(sender)
+    log = LogState(600, 40, 1, 101)
+    sender.receive_frame(holding(installed=520), log, 0)
+    assert sender.compared(SOME, 600, 41, log, 0)[-1] == StartSnapshot(521, WINDOW, SOME, refresh=False)
+
+
+@pytest.mark.parametrize("digests", [DIGESTS[8:], DIGESTS + bytes(8)])
+def test_digests_of_another_table_are_refused(digests: bytes) -> None:
+    with pytest.raises(Rejected, match="bad_field"):
+        a_sender().receive_frame(replace(holding(), digests=digests), LOG, 0)
+
+
+def test_an_operators_comparison_resumes_nobody() -> None:
+    sender = a_sender()
+    sender.receive_frame(a_reply(), LOG, 0)
+    assert sender.want_comparison(ms(9)) == [StopDeltas(), CloseStream("resync")]
+    hello = hello_again(sender)
+    assert hello.resume_from == hello.log_next + 1
+    sender.receive_frame(replace(holding(installed=500), synced=True), LOG, 0)  # type: ignore[type-var]
+    assert frames(sender.compared(bytes(8), 500, 40, LOG, 0)) == [SyncBegin(GENERATION, 501, 40, bytes(8))]
+    sender.closed(0)
+    assert hello_again(sender).resume_from == LOG.oldest_sequence, "it was asked for once"
+
+
+def test_a_comparison_that_nobody_waits_for_begins_nothing() -> None:
+    sender = a_sender()
+    sender.receive_frame(holding(), LOG, 0)
+    sender.closed(0)
+    assert sender.compared(SOME, 510, 41, LOG, 0) == []
+
+
+def test_the_last_sync_is_told_when_the_peer_is_ready() -> None:
+    sender = a_sender()
+    sender.receive_frame(holding(), LOG, 0)
+    sender.compared(SOME, 500, 40, LOG, ms(10))
+    sender.finish_snapshot(520, 40, 1, flows_sent=20, refreshed=0)
+    assert sender.report.last is None
+    sender.hear(ack(520), LogState(520, 40, 1, 101), ms(30))  # type: ignore[arg-type]
+    assert sender.report.last == LastSync(
+        "least", buckets=64, suspects=1, flows_sent=20, refreshed=0, duration_ns=ms(20)
+    )
 
 
 # --- what the two agree on: proto/sync.md §4.1, §4.2, §5.1 -----------------------------------------------------
@@ -204,26 +321,26 @@ def an_offer(**changed: object) -> Sender:
 
 
 def test_the_window_that_the_backup_gives_is_the_one_that_is_kept() -> None:
-    effects = a_sender().receive_frame(replace(a_reply(), window=77), LOG)
+    effects = a_sender().receive_frame(replace(a_reply(), window=77), LOG, 0)
     assert effects[-1] == SendFrom(301, 77)
-    effects = a_sender().receive_frame(replace(a_reply(synced=False), window=78), LOG)
+    effects = a_sender().receive_frame(replace(a_reply(synced=False), window=78), LOG, 0)
     assert effects[-1] == StartSnapshot(501, 78)
 
 
 def test_what_was_chosen_must_have_been_offered() -> None:
     with pytest.raises(Rejected, match="unknown_protocol"):
-        a_sender().receive_frame(replace(a_reply(), protocol=2), LOG)
+        a_sender().receive_frame(replace(a_reply(), protocol=2), LOG, 0)
     with pytest.raises(Rejected, match="bad_field"):
-        an_offer(features=1).receive_frame(replace(a_reply(), features=2), LOG)
+        an_offer(features=1).receive_frame(replace(a_reply(), features=2), LOG, 0)
     sender = an_offer(protocols=(1, 3), features=7)
-    sender.receive_frame(replace(a_reply(), protocol=2, features=5), LOG)
+    sender.receive_frame(replace(a_reply(), protocol=2, features=5), LOG, 0)
     assert (sender.protocol, sender.features) == (2, 5)
 
 
 def test_a_primary_does_not_stream_to_a_backup_that_lacks_what_it_needs() -> None:
     sender = an_offer(features=3, features_needed=2)
     with pytest.raises(StreamRefused, match="features"):
-        sender.receive_frame(replace(a_reply(), features=1), LOG)
+        sender.receive_frame(replace(a_reply(), features=1), LOG, 0)
     sender.closed(ms(1))
     assert sender.state(peer_alive=True) is SyncState.DEGRADED
 
@@ -235,5 +352,5 @@ def test_a_primary_does_not_stream_to_a_backup_that_lacks_what_it_needs() -> Non
 def test_a_refusal_that_does_not_heal_by_itself_is_remembered(reason: str, kept: str | None) -> None:
     sender = a_sender()
     with pytest.raises(StreamRefused, match=reason):
-        sender.receive_frame(Refuse(reason), LOG)
+        sender.receive_frame(Refuse(reason), LOG, 0)
     assert sender.refused == kept

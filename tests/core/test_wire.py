@@ -49,12 +49,16 @@ nodes = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(
         Hello, st.just(1), nodes, u64, u64, st.binary(min_size=8, max_size=8),
-        st.integers(1, 2**32 - 1), st.binary(min_size=16, max_size=16), sequences,
+        st.integers(1, 2**32 - 1), st.binary(min_size=16, max_size=16), st.integers(7, 2**63),
+        resume_from=st.integers(1, 8),
     ),
-    st.builds(HelloReply, st.just(1), nodes, u64, u64, u64, u64, st.booleans()),
+    st.builds(
+        HelloReply, st.just(1), nodes, u64, u64, u64, u64, st.booleans(),
+        digests=st.lists(st.binary(min_size=8, max_size=8), max_size=40).map(b"".join),
+    ),
     st.builds(Refuse, st.sampled_from(["generation", "capacity", "protocol", "role"])),
     st.builds(Resume, u64, sequences),
-    st.builds(SyncBegin, u64, sequences, u64),
+    st.builds(SyncBegin, u64, sequences, u64, st.binary(max_size=20)),
     st.integers(1, 40).flatmap(
         lambda n: st.builds(
             Deltas, u64, st.integers(1, 2**63), st.just(n), st.binary(min_size=12 * n, max_size=36 * n)
@@ -174,3 +178,19 @@ def test_a_longer_form_of_the_same_number_is_refused() -> None:
     assert canonical == bytes([0x93, 4, 3, 0xCC, 200])
     with pytest.raises(Rejected, match="non_canonical"):
         decode_frame(bytes([0x93, 4, 3, 0xCD, 0, 200]))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [HelloReply(1, "b", 1, 1, 1, 1, True, digests=bytes(524_296)), SyncBegin(1, 1, 1, bytes(8193))],
+    ids=["digests", "suspects"],
+)
+def test_no_table_has_more_buckets_than_65536(frame: Frame) -> None:
+    with pytest.raises(Rejected, match="bad_field"):
+        decode_frame(encode_frame(frame)[4:])
+
+
+def test_the_longest_reply_fits_into_a_frame() -> None:
+    reply = HelloReply(1, "b" * 64, 1, 1, 1, 1, True, digests=bytes(range(256)) * 2048)
+    [body] = FrameReader().feed(encode_frame(reply))
+    assert decode_frame(body) == reply

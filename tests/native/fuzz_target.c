@@ -306,6 +306,22 @@ static void fuzz_rewrite(const uint8_t *data, size_t size)
     free(frame);
 }
 
+/* Hostile suspects, hostile records: what is kept of digests is what memory says. */
+static void sync_some(struct hs_gateway *g, const uint8_t *data, size_t size, int number)
+{
+    static struct hs_suspects suspects;
+    uint32_t capacity = size ? data[0] % g->table->capacity + 1 : 1;
+    enum hs_rejection rejection;
+
+    if (!hs_suspects_load(&suspects, capacity, data, size < 9 ? size : data[1] % 9u))
+        return;
+    hs_gateway_begin_sync(g, &suspects);
+    hs_gateway_install(g, data, (uint32_t)size, now, &rejection);
+    hs_gateway_end_sync(g);
+    for (uint32_t slot = 0; slot < g->table->capacity; slot += HS_GRAIN_SLOTS)
+        CHECK(number, hs_bucket_recount(g->table, slot), true);
+}
+
 /* Whatever a peer sends: what was accepted can be told on, and the table can be emptied. */
 static void fuzz_install(const uint8_t *data, size_t size)
 {
@@ -320,22 +336,23 @@ static void fuzz_install(const uint8_t *data, size_t size)
     hs_gateway_reset(gateway, (struct hs_seed){1, 2});
     hs_gateway_reset(other, (struct hs_seed){1, 2});
     memcpy(exact, data, size);
-    hs_gateway_begin_sync(gateway);
+    hs_gateway_begin_sync(gateway, NULL);
     hs_gateway_install(gateway, exact, (uint32_t)size, now += second, &rejection);
     hs_gateway_end_sync(gateway);
-    free(exact);
-    gateway->snapshot_slot = 0;
+    hs_gateway_start_snapshot(gateway, NULL, false);
     hs_delta_log_rewind(&gateway->log, gateway->log.next);
     hs_gateway_append_snapshot(gateway, UINT32_MAX, now, &appended);
     length = hs_delta_log_drain(&gateway->log, records, sizeof records, &count);
-    hs_gateway_begin_sync(other);
+    hs_gateway_begin_sync(other, NULL);
     CHECK(20, hs_gateway_install(other, records, length, now, &rejection), gateway->table->count);
     hs_gateway_end_sync(other);
     CHECK(21, other->table->digest, gateway->table->digest);
+    sync_some(other, exact, size, 25);
+    free(exact);
     for (int i = 0; i < 2; i++) {
         struct hs_gateway *g = i ? other : gateway;
 
-        hs_gateway_begin_sync(g);
+        hs_gateway_begin_sync(g, NULL);
         hs_gateway_end_sync(g);
         check_nothing_is_left(g, 22 + i);
     }

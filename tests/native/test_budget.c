@@ -15,6 +15,7 @@ static void check_capacity(uint32_t capacity)
     uint64_t bytes = (uint64_t)capacity * sizeof *g->table->flows + g->table->index.count * sizeof *g->table->index.buckets +
                      (uint64_t)capacity * sizeof *g->table->wheel.links +
                      g->table->words * sizeof *g->table->used * 65 / 64 +
+                     (capacity / HS_GRAIN_SLOTS + 1) * sizeof *g->table->grains + hs_sync_counted_bytes(capacity) +
                      (uint64_t)g->nat.holds.sets * HS_HOLD_WAYS * sizeof *g->nat.holds.entries +
                      g->sources.size * sizeof *g->sources.slots +
                      (uint64_t)g->nat.pool.size * (sizeof *g->nat.pool.blocks + sizeof *g->nat.pool.heads);

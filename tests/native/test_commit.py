@@ -185,7 +185,8 @@ def test_a_new_log_after_a_lost_peer_leaves_no_flow_stuck() -> None:
     assert len(take(engine)) == 1
     first = engine.log_state()[2]
     assert engine.start_log(first)  # another comes
-    assert engine.append_snapshot(100, restart=True) == (1, True)
+    engine.start_snapshot(b"", False)
+    assert engine.append_snapshot(100) == (1, True)
     _, count, _ = engine.drain()
     engine.emitted(first + count - 1)
     engine.acknowledge(first + count - 1)

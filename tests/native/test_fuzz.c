@@ -187,12 +187,12 @@ static void fuzz_records(uint32_t rounds)
         accepted += hs_gateway_install(g, exact, length, round * second / 10, &rejection);
         free(exact);
         if (round % 512 == 0)
-            hs_gateway_begin_sync(g);
+            hs_gateway_begin_sync(g, NULL);
         if (round % 512 == 300)
             hs_gateway_end_sync(g);
     }
     CHECK(5, accepted > rounds / 10, true);
-    hs_gateway_begin_sync(g);
+    hs_gateway_begin_sync(g, NULL);
     hs_gateway_end_sync(g);
     CHECK(6, g->table->count, 0);
     CHECK(7, g->table->digest, 0);

@@ -254,7 +254,7 @@ static void check_version_zero(void)
     CHECK(3, hs_gateway_install(g, del, 12, now, &rejection), 1);
     CHECK(4, hs_gateway_install(g, add, 32, now, &rejection), 0);
     CHECK(5, rejection, HS_STALE_VERSION);
-    hs_gateway_begin_sync(g); /* but the word of a full sync is whole */
+    hs_gateway_begin_sync(g, NULL); /* but the word of a full sync is whole */
     CHECK(6, hs_gateway_install(g, add, 32, now, &rejection), 1);
     CHECK(7, hs_gateway_end_sync(g), 0);
     hs_gateway_destroy(g);

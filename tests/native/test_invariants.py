@@ -30,7 +30,8 @@ def listed(gateway: Gateway) -> list[Row]:
 
 def snapshot(gateway: Gateway) -> bytes:
     assert gateway.engine.start_log(gateway.engine.log_state()[2])
-    assert gateway.engine.append_snapshot(1 << 20, restart=True)[1]
+    gateway.engine.start_snapshot(b"", False)
+    assert gateway.engine.append_snapshot(1 << 20)[1]
     return gateway.engine.drain(1 << 22)[2]
 
 

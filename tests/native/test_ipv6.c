@@ -100,7 +100,7 @@ static void check_digest(void)
     tuple[1] = hs_tuple_invert(&onward);
     flow = hs_flow_table_add_at(t, 3, 0x102, tuple, 3, HS_FLOW_DNAT | HS_FLOW_BOTH_SEEN | HS_FLOW_AT_RISK, 1000);
     hs_flow_set_ends6(t, flow, &ends, &out.dst);
-    CHECK(1, hs_hex("20010db8000100000000000000000007 20010db8000200000000000000000005 9c40 0050 06 06 0000"
+    CHECK(1, hs_hex("20010db8000100000000000000000007 20010db8000200000000000000000005 9c40 0050 06 000003"
                     "20010db8000100000000000000000021 20010db8000100000000000000000007 1f90 9c40 03 03 0102",
                     bytes, sizeof bytes), 80);
     CHECK(2, t->digest, hs_siphash(seed, bytes, 80));

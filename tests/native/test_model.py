@@ -382,7 +382,8 @@ class Differential(RuleBasedStateMachine):
                 publish(self.backup, index, servers, self.generation)
             assert self.engine.start_log(self.engine.log_state()[2])
             self.backup.begin_sync()
-            assert self.engine.append_snapshot(1 << 20, restart=True)[1]
+            self.engine.start_snapshot(b"", False)
+            assert self.engine.append_snapshot(1 << 20)[1]
             self.model.freed.clear()
         first, count, records = self.engine.drain(1 << 22)
         assert self.backup.install(records, self.now) == (count, None)

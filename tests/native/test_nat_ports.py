@@ -157,7 +157,8 @@ def test_a_backup_that_was_away_holds_what_was_freed_meanwhile() -> None:
         second.now = first.now
         second.engine.begin_sync()
         first.engine.start_log(1)
-        first.engine.append_snapshot(100, restart=True)
+        first.engine.start_snapshot(b"", False)
+        first.engine.append_snapshot(100)
         second.engine.install(first.engine.drain()[2], second.now)
         second.engine.end_sync()
         assert second.flows == int(another)

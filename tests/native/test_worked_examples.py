@@ -173,7 +173,8 @@ def test_generation_another_history_gets_a_full_sync_never_deltas() -> None:
 
     backup.begin_sync()
     assert primary.start_log(primary.log_state()[2])
-    assert primary.append_snapshot(1 << 20, restart=True) == (31, True)
+    primary.start_snapshot(b"", False)
+    assert primary.append_snapshot(1 << 20) == (31, True)
     first, count, records = primary.drain()
     assert backup.install(records, now) == (count, None)
     assert backup.end_sync() == 0

@@ -51,8 +51,9 @@ HEARTBEAT = "pair.md#5-heartbeat"
 SEAL = "pair.md#8-who-speaks-sealed-heartbeats"
 
 HELLO = Hello(
-    1, "gw-a", 0x1122334455667788, 7, bytes.fromhex("c0ffee0000c0ffee"), 1_048_576, bytes(range(16)), 12_346
-)
+    1, "gw-a", 0x1122334455667788, 7, bytes.fromhex("c0ffee0000c0ffee"), 1_000, bytes(range(16)), 12_346,
+    resume_from=4_155,
+)  # fmt: skip
 BEAT = Heartbeat(
     protocol=1, node="gw-a", boot_id=0x1122334455667788, counter=4711, role=Role.PRIMARY, generation=7,
     priority=200, leaving=False, ready=True, solo=False, sent_ns=86_400_000_000_000,
@@ -67,6 +68,7 @@ BACKUP_BEAT = replace(
 FIRST_BEAT = Heartbeat(
     1, "a", 1, 1, Role.INIT, 0, 100, False, False, False, 1, 0, 0, 2**32 - 1, 0, 0, 0, 0, 0, 0, bytes(8), ()
 )
+DIGESTS = b"".join((0x9E3779B97F4A7C15 * bucket % 2**64).to_bytes(8, "big") for bucket in range(63))
 DELTAS = Deltas(7, 12_346, 2, pack(ADD_LB) + pack(UPDATE))
 
 
@@ -95,6 +97,13 @@ def accepted_frames() -> Iterator[Vector]:
     )  # fmt: skip
     yield frame("hello_reply_empty", HelloReply(1, "gw-b", 5, 0, 0, 0, False), "a backup that holds nothing")
     yield frame(
+        "hello_reply_digests", HelloReply(1, "gw-b", 5, 6, 9, 800, False, digests=DIGESTS),
+        "of generation 6: what it holds, by 63 buckets of 16 slots",
+    )  # fmt: skip
+    yield frame(
+        "hello_compare", replace(HELLO, resume_from=12_347), "nothing can be resumed: a comparison is wanted"
+    )
+    yield frame(
         "hello_newer", replace(HELLO, protocol=3, protocol_min=1, features=5),
         "a later version that still speaks this one, with a feature that is not known here",
     )  # fmt: skip
@@ -106,6 +115,11 @@ def accepted_frames() -> Iterator[Vector]:
         yield frame(f"refuse_{reason}", Refuse(reason), "instead of HELLO_REPLY")
     yield frame("resume", Resume(7, 12_001), "what follows continues where the backup stopped")
     yield frame("sync_begin", SyncBegin(7, 12_346, 1500), "everything anew")
+    yield frame(
+        "sync_begin_least", SyncBegin(7, 12_001, 1500, bytes.fromhex("0100000000000040")),
+        "the first and the last of 63 buckets; the log goes on where the backup stopped",
+    )  # fmt: skip
+    yield frame("sync_begin_nothing", SyncBegin(7, 12_346, 1500, bytes(8)), "no bucket differs")
     yield frame("deltas", DELTAS, "an ADD and an UPDATE of the same flow")
     yield frame("deltas_longest", Deltas(7, 12_346, 1, pack(ADD6_LB)), "the longest kind of record, alone")
     yield frame("sync_end", SyncEnd(7, 13_850, 1500, 0xDEADBEEFCAFEF00D), "the table after record 13850")
@@ -122,13 +136,22 @@ def rejected_frames() -> Iterator[Vector]:
     yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
     yield bad_frame("hello_version_0", "unknown_protocol", packed(1, 0, "whatever"), "versions begin with 1")
     yield bad_frame(
-        "hello_versions_crossed", "bad_field", packed(*hello[:9], 2, 1), "the oldest is newer than the newest"
+        "hello_versions_crossed",
+        "bad_field",
+        packed(*hello[:9], 2, 1, 1),
+        "the oldest is newer than the newest",
     )
+    yield bad_frame("hello_field_too_many", "bad_field", packed(*hello, 0), "version 1 ends with resume_from")
     yield bad_frame(
-        "hello_field_too_many", "bad_field", packed(*hello, 0), "version 1 ends with its features"
+        "hello_resumes_the_future", "bad_field", packed(*hello[:11], 12_348), "two behind the next record"
     )
+    yield bad_frame("hello_resumes_at_zero", "bad_field", packed(*hello[:11], 0), "sequences start at 1")
     yield bad_frame("hello_reply_window_shut", "bad_field",
-        packed(2, 1, "gw-b", 5, 0, 0, 0, True, 0, 0), "at least one record ahead")  # fmt: skip
+        packed(2, 1, "gw-b", 5, 0, 0, 0, True, 0, 0, b""), "at least one record ahead")  # fmt: skip
+    yield bad_frame("hello_reply_half_a_digest", "bad_field",
+        packed(2, 1, "gw-b", 5, 6, 9, 800, False, 0, 1, DIGESTS[:-4]), "each digest has 8 bytes")  # fmt: skip
+    yield bad_frame("hello_reply_digest_as_number", "bad_field",
+        packed(2, 1, "gw-b", 5, 6, 9, 800, False, 0, 1, 7), "digests are one bin")  # fmt: skip
     yield bad_frame(
         "hello_short_seed", "bad_field", packed(*hello[:7], bytes(15), *hello[8:]), "15 bytes of seed"
     )
@@ -137,7 +160,10 @@ def rejected_frames() -> Iterator[Vector]:
         "hello_text_for_bytes", "bad_field", packed(*hello[:5], "c0ffee00", *hello[6:]), "str is no bin"
     )
     yield bad_frame(
-        "hello_reply_number_for_true", "bad_field", packed(2, 1, "gw-b", 5, 0, 0, 0, 1, 0, 1), "1 is not true"
+        "hello_reply_number_for_true",
+        "bad_field",
+        packed(2, 1, "gw-b", 5, 0, 0, 0, 1, 0, 1, b""),
+        "1 is not true",
     )
     yield bad_frame("refuse_reason_unknown", "bad_field", packed(3, "mood"), "not one of the four")
     yield bad_frame("resume_at_zero", "bad_field", packed(4, 7, 0), "sequences start at 1")
@@ -148,8 +174,10 @@ def rejected_frames() -> Iterator[Vector]:
         b"\x93\x04\x07\xcd\x00\xc8",
         "200 in three bytes, where two do",
     )
-    yield bad_frame("sync_begin_field_missing", "bad_field", packed(5, 7, 12_346), "no flow_count")
-    yield bad_frame("sync_begin_field_too_many", "bad_field", packed(5, 7, 12_346, 1500, 0), "one field more")
+    yield bad_frame("sync_begin_field_missing", "bad_field", packed(5, 7, 12_346, 1500), "no suspects")
+    yield bad_frame(
+        "sync_begin_field_too_many", "bad_field", packed(5, 7, 12_346, 1500, b"", 0), "one field more"
+    )
     yield bad_frame(
         "deltas_truncated", "malformed", body(DELTAS)[:-1], "the bin promises one byte more than there is"
     )

@@ -87,6 +87,8 @@ def test_every_field_of_a_message_is_shown_with_its_value(vector: Vector, shown:
             continue
         wanted = value if isinstance(value, list) else [ROLES[value] if name == "role" else value]
         found = fields.get(f"hasync.{name}", [])
+        if value == "":  # a bin of nothing: there is nothing to show
+            wanted = []
         assert len(found) == len(wanted), name
         assert all(map(same, found, wanted)), f"{name}: {found} is not {wanted}"
     for name in vector.value.keys() & {"leaving", "ready", "solo"}:

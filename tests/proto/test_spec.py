@@ -22,7 +22,7 @@ DECODED = {
 """Names that bytes alone can earn; the others need to know what came before."""
 OF_THE_MOMENT = {
     "wrong_generation", "sequence_gap", "unexpected_frame", "own_node", "replayed", "full_sync_mismatch", "drift",
-    "no_memory",
+    "no_memory", "stalled",
 }  # fmt: skip
 
 

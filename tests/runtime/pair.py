@@ -63,6 +63,7 @@ commit = "{commit}"
 commit_timeout_ms = {commit_timeout_ms}
 on_commit_timeout = "{on_commit_timeout}"
 log_records = {log_records}
+scrub_s = {scrub_s}
 [[nat]]
 source = ["10.0.1.0/24"]
 public = ["203.0.113.5"]
@@ -82,6 +83,7 @@ DEFAULTS = {
     "commit_timeout_ms": 50,
     "on_commit_timeout": "fail_open",
     "log_records": 16384,
+    "scrub_s": 30,
 }
 
 

@@ -128,15 +128,18 @@ async def test_a_killed_node_comes_back_as_backup_and_the_second_death_loses_not
             again.die()
 
 
-async def test_log_overrun_leads_to_one_full_sync_on_the_same_stream(tmp_path: Path) -> None:
+async def test_log_overrun_leads_to_one_sync_of_what_differs(tmp_path: Path) -> None:
     async with synced_pair(tmp_path, log_records=1024) as (a, b):
+        for index in range(100):
+            a.open_flow(index)
+        await until(lambda: same_tables(a, b), "a hundred flows")
         for index in range(3000):  # in one turn of the loop: no record can leave meanwhile
             a.engine.inject(0, udp(HOST, 10_000 + index, SERVER, 7000), now_ns())
         await until(lambda: "log_overrun" in a.events, "the log overran")
         await until(lambda: a.ready and b.ready and same_tables(a, b), "the tables are the same again")
         assert b.table[0] == 3000
         assert b.view.rejections == {}, "SYNC_BEGIN named the sequence that came"
-        assert a.view.sync.full_syncs == 2
+        assert (a.view.sync.full_syncs, a.view.sync.least_syncs) == (1, 1)
 
 
 async def test_a_peer_that_stops_reading_holds_nothing_up(tmp_path: Path) -> None:
@@ -247,7 +250,7 @@ async def test_resync_is_a_full_sync_from_either_side(tmp_path: Path) -> None:
         for index in range(100):
             a.open_flow(index)
         for count, side in enumerate((a, b), start=2):
-            assert side.shell.command_resync()[0]
+            assert side.shell.command_resync(full=True)[0]
             await until(
                 lambda count=count: a.ready and b.ready and b.view.sync.full_syncs == count,  # type: ignore[misc]
                 "ready after the full sync",

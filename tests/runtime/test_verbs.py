@@ -127,7 +127,12 @@ async def test_orders_to_a_pair(tmp_path: Path) -> None:
             1,
             "this node is backup: ask the primary, or use --force",
         )
-        assert await ask(at_a, "resync") == ([], 0, "full sync begun")
+        a.open_flow(1)
+        await until(lambda: b.table[0] == 1, "a flow to compare")
+        assert await ask(at_a, "resync") == ([], 0, "comparison begun")
+        await until(lambda: a.ready and b.ready and b.view.sync.least_syncs == 1, "compared")
+        assert "sync_compared" in b.events
+        assert await ask(at_a, "resync", full=True) == ([], 0, "full sync begun")
         await until(lambda: a.ready and b.ready and b.view.sync.full_syncs == 2, "ready again")
         assert await ask(at_a, "switchover") == ([], 0, "handing over to the peer")
         await until(lambda: b.node.role is Role.PRIMARY and a.ready and b.ready, "the roles have moved")

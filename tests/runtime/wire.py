@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
 from tests.runtime.pair import PORT
 
@@ -24,6 +25,10 @@ class Wire:
         self._servers: list[socket.socket] = []
         self._datagrams: dict[str, socket.socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.tamper: Callable[[bytes], bytes] | None = None
+        """What becomes of the next bytes of a stream on their way."""
+        self.cut_after: int | None = None
+        """So many more bytes of streams pass, then every one of them is cut, once."""
 
     def stall_stream(self) -> None:
         """Nobody reads the streams any more; heartbeats go on."""
@@ -96,6 +101,14 @@ class Wire:
             if not data:
                 return
             await self._reading.wait()
+            if self.tamper is not None:
+                tamper, self.tamper = self.tamper, None
+                data = tamper(data)
+            if self.cut_after is not None:
+                self.cut_after -= len(data)
+                if self.cut_after < 0:
+                    self.cut_after = None
+                    return
             await loop.sock_sendall(target, data)
 
     def _relay_datagrams(self, here: socket.socket, there: socket.socket, target: str) -> None:

@@ -52,6 +52,8 @@ class Network:
         self.streams: list[Stream] = []
         self.unread: set[int] = set()
         """Nodes that read nothing from their streams."""
+        self.mangling: str | None = None
+        """`lost`, `doubled` or `changed`: what happens to one byte of what is delivered next."""
         self.lag_max_ns = 0
         self.room_again: Callable[[Stream, int], None] = lambda stream, index: None
         self.deliver_datagram: Callable[[int, bytes], None] = lambda index, payload: None
@@ -144,6 +146,18 @@ class Network:
         if lost and self._rng.random() < 0.5:
             flight.append(lost[0][: self._rng.randint(0, len(lost[0]))])
 
+    def _mangled(self, data: bytes) -> bytes:
+        way, self.mangling = self.mangling, None
+        if way is None or not data:
+            return data
+        at = self._rng.randrange(len(data))
+        byte = {
+            "lost": b"",
+            "doubled": data[at : at + 1] * 2,
+            "changed": bytes([data[at] ^ 1 << self._rng.randrange(8)]),
+        }[way]
+        return data[:at] + byte + data[at + 1 :]
+
     def break_streams(self) -> None:
         """Both ends see their connection end, in the middle of whatever was in flight."""
         for stream in list(self.streams):
@@ -169,7 +183,7 @@ class Network:
             return
         was_full = not self.has_room(stream, sender)
         while stream.in_flight[sender] and receiver in stream.open_ends:
-            self.deliver_bytes(stream, receiver, stream.in_flight[sender].pop(0))
+            self.deliver_bytes(stream, receiver, self._mangled(stream.in_flight[sender].pop(0)))
         if was_full:
             self.room_again(stream, sender)
         if sender in stream.closing and receiver in stream.open_ends and not stream.in_flight[sender]:

@@ -35,6 +35,9 @@ class Options:
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
 
+    rough: bool = False
+    """A stream may lose, double or change a byte."""
+
     def settings_of(self, index: int) -> PairSettings:
         return PairSettings(
             node=NAMES[index],

@@ -153,6 +153,7 @@ class Shell:
         def fire() -> None:
             if turn == self._timer and boot == self.boot_id and not self.paused:
                 self._armed_for = None
+                self.table.scrub()
                 self.input(self.node.handle_timer)
                 due = self.node.next_deadline_ns()
                 if self.running and due is not None and due <= self.now():
@@ -227,28 +228,42 @@ class Shell:
         return True
 
     def _perform_on_table(self, effect: fx.Effect) -> None:
-        world, table, node = self.world, self.table, self.node
+        table, node = self.table, self.node
         match effect:
             case fx.ResetTable(seed):
                 table.reset(seed)
-            case fx.BeginSync():
-                table.begin_sync()
+            case fx.DigestBuckets(capacity):
+                digests = table.bucket_digests(capacity)
+                self._answers.append(lambda: node.receive_bucket_digests(digests, self.now()))
+            case fx.BeginSync(suspects, capacity):
+                table.begin_sync(suspects, capacity)
             case fx.EndSync():
                 table.end_sync()
-                swept = (len(table.flows), table.digest())
+                swept = (len(table.flows), table.digest(), table.findings)
                 self._answers.append(lambda: node.receive_sync_swept(*swept, self.now()))
             case fx.InstallRecords(_, _, records):
                 installed, rejection = table.install(records)
                 state = (len(table.flows), table.digest())
                 self._answers.append(lambda: node.receive_installed(installed, rejection, *state, self.now()))
+            case _:
+                self._perform_on_log(effect)
+
+    def _perform_on_log(self, effect: fx.Effect) -> None:
+        world, table, node = self.world, self.table, self.node
+        match effect:
+            case fx.CompareBuckets(digests):
+                compared = (table.compare_buckets(digests), table.head, len(table.flows))
+                self._answers.append(lambda: node.receive_suspects(*compared, self.now()))
             case fx.SendFrom(sequence, window):
                 table.window = window
                 if not table.rewind(sequence):
                     self._answers.append(lambda: node.receive_log_overrun(self.now()))
-            case fx.StartSnapshot(_, window):
-                table.start_log()
+            case fx.StartSnapshot(first, window, suspects, refresh):
                 table.window = window
-                world.storm.see_full_sync(world)
+                world.storm.see_sync(world)
+                world.leastness.see_sync(world, self, effect)
+                if not table.start_snapshot(first, suspects, refresh=refresh):
+                    self._answers.append(lambda: node.receive_log_overrun(self.now()))
             case fx.FlushLog():
                 # The peer's socket takes its time; records drained meanwhile are part of the flush.
                 world.losses.note_hand_over(self)
@@ -291,6 +306,7 @@ class Shell:
     def _take_report(self, report: fx.ReportRole | fx.ReportEvent) -> None:
         if isinstance(report, fx.ReportEvent):
             self.events.append(report)
+            self.world.leastness.see_event(self, report)
             return
         self.reports.append(report)
         self.world.losses.see(self.world, self, report)
@@ -326,7 +342,7 @@ class Shell:
             return  # `room_again` comes back here
         if table.snapshotting and table.cursor is None:
             table.snapshotting = False
-            numbers = (table.head, len(table.flows), table.digest())
+            numbers = (table.head, len(table.flows), table.digest(), table.flows_sent, table.refreshed)
             self.perform(self.node.receive_snapshot_finished(*numbers, self.now()))
         if self._flushing:
             self._flushing = False
@@ -360,5 +376,9 @@ def describe(effect: fx.Effect) -> str:
             return f"event {name} {detail}"
         case fx.Arm(until):
             return f"Arm until {until}"
+        case fx.StartSnapshot(first, _, suspects, refresh):
+            return f"StartSnapshot {first}, {f'suspects {suspects.hex()}' if suspects else 'everything'}" + (
+                ", refresh" if refresh else ""
+            )
         case _:
             return type(effect).__name__ if not getattr(effect, "reason", "") else repr(effect)

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 
 from hasyncd.core import effects as fx
 from hasyncd.core.types import MILLISECOND_NS, Role
-from tests.sim.checkers import Broken, GenerationGrows, NoStorm, NothingAcknowledgedIsLost, OneArmed
+from tests.sim.checkers import (
+    Broken,
+    GenerationGrows,
+    Leastness,
+    NoStorm,
+    NothingAcknowledgedIsLost,
+    OneArmed,
+)
+from tests.sim.memory import corrupt
 from tests.sim.network import Network, Stream
 from tests.sim.options import NAMES, Options
 from tests.sim.shell import Shell
@@ -35,6 +43,8 @@ class World:
         self._next_flow = 1
         self.forced = False
         self.traffic = True
+        self.mangled = False
+        """A byte of a stream was changed: what no digest covers may be wrong."""
         self.network = Network(self.rng, self.at, lambda: self.now_ns)
         self.network.deliver_datagram = self._deliver_datagram
         self.network.deliver_bytes = self._deliver_bytes
@@ -46,6 +56,7 @@ class World:
         self.settings = self.options.settings_of(0)
         self.losses = NothingAcknowledgedIsLost()
         self.storm = NoStorm()
+        self.leastness = Leastness()
         self.generations = GenerationGrows()
         self._watchers = (OneArmed(), self.generations)
         self.shells = tuple(Shell(self, index, self.options.generations[index]) for index in (0, 1))
@@ -93,6 +104,7 @@ class World:
             self.generations.forget(index)
         self.say("world", f"{shell.name} boots{' with a wiped state directory' if wiped else ''}")
         shell.booted_in_partition = not self.network.whole()
+        self.leastness.forget(index)
         shell.boot()
 
     def kill(self, index: int, *, power: bool = False) -> None:
@@ -126,6 +138,35 @@ class World:
     def read_again(self, index: int) -> None:
         self.say("world", f"{NAMES[index]} reads again")
         self.network.read_again(index)
+
+    def corrupt(self, index: int) -> None:
+        """One flow of a backup's memory is not what was written. (A primary's memory is what its peer gets.)"""
+        shell = self.shells[index]
+        if shell.running and shell.role is Role.BACKUP:
+            keys = corrupt(shell.table, self.rng)
+            self.say("world", f"memory of {shell.name} changes beneath its table: {sorted(keys)}")
+            self.losses.excuse(keys)
+
+    def mangle(self, way: str) -> None:
+        """The next bytes of a stream arrive otherwise than they were sent, by one byte."""
+        self.say("world", f"a byte of the stream is {way}")
+        self.network.mangling = way
+        self.losses.blind = self.mangled = True
+
+    def resync(self, index: int, *, full: bool = False) -> bool:
+        """An operator's; False where it is refused."""
+        shell, outcome = self.shells[index], []
+        self.say("world", f"an operator says resync{' --full' if full else ''} to {shell.name}")
+
+        def order(now: int) -> list[fx.Effect]:
+            accepted, _, effects = shell.node.command_resync(full, now)
+            outcome.append(accepted)
+            if accepted:
+                self.leastness.order(full=full)
+            return effects
+
+        shell.input(order)
+        return outcome == [True]
 
     def break_stream(self) -> None:
         self.say("world", "the stream breaks")
@@ -221,8 +262,10 @@ class World:
             if dice < 0.5 or not slots:
                 table.open_flow(self._next_flow)
                 self._next_flow += 1
-            elif dice < 0.75:
+            elif dice < 0.65:
                 table.update_flow(self.rng.choice(slots))
+            elif dice < 0.75:
+                table.refresh_flow(self.rng.choice(slots))
             else:
                 table.close_flow(self.rng.choice(slots))
             shell.input(lambda now: [])

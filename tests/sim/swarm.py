@@ -16,7 +16,8 @@ from tests.sim.simulator import World
 TRANSCRIPT_LINES = 120
 CONVERGE_MS = 20_000
 FAULTS = (
-    "kill", "kill", "power", "boot", "cold boot", "alone", "pause", "cut", "one way", "slow", "break", "order",
+    "kill", "kill", "power", "boot", "cold boot", "alone", "pause", "cut", "one way", "slow", "break", "break", "order",
+    "memory",
 )  # fmt: skip
 
 
@@ -37,6 +38,7 @@ def options_of(rng: random.Random) -> Options:
         drift_ppm=rng.choice([(0, 0), (300, -300), (-200, 500)]),
         lag_max_ns=rng.choice([0, 0, 150_000_000]),
         authenticated=rng.random() < 0.6,
+        rough=rng.random() < 0.2,
     )
 
 
@@ -48,6 +50,9 @@ def one_fault(world: World, rng: random.Random) -> None:
     fault = rng.choice(FAULTS)
     if fault in ("cut", "one way", "break"):
         harm_wire(world, rng, fault)
+    elif fault == "memory":
+        for _ in range(rng.choice([1, 1, 3])):
+            world.corrupt(1 - victim.index)
     elif fault in ("boot", "cold boot", "alone"):
         boot_some(world, rng, fault, victim)
     elif fault == "order":
@@ -74,6 +79,9 @@ def harm(world: World, rng: random.Random, fault: str, victim: Shell) -> None:
 
 
 def harm_wire(world: World, rng: random.Random, fault: str) -> None:
+    if fault == "break" and world.options.rough and rng.random() < 0.7:
+        world.mangle(rng.choice(["lost", "doubled", "changed"]))
+        return
     if fault == "break":
         world.break_stream()
         return
@@ -101,13 +109,14 @@ def give_order(world: World, rng: random.Random, shell: Shell) -> None:
     if not shell.running or shell.paused:
         return
     order, node = rng.choice(["switchover", "stop", "resync"]), shell.node
+    if order == "resync":
+        world.resync(shell.index, full=rng.random() < 0.3)
+        return
     world.say("world", f"an operator says {order} to {shell.name}")
     if order == "stop":
         shell.input(node.command_stop)
-    elif order == "switchover":
-        shell.input(lambda now: node.command_switchover(False, now)[2])
     else:
-        shell.input(lambda now: node.command_resync(now)[2])
+        shell.input(lambda now: node.command_switchover(False, now)[2])
 
 
 def live_through(world: World, rng: random.Random) -> None:
@@ -124,6 +133,7 @@ def come_together(world: World) -> None:
     """All faults end; the pair must be whole, and then quiet."""
     for link in world.network.links:
         link.loss = 0.0
+    world.network.mangling = None
     world.heal()
     for index in sorted(world.network.unread):
         world.read_again(index)

@@ -6,7 +6,7 @@ import pytest
 
 from hasyncd.core.types import Role, SyncState
 from tests.sim.checkers import check_converged
-from tests.sim.scenes import A, B, a_ready_pair, becomes_primary, events, full_syncs, ready, state
+from tests.sim.scenes import A, B, a_ready_pair, becomes_primary, events, ready, state, syncs
 
 
 @pytest.mark.parametrize("authenticated", [False, True])
@@ -62,10 +62,10 @@ def test_the_end_of_an_old_connection_that_comes_late_does_not_close_the_new_one
     old.lag_ns = 300_000_000
     world.break_stream()
     world.run_until(lambda: ready(world) and world.shells[B].stream is not old, 2000, "a new stream")
-    count = full_syncs(world)
+    count = syncs(world)
     world.run_ms(1000)
     assert ready(world)
-    assert full_syncs(world) == count
+    assert syncs(world) == count
 
 
 def test_clocks_that_run_apart_change_nothing() -> None:
@@ -102,24 +102,24 @@ def test_a_late_heartbeat_of_a_former_life_does_not_silence_the_peer_for_ever() 
 
 def test_a_backup_that_reads_nothing_for_a_while_catches_up_from_the_log() -> None:
     world = a_ready_pair(flow_interval_ns=1_000_000)
-    count = full_syncs(world)
+    count = syncs(world)
     world.stop_reading(B)
     world.run_ms(500)
     assert world.shells[A].armed, "forwarding goes on"
     world.read_again(B)
     world.run_ms(500)
-    assert full_syncs(world) == count, "the log still held everything"
+    assert syncs(world) == count, "the log still held everything"
     assert ready(world)
 
 
-def test_a_backup_that_reads_nothing_for_longer_than_the_log_reaches_gets_few_full_syncs() -> None:
+def test_a_backup_that_reads_nothing_for_longer_than_the_log_reaches_gets_few_syncs() -> None:
     world = a_ready_pair(flow_interval_ns=1_000_000, log_records=64, capacity=32)
     world.stop_reading(B)
     world.run_ms(5000)
     assert world.shells[A].armed, "forwarding goes on"
     assert state(world.shells[A]) is not SyncState.READY
     assert events(world.shells[A], "log_overrun")
-    assert full_syncs(world) < 12, "the pauses between two attempts grow"
+    assert syncs(world) < 12, "the pauses between two attempts grow"
     world.read_again(B)
     world.run_until(lambda: ready(world), 5000, "it catches up")
     world.traffic = False

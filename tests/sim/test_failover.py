@@ -14,9 +14,10 @@ from tests.sim.scenes import (
     a_ready_pair,
     becomes_primary,
     events,
-    full_syncs,
+    last_sync,
     ready,
     state,
+    syncs,
 )
 from tests.sim.simulator import World
 
@@ -175,39 +176,43 @@ def test_a_backup_that_comes_back_is_paired_again_with_its_first_echo() -> None:
 # --- generations, resuming and drift --------------------------------------------------------------------
 
 
-def test_a_backup_with_another_generation_gets_a_full_sync_never_deltas() -> None:
+def test_a_backup_with_another_generation_is_never_given_deltas_alone() -> None:
     world = a_ready_pair()
     shell = world.shells[A]
-    before = full_syncs(world)
+    before = syncs(world)
     accepted, _, effects = shell.node.command_switchover(False, shell.now())
     assert accepted
     shell.perform(effects)
     world.run_until(lambda: ready(world) and world.shells[B].role is Role.PRIMARY, 3000, "handed over")
-    assert full_syncs(world) == before + 1, "the old primary holds every flow, but of generation 1"
+    assert syncs(world) == before + 1, "the old primary holds every flow, but of generation 1"
+    last = last_sync(world)
+    assert last is not None
+    assert last.kind == "least"
 
 
-def test_a_broken_stream_is_resumed_without_a_full_sync() -> None:
+def test_a_broken_stream_is_resumed_without_a_sync() -> None:
     world = a_ready_pair()
-    before = full_syncs(world)
+    before = syncs(world)
     for _ in range(3):
         world.break_stream()
         world.run_until(lambda: not ready(world), 100, "it is missed")
         world.run_until(lambda: ready(world), 3000, "and resumed")
         world.run_ms(1500)
-    assert full_syncs(world) == before
+    assert syncs(world) == before
     world.traffic = False
     world.run_ms(200)
     assert check_converged(world) is None
 
 
-def test_a_stream_that_was_away_longer_than_the_log_reaches_gets_a_full_sync() -> None:
+def test_a_stream_that_was_away_longer_than_the_log_reaches_is_given_what_differs() -> None:
     world = a_ready_pair(log_records=64, flow_interval_ns=200_000)
-    before = full_syncs(world)
+    before = syncs(world)
     world.break_stream()
     world.shells[A].connecting += 1000
     world.run_ms(60)
     world.run_until(lambda: ready(world), 5000, "whole again")
-    assert full_syncs(world) > before
+    assert syncs(world) > before
+    assert world.shells[A].node.view(world.shells[A].now()).sync.full_syncs == 1
 
 
 def test_a_table_that_drifts_is_noticed_and_repaired() -> None:

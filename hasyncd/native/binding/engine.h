@@ -2,7 +2,8 @@
  *
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
  * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_hops.c
- * routes and neighbours, engine_sync.c log and mirror, engine_view.c looking, addresses.c arguments.
+ * routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least syncs, engine_view.c looking, addresses.c
+ * arguments.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H
@@ -100,13 +101,19 @@ PyObject *hs_engine_rewind(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_log_state(PyObject *self, PyObject *unused);
 PyObject *hs_engine_moment(PyObject *self, PyObject *unused);
 PyObject *hs_engine_start_log(PyObject *self, PyObject *arguments);
-PyObject *hs_engine_append_snapshot(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_append_snapshot(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_count_at_risk(PyObject *self, PyObject *unused);
 PyObject *hs_engine_reset(PyObject *self, PyObject *arguments);
-PyObject *hs_engine_begin_sync(PyObject *self, PyObject *unused);
-PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused);
 PyObject *hs_engine_install(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_digest(PyObject *self, PyObject *unused);
+
+PyObject *hs_engine_bucket_digests(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_compare_buckets(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_start_snapshot(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_begin_sync(PyObject *self, PyObject *arguments, PyObject *keywords);
+PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused);
+PyObject *hs_engine_sync_findings(PyObject *self, PyObject *unused);
+PyObject *hs_engine_set_scrub(PyObject *self, PyObject *arguments);
 
 PyObject *hs_engine_counters(PyObject *self, PyObject *unused);
 PyObject *hs_engine_flow_counts(PyObject *self, PyObject *unused);

@@ -104,20 +104,15 @@ PyObject *hs_engine_start_log(PyObject *self, PyObject *arguments)
     Py_RETURN_TRUE;
 }
 
-PyObject *hs_engine_append_snapshot(PyObject *self, PyObject *arguments, PyObject *keywords)
+PyObject *hs_engine_append_snapshot(PyObject *self, PyObject *arguments)
 {
-    static char *names[] = {"records_max", "restart", NULL};
-    struct hs_gateway *g = gateway_of(self);
     unsigned int records_max;
-    int restart = 0;
     uint32_t appended;
     bool finished;
 
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "I|p", names, &records_max, &restart))
+    if (!PyArg_ParseTuple(arguments, "I", &records_max))
         return NULL;
-    if (restart)
-        g->snapshot_slot = 0;
-    finished = hs_gateway_append_snapshot(g, records_max, hs_boottime_ns(), &appended);
+    finished = hs_gateway_append_snapshot(gateway_of(self), records_max, hs_boottime_ns(), &appended);
     return Py_BuildValue("IN", appended, PyBool_FromLong(finished));
 }
 
@@ -144,19 +139,6 @@ PyObject *hs_engine_reset(PyObject *self, PyObject *arguments)
     }
     hs_gateway_reset(g, hs_seed_load((const uint8_t *)seed));
     Py_RETURN_NONE;
-}
-
-PyObject *hs_engine_begin_sync(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    hs_gateway_begin_sync(gateway_of(self));
-    Py_RETURN_NONE;
-}
-
-PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return PyLong_FromUnsignedLong(hs_gateway_end_sync(gateway_of(self)));
 }
 
 PyObject *hs_engine_install(PyObject *self, PyObject *arguments)

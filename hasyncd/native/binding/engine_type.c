@@ -53,11 +53,16 @@ LOCKED(rewind)
 LOCKED(log_state)
 LOCKED(moment)
 LOCKED(start_log)
-LOCKED_KEYWORDS(append_snapshot)
+LOCKED(append_snapshot)
 LOCKED(count_at_risk)
 LOCKED(reset)
-LOCKED(begin_sync)
+LOCKED(bucket_digests)
+LOCKED(compare_buckets)
+LOCKED(start_snapshot)
+LOCKED_KEYWORDS(begin_sync)
 LOCKED(end_sync)
+LOCKED(sync_findings)
+LOCKED(set_scrub)
 LOCKED(install)
 LOCKED(digest)
 LOCKED(counters)
@@ -104,11 +109,16 @@ static PyMethodDef methods[] = {
     METHOD("log_state", locked_log_state, METH_NOARGS),
     METHOD("moment", locked_moment, METH_NOARGS),
     METHOD("start_log", locked_start_log, METH_VARARGS),
-    METHOD("append_snapshot", locked_append_snapshot, METH_VARARGS | METH_KEYWORDS),
+    METHOD("append_snapshot", locked_append_snapshot, METH_VARARGS),
     METHOD("count_at_risk", locked_count_at_risk, METH_NOARGS),
     METHOD("reset", locked_reset, METH_VARARGS),
-    METHOD("begin_sync", locked_begin_sync, METH_NOARGS),
+    METHOD("bucket_digests", locked_bucket_digests, METH_VARARGS),
+    METHOD("compare_buckets", locked_compare_buckets, METH_VARARGS),
+    METHOD("start_snapshot", locked_start_snapshot, METH_VARARGS),
+    METHOD("begin_sync", locked_begin_sync, METH_VARARGS | METH_KEYWORDS),
     METHOD("end_sync", locked_end_sync, METH_NOARGS),
+    METHOD("sync_findings", locked_sync_findings, METH_NOARGS),
+    METHOD("set_scrub", locked_set_scrub, METH_VARARGS),
     METHOD("install", locked_install, METH_VARARGS),
     METHOD("digest", locked_digest, METH_NOARGS),
     METHOD("counters", locked_counters, METH_NOARGS),

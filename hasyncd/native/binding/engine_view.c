@@ -82,9 +82,7 @@ static PyObject *describe_flow(const struct hs_gateway *g, const struct hs_flow 
     const struct hs_tuple *o = &flow->tuple[HS_ORIGINAL], *r = &flow->tuple[HS_REPLY];
     bool is6 = o->family == HS_IPV6;
     struct hs_ends6 there = {0}, back = {0};
-    bool balanced = flow->flags & HS_FLOW_DNAT && flow->rule >= 0;
-    uint32_t server_id =
-        balanced ? g->rules.services[flow->rule].backends[flow->backend].server_id : 0;
+    const struct hs_backend *backend = hs_gateway_backend_of(g, flow);
     uint64_t left_ms = flow->expires_ms > now_ms ? flow->expires_ms - now_ms : 0;
 
     if (is6) {
@@ -97,8 +95,8 @@ static PyObject *describe_flow(const struct hs_gateway *g, const struct hs_flow 
                          is6 ? hs_wrap_address6(&back.src) : hs_wrap_address(r->src_addr), ntohs(r->src_port),
                          is6 ? hs_wrap_address6(&back.dst) : hs_wrap_address(r->dst_addr), ntohs(r->dst_port),
                          flow->state,
-                         (unsigned int)(left_ms / 1000), balanced ? flow->rule : -1, server_id,
-                         balanced || flow->flags & HS_FLOW_DNAT ? -1 : flow->rule,
+                         (unsigned int)(left_ms / 1000), backend ? flow->rule : -1, backend ? backend->server_id : 0,
+                         flow->flags & HS_FLOW_DNAT ? -1 : flow->rule,
                          PyBool_FromLong(flow->flags & HS_FLOW_AT_RISK));
 }
 
@@ -121,7 +119,7 @@ PyObject *hs_engine_list_flows(PyObject *self, PyObject *arguments)
             slot |= 63; /* nothing more in this word */
             continue;
         }
-        if (!t->flows[slot].state)
+        if (!hs_flow_table_holds(t, (uint32_t)slot))
             continue;
         described = describe_flow(g, &t->flows[slot], now_ns / 1000000);
         if (!described || PyList_Append(list, described))

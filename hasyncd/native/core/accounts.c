@@ -48,6 +48,16 @@ void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
     g->rules.services[flow->rule].backends[backend].flows++;
 }
 
+struct hs_backend *hs_gateway_backend_of(const struct hs_gateway *g, const struct hs_flow *flow)
+{
+    const struct hs_service *service;
+
+    if (!(flow->flags & HS_FLOW_DNAT) || (uint32_t)flow->rule >= g->rules.service_count)
+        return NULL;
+    service = &g->rules.services[flow->rule];
+    return flow->backend < service->backend_count ? &service->backends[flow->backend] : NULL;
+}
+
 /* Whether the flow occupies a public port for its source. */
 static bool is_source_translated(const struct hs_flow *flow)
 {
@@ -88,8 +98,8 @@ void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow)
 
 void hs_gateway_log_mapping(struct hs_gateway *g, const char *event, const struct hs_flow *flow, uint64_t now_ns)
 {
-    if (!g->mappings.bytes || flow->flags & HS_FLOW_DNAT || flow->rule < 0 || !g->rules.nat[flow->rule].log ||
-        !is_source_translated(flow))
+    if (!g->mappings.bytes || flow->flags & HS_FLOW_DNAT || (uint32_t)flow->rule >= g->rules.nat_count ||
+        !g->rules.nat[flow->rule].log || !is_source_translated(flow))
         return;
     hs_mapping_log_write(&g->mappings, event, flow, now_ns);
 }
@@ -116,8 +126,8 @@ static void discount(struct hs_gateway *g, struct hs_flow *flow, uint8_t counts)
     source = hs_sources_find(&g->sources, g->table->seed, source_of(g, flow));
     if (!source)
         return;
-    source->flows -= !!(counts & HS_LOCAL_COUNTED);
-    source->half_open -= !!(counts & HS_LOCAL_HALF_OPEN);
+    source->flows -= counts & HS_LOCAL_COUNTED && source->flows;
+    source->half_open -= counts & HS_LOCAL_HALF_OPEN && source->half_open;
     hs_sources_settle(&g->sources, g->table->seed, source);
 }
 
@@ -138,8 +148,10 @@ uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *
 
 void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
 {
-    if (flow->flags & HS_FLOW_DNAT && flow->rule >= 0)
-        g->rules.services[flow->rule].backends[flow->backend].flows--;
+    struct hs_backend *backend = hs_gateway_backend_of(g, flow);
+
+    if (backend && backend->flows)
+        backend->flows--;
     if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
         g->at_risk--;
     hs_port_pool_release(&g->nat.pool, &flow->tuple[HS_REPLY]);

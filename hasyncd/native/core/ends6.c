@@ -13,8 +13,11 @@ bool hs_ends6_reserve(struct hs_flow_table *t)
 
 struct hs_ends6 hs_flow_ends6(const struct hs_flow_table *t, const struct hs_flow *flow, enum hs_direction direction)
 {
-    const struct hs_long_ends *ends = &t->ends6[hs_flow_slot(t, flow)];
+    const struct hs_long_ends *ends;
 
+    if (!t->ends6) /* corrupted memory alone says that there are IPv6 flows */
+        return (struct hs_ends6){0};
+    ends = &t->ends6[hs_flow_slot(t, flow)];
     if (direction == HS_ORIGINAL)
         return (struct hs_ends6){ends->src, ends->dst};
     return (struct hs_ends6){ends->reply_src, ends->src};
@@ -36,9 +39,9 @@ struct hs_tuple hs_tuple6(struct hs_seed seed, const struct hs_ends6 *ends, uint
 void hs_flow_set_ends6(struct hs_flow_table *t, struct hs_flow *flow, const struct hs_ends6 *original,
                        const struct hs_address6 *reply_src)
 {
-    t->digest -= hs_flow_digest6(t, flow);
+    hs_flow_shift_digest(t, flow, -hs_flow_digest6(t, flow));
     t->ends6[hs_flow_slot(t, flow)] = (struct hs_long_ends){original->src, original->dst, *reply_src};
-    t->digest += hs_flow_digest6(t, flow);
+    hs_flow_shift_digest(t, flow, hs_flow_digest6(t, flow));
 }
 
 uint64_t hs_flow_digest6(const struct hs_flow_table *t, const struct hs_flow *flow)
@@ -51,13 +54,11 @@ uint64_t hs_flow_digest6(const struct hs_flow_table *t, const struct hs_flow *fl
     memcpy(bytes + 32, &original->src_port, 2);
     memcpy(bytes + 34, &original->dst_port, 2);
     bytes[36] = original->proto == HS_ICMP ? ICMPV6 : original->proto;
-    bytes[37] = HS_IPV6;
+    bytes[37] = original->family ^ HS_IPV6; /* 0, unless memory is corrupt */
+    memcpy(bytes + 38, original->zero, 2);
     memcpy(bytes + 40, &back, 32);
     memcpy(bytes + 72, &reply->src_port, 2);
     memcpy(bytes + 74, &reply->dst_port, 2);
-    bytes[76] = flow->state;
-    bytes[77] = flow->flags & HS_FLOW_ON_WIRE;
-    bytes[78] = (uint8_t)(flow->version >> 8);
-    bytes[79] = (uint8_t)flow->version;
+    hs_flow_digest_tail(t, flow, bytes + 37, bytes + 76);
     return hs_siphash(t->seed, bytes, sizeof bytes);
 }

@@ -27,6 +27,7 @@ void hs_flow_index_free(struct hs_flow_index *index)
 void hs_flow_index_clear(struct hs_flow_index *index)
 {
     memset(index->buckets, 0, size_of(index));
+    index->strays = 0;
 }
 
 void hs_flow_index_insert(struct hs_flow_index *index, uint64_t hash, uint32_t node)
@@ -40,19 +41,24 @@ void hs_flow_index_insert(struct hs_flow_index *index, uint64_t hash, uint32_t n
     index->buckets[at].entries[__builtin_ctz(empty)] = hs_flow_index_tag(hash) << HS_NODE_BITS | node;
 }
 
-void hs_flow_index_remove(struct hs_flow_index *index, uint64_t hash, uint32_t node)
+bool hs_flow_index_remove(struct hs_flow_index *index, uint64_t hash, uint32_t node)
 {
-    uint32_t entry = hs_flow_index_tag(hash) << HS_NODE_BITS | node;
+    uint32_t entry = hs_flow_index_tag(hash) << HS_NODE_BITS | node, home = hs_flow_index_home(index, hash), at = home;
 
-    for (uint32_t at = hs_flow_index_home(index, hash);; at = hs_flow_index_after(index, at)) {
+    for (uint32_t left = index->count; left; left--, at = hs_flow_index_after(index, at)) {
         struct hs_bucket *bucket = &index->buckets[at];
 
         for (uint32_t same = hs_bucket_match(bucket, entry >> HS_NODE_BITS); same; same &= same - 1) {
-            if (bucket->entries[__builtin_ctz(same)] == entry) {
-                bucket->entries[__builtin_ctz(same)] = 0;
-                return;
-            }
+            if (bucket->entries[__builtin_ctz(same)] != entry)
+                continue;
+            bucket->entries[__builtin_ctz(same)] = 0;
+            for (; home != at; home = hs_flow_index_after(index, home))
+                index->buckets[home].passed--;
+            return true;
         }
-        bucket->passed--;
+        if (!bucket->passed)
+            break;
     }
+    index->strays++;
+    return false;
 }

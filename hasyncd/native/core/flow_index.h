@@ -25,6 +25,7 @@ _Static_assert(sizeof(struct hs_bucket) == 64, "one cache line");
 struct hs_flow_index {
     struct hs_bucket *buckets;
     uint32_t count;
+    uint32_t strays; /* entries that could not be found again when their flow went */
 };
 
 /* For `flows` flows of two tuples each: 14 bytes a flow, 61 % full when the table is: one entry in 180 is not at home. */
@@ -33,8 +34,8 @@ void hs_flow_index_free(struct hs_flow_index *index);
 void hs_flow_index_clear(struct hs_flow_index *index);
 
 void hs_flow_index_insert(struct hs_flow_index *index, uint64_t hash, uint32_t node);
-/* The node was inserted under this hash. */
-void hs_flow_index_remove(struct hs_flow_index *index, uint64_t hash, uint32_t node);
+/* False: the node is not there under this hash, so it was inserted under another. Its entry stays behind as a stray. */
+bool hs_flow_index_remove(struct hs_flow_index *index, uint64_t hash, uint32_t node);
 
 static inline uint32_t hs_flow_index_home(const struct hs_flow_index *index, uint64_t hash)
 {

@@ -6,6 +6,8 @@
 #include "core/limits.h"
 #include "core/pages.h"
 
+_Static_assert(HS_CAPACITY_MAX <= 1 << 24, "a handle fits its bytes in a digest");
+
 /* Words of `used` (level 0) and of the levels of `full` above it. */
 static uint32_t words_of(uint32_t capacity, int level)
 {
@@ -14,6 +16,11 @@ static uint32_t words_of(uint32_t capacity, int level)
     for (; level >= 0; level--)
         count = (count + 63) / 64;
     return count;
+}
+
+static uint32_t grains_of(uint32_t capacity)
+{
+    return (capacity + HS_GRAIN_SLOTS - 1) / HS_GRAIN_SLOTS;
 }
 
 struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed seed)
@@ -27,7 +34,8 @@ struct hs_flow_table *hs_flow_table_create(uint32_t capacity, struct hs_seed see
     t->words = words_of(capacity, 0);
     t->flows = hs_pages_alloc(capacity * sizeof *t->flows);
     t->used = calloc(t->words, sizeof *t->used);
-    done = t->flows && t->used && hs_flow_index_init(&t->index, capacity) &&
+    t->grains = calloc(grains_of(capacity), sizeof *t->grains);
+    done = t->flows && t->used && t->grains && hs_flow_index_init(&t->index, capacity) &&
            hs_flow_wheel_init(&t->wheel, capacity);
     for (int level = 0; level < HS_FULL_LEVELS; level++)
         done &= !!(t->full[level] = calloc(words_of(capacity, level + 1), sizeof *t->full[level]));
@@ -47,6 +55,7 @@ void hs_flow_table_destroy(struct hs_flow_table *t)
     hs_flow_index_free(&t->index);
     hs_flow_wheel_free(&t->wheel, t->capacity);
     free(t->used);
+    free(t->grains);
     for (int level = 0; level < HS_FULL_LEVELS; level++)
         free(t->full[level]);
     hs_pages_free(t->ends6, t->capacity * sizeof *t->ends6);
@@ -66,6 +75,7 @@ void hs_flow_table_reset(struct hs_flow_table *t, struct hs_seed seed)
     memset(t->by_protocol, 0, sizeof t->by_protocol);
     t->seed = seed;
     t->digest = 0;
+    memset(t->grains, 0, grains_of(t->capacity) * sizeof *t->grains);
     t->count = t->half_open = 0;
 }
 
@@ -115,6 +125,12 @@ void hs_flow_table_prefetch_flow(const struct hs_flow_table *t, uint64_t hash, u
     __builtin_prefetch(&t->ends6[node >> 1].reply_src.bytes[15]);
 }
 
+/* Where memory was corrupted, the index may still lead to the slot of a flow that has gone. */
+static bool is_live(const struct hs_flow_table *t, uint32_t slot)
+{
+    return !t->index.strays || hs_flow_table_holds(t, slot);
+}
+
 struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *t, const struct hs_tuple *tuple,
                                           uint64_t hash)
 {
@@ -124,7 +140,7 @@ struct hs_found hs_flow_table_find_hashed(const struct hs_flow_table *t, const s
     while (hs_flow_index_next(&t->index, &search, &node)) {
         struct hs_flow *flow = &t->flows[node >> 1];
 
-        if (hs_tuple_equal(&flow->tuple[node & 1], tuple))
+        if (hs_tuple_equal(&flow->tuple[node & 1], tuple) && is_live(t, node >> 1))
             return (struct hs_found){flow, (enum hs_direction)(node & 1)};
     }
     return (struct hs_found){NULL, HS_ORIGINAL};
@@ -140,7 +156,7 @@ struct hs_found hs_flow_table_find6_hashed(const struct hs_flow_table *t, const 
         struct hs_found found = {&t->flows[node >> 1], (enum hs_direction)(node & 1)};
         struct hs_ends6 held;
 
-        if (!hs_tuple_equal(&found.flow->tuple[found.direction], tuple))
+        if (!hs_tuple_equal(&found.flow->tuple[found.direction], tuple) || !is_live(t, node >> 1))
             continue;
         held = hs_flow_ends6(t, found.flow, found.direction);
         if (memcmp(&held, ends, sizeof held) == 0)
@@ -179,10 +195,7 @@ uint64_t hs_flow_digest(const struct hs_flow_table *t, const struct hs_flow *flo
     /* Everything in network order, so that the digest means the same on every machine. */
     memcpy(bytes, &flow->tuple[HS_ORIGINAL], 16);
     memcpy(bytes + 16, &flow->tuple[HS_REPLY], 12);
-    bytes[28] = flow->state;
-    bytes[29] = flow->flags & HS_FLOW_ON_WIRE;
-    bytes[30] = (uint8_t)(flow->version >> 8);
-    bytes[31] = (uint8_t)flow->version;
+    hs_flow_digest_tail(t, flow, bytes + 13, bytes + 28);
     return hs_siphash(t->seed, bytes, sizeof bytes);
 }
 
@@ -217,7 +230,7 @@ struct hs_flow *hs_flow_table_add_at(struct hs_flow_table *t, uint32_t slot, uin
     t->count++;
     t->by_protocol[protocol_index(flow)]++;
     t->half_open += hs_flow_is_half_open(state, flags);
-    t->digest += hs_flow_digest(t, flow);
+    hs_flow_shift_digest(t, flow, hs_flow_digest(t, flow));
     take_slot(t, slot);
     hs_flow_wheel_insert(t, flow);
     for (uint32_t direction = 0; direction < 2; direction++)
@@ -237,29 +250,54 @@ struct hs_flow *hs_flow_table_add(struct hs_flow_table *t, const struct hs_tuple
                                 expires_ms);
 }
 
+/* So many strays that the index gets tight: it is made anew of what is there. */
+static void reindex(struct hs_flow_table *t)
+{
+    hs_flow_index_clear(&t->index);
+    for (uint32_t word = 0; word < t->words; word++) {
+        for (uint64_t bits = t->used[word]; bits; bits &= bits - 1) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+
+            for (uint32_t direction = 0; direction < 2; direction++)
+                hs_flow_index_insert(&t->index, hs_flow_table_hash(t, &t->flows[slot].tuple[direction]),
+                                     slot << 1 | direction);
+        }
+    }
+}
+
+/* What is counted by a flow's memory may not be what was, if that was corrupted: no count falls below nothing. */
+static void take_one(uint32_t *count)
+{
+    *count -= *count > 0;
+}
+
 void hs_flow_table_remove(struct hs_flow_table *t, struct hs_flow *flow)
 {
     uint32_t slot = hs_flow_slot(t, flow);
     uint64_t hash[2];
 
     hash_both(t, flow->tuple, hash);
-    t->digest -= hs_flow_digest(t, flow);
-    t->half_open -= hs_flow_is_half_open(flow->state, flow->flags);
-    t->by_protocol[protocol_index(flow)]--;
+    hs_flow_shift_digest(t, flow, -hs_flow_digest(t, flow));
+    if (hs_flow_is_half_open(flow->state, flow->flags))
+        take_one(&t->half_open);
+    take_one(&t->by_protocol[protocol_index(flow)]);
     t->count--;
     give_slot(t, slot);
     hs_flow_wheel_remove(t, flow);
     flow->state = 0;
     for (uint32_t direction = 0; direction < 2; direction++)
         hs_flow_index_remove(&t->index, hash[direction], slot << 1 | direction);
+    if (t->index.strays > t->index.count)
+        reindex(t);
 }
 
 void hs_flow_set_state(struct hs_flow_table *t, struct hs_flow *flow, uint8_t state, uint8_t flags)
 {
-    t->digest -= hs_flow_digest(t, flow);
-    t->half_open -= hs_flow_is_half_open(flow->state, flow->flags);
+    hs_flow_shift_digest(t, flow, -hs_flow_digest(t, flow));
+    if (hs_flow_is_half_open(flow->state, flow->flags))
+        take_one(&t->half_open);
     flow->state = state;
     flow->flags = flags;
     t->half_open += hs_flow_is_half_open(state, flags);
-    t->digest += hs_flow_digest(t, flow);
+    hs_flow_shift_digest(t, flow, hs_flow_digest(t, flow));
 }

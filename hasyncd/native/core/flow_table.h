@@ -23,6 +23,8 @@
 
 #define HS_NOTHING UINT32_MAX
 
+enum { HS_GRAIN_SLOTS = 16 }; /* of the digests that are kept: core/buckets.h */
+
 enum hs_flow_flags {
     HS_FLOW_DNAT = 1 << 0,      /* a balanced flow; else source NAT */
     HS_FLOW_BOTH_SEEN = 1 << 1, /* both directions were seen */
@@ -99,6 +101,7 @@ struct hs_flow_table {
     uint64_t *full[HS_FULL_LEVELS]; /* a bit a word of `used`, and of the level below: all its slots are taken */
     struct hs_seed seed;
     uint64_t digest;
+    uint64_t *grains; /* its share of every HS_GRAIN_SLOTS slots */
     uint32_t capacity, words;
     uint32_t count, by_protocol[3]; /* TCP, UDP, ICMP */
     uint32_t half_open;
@@ -115,6 +118,12 @@ void hs_flow_table_reset(struct hs_flow_table *table, struct hs_seed seed);
 static inline uint32_t hs_flow_slot(const struct hs_flow_table *table, const struct hs_flow *flow)
 {
     return (uint32_t)(flow - table->flows);
+}
+
+/* Whether there is a flow in the slot. */
+static inline bool hs_flow_table_holds(const struct hs_flow_table *table, uint32_t slot)
+{
+    return table->used[slot / 64] >> slot % 64 & 1;
 }
 
 /* A search in stages, so that the memory that one waits for is fetched while others of a batch are worked on: hash all,
@@ -162,6 +171,33 @@ static inline bool hs_flow_is_hairpin(const struct hs_flow *flow)
 
 /* One flow's share in the table's digest (proto/sync.md §8). */
 uint64_t hs_flow_digest(const struct hs_flow_table *table, const struct hs_flow *flow);
+
+/* What both families' digests end with: the handle, u24, in bytes that are 0, and state, flags and version. A reply of
+ * another protocol than its original is nothing that was ever put into the table: it shows too. */
+static inline void hs_flow_digest_tail(const struct hs_flow_table *table, const struct hs_flow *flow,
+                                       uint8_t handle[3], uint8_t last[4])
+{
+    uint32_t slot = hs_flow_slot(table, flow), original, reply;
+
+    handle[0] ^= (uint8_t)(slot >> 16);
+    handle[1] ^= (uint8_t)(slot >> 8);
+    handle[2] ^= (uint8_t)slot;
+    last[0] = flow->state;
+    last[1] = flow->flags & HS_FLOW_ON_WIRE;
+    last[2] = (uint8_t)(flow->version >> 8);
+    last[3] = (uint8_t)flow->version;
+    memcpy(&original, &flow->tuple[HS_ORIGINAL].proto, 4);
+    memcpy(&reply, &flow->tuple[HS_REPLY].proto, 4);
+    for (int i = 0; i < 4; i++)
+        last[i] ^= (uint8_t)((original ^ reply) >> 8 * i);
+}
+
+/* That share changes, modulo 2^64: the one place where digests are kept. */
+static inline void hs_flow_shift_digest(struct hs_flow_table *table, const struct hs_flow *flow, uint64_t by)
+{
+    table->digest += by;
+    table->grains[hs_flow_slot(table, flow) / HS_GRAIN_SLOTS] += by;
+}
 
 /* --- flow_wheel.c ------------------------------------------------------------------------- */
 

@@ -36,6 +36,19 @@ void hs_flow_wheel_insert(struct hs_flow_table *t, struct hs_flow *flow)
     *head = slot;
 }
 
+/* The list that begins with the slot: the one that its flow names, unless that was corrupted. */
+static uint32_t *list_of(struct hs_flow_wheel *wheel, uint32_t slot, const struct hs_flow *flow)
+{
+    uint32_t *named = &wheel->seconds[flow->wheel_slot & (HS_WHEEL_SECONDS - 1)];
+
+    if (*named == slot || wheel->due == slot)
+        return *named == slot ? named : &wheel->due;
+    for (uint32_t second = 0; second < HS_WHEEL_SECONDS; second++)
+        if (wheel->seconds[second] == slot)
+            return &wheel->seconds[second];
+    return &wheel->links[slot].next; /* it leads none */
+}
+
 void hs_flow_wheel_remove(struct hs_flow_table *t, struct hs_flow *flow)
 {
     struct hs_flow_wheel *wheel = &t->wheel;
@@ -44,15 +57,10 @@ void hs_flow_wheel_remove(struct hs_flow_table *t, struct hs_flow *flow)
 
     if (link.next != HS_NOTHING)
         wheel->links[link.next].previous = link.previous;
-    if (link.previous != HS_NOTHING) {
+    if (link.previous != HS_NOTHING)
         wheel->links[link.previous].next = link.next;
-        return;
-    }
-    /* It leads a list: the one that is being looked at, or a second's. */
-    if (wheel->due == slot)
-        wheel->due = link.next;
     else
-        wheel->seconds[flow->wheel_slot] = link.next;
+        *list_of(wheel, slot, flow) = link.next;
 }
 
 void hs_flow_set_expiry(struct hs_flow_table *t, struct hs_flow *flow, uint64_t expires_ms)

@@ -115,7 +115,7 @@ static bool forward_later(struct hs_gateway *g, int side, struct hs_packet *p, s
     struct hs_flow *flow = &g->table->flows[entry->slot];
 
     entry->overlapped |= offset_of(p) < entry->first_bytes;
-    if (!flow->state || flow->version != entry->version || entry->overlapped)
+    if (!hs_flow_table_holds(g->table, entry->slot) || flow->version != entry->version || entry->overlapped)
         return false;
     rewrite_later(g, p, flow, entry->direction);
     p->hairpin = hs_flow_is_hairpin(flow);

@@ -16,7 +16,8 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->hops6.seed = seed;
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
-    if (!g->table || !hs_nat_init(&g->nat, limits.capacity, seed) ||
+    g->sync.counted = calloc(1, hs_sync_counted_bytes(limits.capacity));
+    if (!g->table || !g->sync.counted || !hs_nat_init(&g->nat, limits.capacity, seed) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
         !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
@@ -33,6 +34,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
     if (!g)
         return;
     hs_flow_table_destroy(g->table);
+    free(g->sync.counted);
     hs_delta_log_free(&g->log);
     hs_packet_queue_free(&g->held);
     hs_packet_queue_free(&g->unresolved);
@@ -179,8 +181,9 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
 /* Nobody answered yet, and the backend has left the table: nobody will. */
 static bool waits_in_vain(const struct hs_gateway *g, const struct hs_flow *flow)
 {
-    return flow->state == HS_TCP_SYN_SENT && flow->flags & HS_FLOW_DNAT && flow->rule >= 0 &&
-           !g->rules.services[flow->rule].backends[flow->backend].present;
+    const struct hs_backend *backend = hs_gateway_backend_of(g, flow);
+
+    return flow->state == HS_TCP_SYN_SENT && backend && !backend->present;
 }
 
 /* A SYN on a flow that is over, or waits in vain, starts a new one: backend and port are chosen anew (RFC 1122
@@ -339,6 +342,7 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
         hs_gateway_expire_held(g, now_ns);
     hs_gateway_expire_fragments(g, now_ns);
     hs_gateway_retry_unresolved(g, now_ns);
+    hs_gateway_scrub(g, now_ns);
     return hs_gateway_age(g, now_ns);
 }
 

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/buckets.h"
 #include "core/delta_log.h"
 #include "core/ends6.h"
 #include "core/flow_table.h"
@@ -66,6 +67,11 @@
     X(fail_closed_dropped)                                                                         \
     X(records_installed)                                                                           \
     X(flows_displaced)                                                                             \
+    X(sync_flows_sent)                                                                             \
+    X(sync_flows_refreshed)                                                                        \
+    X(scrub_passes)                                                                                \
+    X(scrub_mismatches)                                                                            \
+    X(corrupt_flows_ended)                                                                         \
     X(drop_no_lease)                                                                               \
     X(drop_malformed)                                                                              \
     X(drop_fragment)                                                                               \
@@ -116,6 +122,34 @@ struct hs_policy {
     bool early_drop;               /* a full table drops flows that are unanswered or over */
 };
 
+/* The cursor of a sync, on the primary. */
+struct hs_snapshot {
+    struct hs_suspects suspects;
+    bool refresh;       /* flows of the other buckets are told by an UPDATE */
+    uint32_t slot;      /* the next to be looked at */
+};
+
+/* Bytes of `counted`. */
+static inline size_t hs_sync_counted_bytes(uint32_t capacity)
+{
+    return ((capacity - 1) / HS_GRAIN_SLOTS / 64 + 1) * sizeof(uint64_t);
+}
+
+/* A sync, on the backup. */
+struct hs_sync {
+    struct hs_suspects suspects;
+    uint64_t *counted;                           /* a bit a grain: its digest was counted anew */
+    bool running;                                /* between begin_sync and end_sync */
+    uint32_t added, replaced, removed, unchanged; /* flows of suspect buckets */
+};
+
+/* A walk over the table that counts digests anew from the flows' memory. */
+struct hs_scrub {
+    uint32_t seconds; /* the whole table once in so many; 0: never */
+    uint32_t slot;    /* the next */
+    uint64_t paid_ns; /* what was due up to this moment is done */
+};
+
 struct hs_gateway {
     struct hs_flow_table *table;
     struct hs_delta_log log;
@@ -149,8 +183,9 @@ struct hs_gateway {
     uint64_t failed_open;      /* what was released unconfirmed: later packets of those flows do not wait again */
     uint32_t at_risk;
     uint64_t installed_s;      /* when records were installed last */
-    uint32_t snapshot_slot;    /* the full-sync cursor */
-    bool syncing;              /* between begin_sync and end_sync */
+    struct hs_snapshot snapshot;
+    struct hs_sync sync;
+    struct hs_scrub scrub;
     uint64_t rejections[HS_REJECTIONS];
 };
 
@@ -269,6 +304,8 @@ uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *
 void hs_gateway_settle_half_open(struct hs_gateway *g, struct hs_flow *flow);
 /* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
+/* The backend of a service's flow, or NULL. */
+struct hs_backend *hs_gateway_backend_of(const struct hs_gateway *g, const struct hs_flow *flow);
 /* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */
 void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow);
 /* A flow's mapping was made or ended: into the log, where its rule says so. */
@@ -358,14 +395,31 @@ bool hs_gateway_relay(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint
 void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_record_kind kind,
                          bool at_risk, uint64_t now_ns);
 void hs_gateway_acknowledge(struct hs_gateway *g, uint64_t sequence);
-/* Appends ADDs of up to `records_max` flows from the cursor on; true when the last slot is passed. */
+/* The cursor goes to the first slot. NULL, here and below: every bucket is suspect. */
+void hs_gateway_start_snapshot(struct hs_gateway *g, const struct hs_suspects *suspects, bool refresh);
+/* Appends ADDs of the flows in suspect buckets, UPDATEs of others, `records_max` at most, and passes over a bounded
+ * number of slots; true when the last slot is passed. */
 bool hs_gateway_append_snapshot(struct hs_gateway *g, uint32_t records_max, uint64_t now_ns,
                                 uint32_t *appended);
+uint64_t hs_gateway_oldest_risk_ns(const struct hs_gateway *g, uint64_t now_ns);
+
+/* --- install.c ---------------------------------------------------------------------------------- */
+
 /* Applies packed records; stops at the first rejection. Returns how many were installed. */
 uint32_t hs_gateway_install(struct hs_gateway *g, const uint8_t *records, uint32_t length,
                             uint64_t now_ns, enum hs_rejection *rejection);
-void hs_gateway_begin_sync(struct hs_gateway *g);
+/* `suspects` speaks of the primary's capacity. From here on, flows of suspect buckets count for nothing until they are
+ * installed anew. */
+void hs_gateway_begin_sync(struct hs_gateway *g, const struct hs_suspects *suspects);
+/* Removes those that were not; how many. */
 uint32_t hs_gateway_end_sync(struct hs_gateway *g);
-uint64_t hs_gateway_oldest_risk_ns(const struct hs_gateway *g, uint64_t now_ns);
+
+/* --- scrub.c ------------------------------------------------------------------------------------ */
+
+/* Counts the digest of the slot's grain anew, and what was wrong. Where this node writes the table, flows there that
+ * cannot be told to a peer as they are end. */
+void hs_gateway_recount(struct hs_gateway *g, uint32_t slot, uint64_t now_ns);
+/* A bite of the scrub: as many grains as have fallen due, a bounded number. */
+void hs_gateway_scrub(struct hs_gateway *g, uint64_t now_ns);
 
 #endif

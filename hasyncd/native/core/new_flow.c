@@ -244,12 +244,13 @@ static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struc
 static void drop_early(struct hs_gateway *g, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < HS_EARLY_DROP_PROBES && i < g->table->capacity; i++) {
-        struct hs_flow *flow = &g->table->flows[g->early_drop_slot++ % g->table->capacity];
+        uint32_t slot = g->early_drop_slot++ % g->table->capacity;
+        struct hs_flow *flow = &g->table->flows[slot];
         bool tcp = !(flow->flags & (HS_FLOW_UDP | HS_FLOW_ICMP));
         bool over = tcp && (flow->state == HS_TCP_LAST_ACK || flow->state == HS_TCP_TIME_WAIT ||
                             flow->state == HS_TCP_CLOSE);
 
-        if (!flow->state || (flow->flags & HS_FLOW_BOTH_SEEN && !over))
+        if (!hs_flow_table_holds(g->table, slot) || (flow->flags & HS_FLOW_BOTH_SEEN && !over))
             continue;
         g->counters.flows_early_dropped++;
         hs_gateway_delete(g, flow, HS_DEL_REPLACED, now_ns);

@@ -276,3 +276,28 @@ enum hs_rejection hs_record_unpack(struct hs_record *r, const uint8_t *bytes, ui
     }
     return HS_ACCEPTED;
 }
+
+void hs_record_tuples6(const struct hs_record *r, struct hs_seed seed, struct hs_tuple tuple[2])
+{
+    struct hs_ends6 reply = {r->reply_src6, r->ends6.src};
+
+    tuple[0] = hs_tuple6(seed, &r->ends6, r->tuple[0].src_port, r->tuple[0].dst_port, r->tuple[0].proto);
+    tuple[1] = hs_tuple6(seed, &reply, r->tuple[1].src_port, r->tuple[1].dst_port, r->tuple[1].proto);
+}
+
+bool hs_record_describes(const struct hs_record *r, const struct hs_flow_table *table, const struct hs_flow *flow)
+{
+    struct hs_tuple tuple[2] = {r->tuple[0], r->tuple[1]};
+
+    if (flow->version != r->version || flow->state != r->state || (flow->flags & HS_FLOW_ON_WIRE) != r->flags ||
+        hs_flow_slot(table, flow) != r->handle)
+        return false;
+    if (r->tuple[HS_ORIGINAL].family == HS_IPV6) {
+        struct hs_ends6 there = hs_flow_ends6(table, flow, HS_ORIGINAL), back = hs_flow_ends6(table, flow, HS_REPLY);
+
+        if (memcmp(&there, &r->ends6, sizeof there) != 0 || memcmp(&back.src, &r->reply_src6, sizeof back.src) != 0)
+            return false;
+        hs_record_tuples6(r, table->seed, tuple);
+    }
+    return memcmp(tuple, flow->tuple, sizeof tuple) == 0;
+}

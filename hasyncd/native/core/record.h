@@ -60,6 +60,12 @@ uint32_t hs_record_pack_flow(uint8_t out[HS_RECORD_MAX], enum hs_record_kind kin
 uint32_t hs_record_pack_del(uint8_t out[HS_RECORD_MAX], const struct hs_flow_table *table,
                             const struct hs_flow *flow, enum hs_del_reason reason);
 
+/* The tuples of an HS_ADD6 under a seed. */
+void hs_record_tuples6(const struct hs_record *record, struct hs_seed seed, struct hs_tuple tuple[2]);
+/* Whether the flow is what an ADD says: all that the digest covers. */
+bool hs_record_describes(const struct hs_record *record, const struct hs_flow_table *table,
+                         const struct hs_flow *flow);
+
 /* Reads one record (HS_ADD_BOTH and HS_ADD6 as HS_ADD, the latter with tuples of HS_IPV6) from `length` bytes; on
  * success `*size` is what it took. */
 enum hs_rejection hs_record_unpack(struct hs_record *record, const uint8_t *bytes, uint32_t length,

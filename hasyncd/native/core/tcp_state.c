@@ -63,6 +63,8 @@ enum hs_tcp_class hs_tcp_classify(uint8_t flags)
 enum hs_tcp_state hs_tcp_next(enum hs_direction direction, enum hs_tcp_class class,
                               enum hs_tcp_state state)
 {
+    if ((unsigned int)state >= HS_TCP_STATES)
+        return HS_TCP_INVALID; /* no packet belongs to what corrupted memory says */
     return transitions[direction][class][state];
 }
 

@@ -1,0 +1,153 @@
+"""A sync between two engines as proto/sync.md §7 has it, without core and shell; and memory written to unasked."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from hasyncd._native import Engine
+from tests.native.engines import now_ns, record_kinds
+
+FLOW_BYTES = 96
+"""sizeof(struct hs_flow), core/flow_table.h: both tuples come first."""
+AT_STATE, AT_VERSION = 72, 76
+ADD, UPDATE = 1, 2
+UDP, BOTH_SEEN, UNREPLIED, REPLIED = 4, 2, 1, 2
+
+
+def add(
+    slot: int, version: int = 1, *, state: int = UNREPLIED, host: int | None = None, timeout_s: int = 60
+) -> bytes:
+    """The ADD of an untranslated UDP flow; `host` makes its tuple (the slot, where nothing is said)."""
+    source = 0x0A00_0000 + (slot if host is None else host)
+    return struct.pack(
+        ">BBBBIHHIIHHIHH",
+        ADD,
+        state,
+        UDP,
+        0,
+        slot,
+        version,
+        timeout_s,
+        source,
+        0x0808_0808,
+        5000,
+        53,
+        source,
+        5000,
+        0,
+    )
+
+
+def short(kind: int, slot: int, version: int = 1, *, state: int = 0, timeout_s: int = 0) -> bytes:
+    """An UPDATE or a DEL."""
+    return struct.pack(">BBBBIHH", kind, state, UDP if kind == UPDATE else 0, 0, slot, version, timeout_s)
+
+
+def install(engine: Engine, records: bytes) -> None:
+    engine_said = engine.install(records, now_ns())
+    assert engine_said == (len(record_kinds(records)), None)
+
+
+@dataclass
+class Sync:
+    """One sync, from the comparison to its end."""
+
+    primary: Engine
+    backup: Engine
+    kinds: Counter[int]
+    suspects: bytes
+    findings: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @classmethod
+    def begin(
+        cls, primary: Engine, backup: Engine, *, capacity: int, next_sequence: int | None = None
+    ) -> Sync:
+        """`next_sequence` where history goes on; else what lies between is skipped and the rest refreshed."""
+        suspects, sequence, _ = primary.compare_buckets(backup.bucket_digests(capacity))
+        if next_sequence is None:
+            assert primary.start_log(sequence + 1)
+        else:
+            assert primary.rewind(next_sequence)
+            primary.acknowledge(next_sequence - 1)
+        primary.start_snapshot(suspects, next_sequence is None)
+        backup.begin_sync(suspects, capacity)
+        return cls(primary, backup, Counter(), suspects)
+
+    @property
+    def suspected(self) -> int:
+        return sum(byte.bit_count() for byte in self.suspects)
+
+    def move(self, records_max: int = 1024, bites: int | None = None) -> bool:
+        """Moves the cursor and installs what it says, until it is through (True) or for so many bites."""
+        while bites is None or bites > 0:
+            _, finished = self.primary.append_snapshot(records_max)
+            self.deliver()
+            if finished:
+                return True
+            if bites is not None:
+                bites -= 1
+        return False
+
+    def deliver(self) -> None:
+        while (drained := self.primary.drain())[1]:
+            first, count, records = drained
+            self.kinds.update(record_kinds(records))
+            install(self.backup, records)
+            self.primary.acknowledge(first + count - 1)
+
+    def end(self) -> None:
+        self.backup.end_sync()
+        self.findings = self.backup.sync_findings()
+        assert self.backup.digest() == self.primary.digest()
+
+
+class Memory:
+    """The flows of one engine of this process, found and written as a broken memory module would."""
+
+    def __init__(self, slot: int, flow: bytes) -> None:
+        """`flow` are both tuples of the one flow in `slot`, of which there is no other in the process yet."""
+        self._first = self._find(flow) - slot * FLOW_BYTES
+
+    @staticmethod
+    def tuples(record: bytes) -> bytes:
+        """Both tuples of an `add`, as they lie in memory."""
+        there = record[12:24] + b"\x11\0\0\0"
+        return there + record[16:20] + record[12:16] + record[22:24] + record[20:22] + b"\x11\0\0\0"
+
+    def _find(self, wanted: bytes) -> int:
+        found = []
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            bounds, rights, *_ = line.split()
+            first, last = (int(end, 16) for end in bounds.split("-"))
+            if not rights.startswith("rw") or "[v" in line:
+                continue
+            try:
+                held = self._read(first, last - first)
+            except OSError:
+                continue
+            at = held.find(wanted)
+            while at >= 0:
+                lived, state = held[at + 75 : at + 76], held[at + AT_STATE : at + AT_STATE + 1]
+                if lived == b"\x01" and state in (b"\x01", b"\x02"):  # else it is a copy of our own
+                    found.append(first + at)
+                at = held.find(wanted, at + 1)
+        assert len(found) == 1, found
+        return found[0]
+
+    @staticmethod
+    def _read(at: int, length: int) -> bytes:
+        with Path("/proc/self/mem").open("rb", buffering=0) as memory:
+            memory.seek(at)
+            return memory.read(length)
+
+    def write(self, slot: int, offset: int, value: bytes) -> None:
+        with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
+            memory.seek(self._first + slot * FLOW_BYTES + offset)
+            assert memory.write(value) == len(value)
+
+    def flip(self, slot: int, offset: int, bit: int = 0) -> None:
+        [old] = self._read(self._first + slot * FLOW_BYTES + offset, 1)
+        self.write(slot, offset, bytes([old ^ 1 << bit]))
