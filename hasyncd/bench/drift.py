@@ -1,8 +1,9 @@
 """`sync.drift`: memory of the backup is corrupted beneath the program, as by a broken memory module.
 
 The flows of the running daemon are found through /proc/PID/mem (hasyncd/native/README.md) and one in a thousand has a
-bit of its tuple flipped. Nothing tells the backup: its scrub comes by, its digest is another than the primary's, and the
-least sync repairs what differs. *Found* counts from the corruption to the event `drift`, *repaired* to `sync_repaired`.
+bit of its tuple flipped. Nothing tells the backup: its scrub comes by, its digest is another than the primary's, and
+the least sync repairs what differs. *Found* counts from the corruption to the event `drift`, *repaired* to
+`sync_repaired`.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def measure(
     return [
         Row(
             "sync.drift", "found", "s", "lower", median(found), "the scrub's turn", float(scrub_s), rounds,
-            notes=f"{what}, scrub_s = {scrub_s}; the first of them is met in a fraction of the turn, then two heartbeats",
+            notes=f"{what}, scrub_s = {scrub_s}; the first is met in a fraction of the turn, then two heartbeats",
         ),
         Row(
             "sync.drift", "repaired", "s", "lower", median(repaired), samples=rounds,
