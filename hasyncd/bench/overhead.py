@@ -139,7 +139,7 @@ def measure(
                 )
                 rate = flood(bed)
                 if not rate:
-                    raise LabError(f"nothing passed through {name}")
+                    raise LabError(f"no packet passed {name}:\n{bed.messages()}")
                 seen = (rate, connect(bed, many, seconds), trickle(bed, few, seconds))
                 if turn >= 0:
                     packets.setdefault(name, []).append(seen[0])

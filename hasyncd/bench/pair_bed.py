@@ -131,6 +131,11 @@ class SyncLinkBed(ConnectBed):
         """Flows that have reached the backup so far."""
         raise NotImplementedError
 
+    def messages(self) -> str:
+        """The last that the programs of this bed have said."""
+        lines = (self.directory / "out.log").read_text(errors="replace").splitlines()
+        return "\n".join(lines[-20:])
+
     # --- flows ------------------------------------------------------------------------------------
 
     def flow_words(self, first: int, count: int, rate: float) -> list[str]:
@@ -254,7 +259,7 @@ class PairBed(SyncLinkBed):
         """Flows that a node holds."""
         status = self.status(name)
         if status is None:
-            raise LabError(f"{name} does not answer:\n{self._messages()}")
+            raise LabError(f"{name} does not answer:\n{self.messages()}")
         return int(status["flows"]["total"])
 
     def replicated(self) -> int:
@@ -270,11 +275,7 @@ class PairBed(SyncLinkBed):
             if status is not None and wanted(status):
                 return status
             time.sleep(every_s)
-        raise LabError(f"{name} never {what}:\n{self._messages()}")
-
-    def _messages(self) -> str:
-        lines = (self.directory / "out.log").read_text(errors="replace").splitlines()
-        return "\n".join(lines[-20:])
+        raise LabError(f"{name} never {what}:\n{self.messages()}")
 
 
 def is_ready(status: Status) -> bool:
