@@ -64,10 +64,10 @@ class Bed:
     capacity = 1 << 20
     """Flows that hasyncd has room for."""
 
-    def __init__(self, gateway: str) -> None:
-        """`gateway` is `packet` (hasyncd, solo) or `kernel` (nft source NAT)."""
+    def __init__(self, gateway: str, name: str = "") -> None:
+        """`gateway` is `packet` (hasyncd, solo) or `kernel` (nft source NAT); `name` tells beds of one kind apart."""
         self.gateway = gateway
-        prefix = f"hs-{os.getpid()}-lab-{gateway}"
+        prefix = f"hs-{os.getpid()}-lab-{name or gateway}"
         self.client, self.middle, self.server = (f"{prefix}-{part}" for part in ("cli", "gw", "srv"))
         self._scratch = tempfile.TemporaryDirectory(prefix="hasyncd-bench-")
         self.directory = Path(self._scratch.name)

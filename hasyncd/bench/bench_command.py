@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import connect, forward, nat, table
+from hasyncd.bench import commit, connect, forward, nat, sync, table
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -24,12 +24,21 @@ NAMES = {
     "table.lookup": "searches in the flow table, beside a bare hash table",
     "table.insert": "flows into the table and out of it",
     "table.bytes_per_flow": "memory of a full engine",
+    "sync.replicate": "new flows to the peer's table, prepared and live, beside conntrackd",
+    "sync.overhead": "what sync costs the gateway: packets and connections a second",
+    "sync.wire_add": "bytes of an ADD on the link, all headers and TLS included",
+    "sync.wire_update": "bytes of an UPDATE and of a DEL",
+    "sync.full": "a whole table to an empty backup, and live deltas meanwhile",
+    "sync.drift": "corrupted memory of the backup: found and repaired",
+    "commit.ack_delay": "what the first packet of a flow waits under emit and ack",
 }
 _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
     "forward": forward.measure,
     "connect": connect.measure,
     "nat": nat.measure,
     "table": table.measure,
+    "sync": sync.measure,
+    "commit": commit.measure,
 }
 
 

@@ -54,8 +54,8 @@ class ConnectBed(Bed):
         ]
     )
 
-    def __init__(self, gateway: str) -> None:
-        super().__init__(gateway)
+    def __init__(self, gateway: str, name: str = "") -> None:
+        super().__init__(gateway, name)
         self._next = 0  # no round opens a connection that an earlier one has opened
 
     def _wire(self) -> None:

@@ -44,7 +44,7 @@ def _busy_s() -> float:
     return (sum(figures[:8]) - figures[3] - figures[4]) / 100
 
 
-def _flood(bed: Bed) -> _Measured:
+def flood(bed: Bed) -> _Measured:
     """Packets at the server, those that were lost left out."""
     program = str(Path(__file__).with_name("udp_flood.py"))
     length = str(_SECONDS + 2 * _WARM_S)
@@ -180,7 +180,7 @@ def measure(names: set[str], say: Say) -> list[Row]:
     with Bed("packet") as packet, Bed("kernel") as kernel:
         beds = {"packet": packet, "kernel": kernel}
         if "forward.udp64" in names:
-            rows.append(_compare("forward.udp64", "packets/s", _flood, beds, say))
+            rows.append(_compare("forward.udp64", "packets/s", flood, beds, say))
         control = f"congestion control {packet.congestion_control()}"
         for streams in (1, 4):
             name = f"forward.tcp{streams}"
