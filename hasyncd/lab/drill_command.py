@@ -78,6 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new TCP and UDP flows a second (%(default)s)",
     )
     parser.add_argument(
+        "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
+    )
+    parser.add_argument(
+        "--logs", type=Path, metavar="DIR", help="keep the nodes' logs and the flows' records there"
+    )
+    _add_kill_arguments(parser)
+
+
+def _add_kill_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--rate",
         type=float,
         default=2000,
@@ -93,12 +103,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--commit", choices=("ack", "emit"), default="ack", help="[sync] commit of both nodes (%(default)s)"
-    )
-    parser.add_argument(
-        "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
-    )
-    parser.add_argument(
-        "--logs", type=Path, metavar="DIR", help="keep the nodes' logs and the flows' records there"
     )
 
 

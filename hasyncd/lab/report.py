@@ -12,6 +12,8 @@ from rich.table import Table
 from hasyncd.lab.drill import Result
 from hasyncd.lab.judge import Verdict
 
+_NAMED_MAX = 3
+
 
 class ConsoleProgress:
     """A progress bar where stderr is a terminal, one line an act where it is not."""
@@ -89,6 +91,8 @@ def sentence(result: Result) -> str:
     judgement = result.judgement
     opened = judgement.tcp.opened + judgement.udp.opened
     what = _what_happened(result)
+    if result.passed and judgement.lost:
+        return f"PASSED: {what}, {judgement.lost:,} of {opened:,} flows were lost, as announced{_silence(result)}."
     if result.passed:
         return f"PASSED: {what}, all {opened:,} flows survived and none was remapped{_silence(result)}."
     if judgement.lost:
@@ -102,6 +106,8 @@ def sentence(result: Result) -> str:
 def _what_happened(result: Result) -> str:
     nodes = [fault.node for fault in result.faults]
     verb = "handed over" if not result.scenario.datagrams_may_be_lost else "was killed"
+    if len(nodes) > _NAMED_MAX:
+        return f"{len(nodes)} times a primary {verb}"
     return " and ".join(f"{node} {verb}" for node in nodes) or "nothing happened"
 
 
