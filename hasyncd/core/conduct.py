@@ -1,69 +1,28 @@
-"""What a node does in each role: hearing, time, changes of role, handing over, being heard.
+"""What a node does in each role, and when: hearing the peer, frames, time.
 
-1. `node.py` is the interface on top of it; this file holds the state and the conduct.
-2. Roles change in `_promote`, `_follow`, `_step_down`, `_time_in_backup` (nobody leads) and the inputs for
-   faults and hand-overs, always through `Election.step`, and each change ends what its role had begun
-   (`_leave_role`).
-3. Order inside a list of effects is safety: disarm before anything is said, write the generation before arming.
+1. `node.py` is the interface on top of it; `role_changes.py` beneath holds the state and how roles change.
+2. Nothing is said or armed here but through the methods beneath, so that their order holds.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
 from hasyncd.core.effects import (
     AnnounceVips,
-    CloseStream,
     Effect,
-    FlushLog,
-    Relay,
     ReportEvent,
-    ReportRole,
-    SetCommit,
     Stop,
     WriteGeneration,
 )
-from hasyncd.core.election import Election, Event, judge_listening
-from hasyncd.core.handover import RELAY_NS, Handover
-from hasyncd.core.lease import Lease
-from hasyncd.core.liveness import DeathWatch, Liveness, has_slept
+from hasyncd.core.election import Event, judge_listening
+from hasyncd.core.liveness import has_slept
 from hasyncd.core.messages import Frame, Heartbeat, Hello
-from hasyncd.core.receiver import Receiver
 from hasyncd.core.replication import Phase
-from hasyncd.core.sender import Sender
-from hasyncd.core.timers import Timers
-from hasyncd.core.types import MILLISECOND_NS, Certificate, LogState, PairSettings, Role
-from hasyncd.core.voice import Voice
-from hasyncd.core.wire import FrameReader, Rejected
+from hasyncd.core.role_changes import RoleChanges
+from hasyncd.core.types import MILLISECOND_NS, Role
+from hasyncd.core.wire import Rejected
 
 
-class Conduct:
-    def __init__(
-        self, settings: PairSettings, boot_id: int, generation: int, seed: bytes, now_ns: int
-    ) -> None:
-        """`boot_id` is a random u64 other than 0; `generation` comes from the state directory, 0 when there
-        is none; `seed` is 16 random bytes, already the table's.
-        """
-        self._settings = settings
-        self._boot_id = boot_id
-        self._election = Election(generation)
-        self._liveness = Liveness(settings, boot_id, now_ns)
-        self._deaths = DeathWatch(settings)
-        self._lease = Lease(settings)
-        self._sender = Sender(settings, boot_id)
-        self._receiver = Receiver(settings, boot_id, seed)
-        self._handover = Handover(settings)
-        self._reader = FrameReader()
-        self._log = LogState()
-        self._voice = Voice(settings, boot_id)
-        self._timers = Timers()
-        self._silence_told = False
-        self._commit_held = False
-        self._config_told: bool | None = None
-        self._certificate: Certificate | None = None
-        self._reason = "started"
-        self._rejections: Counter[str] = Counter()
-
+class Conduct(RoleChanges):
     def next_deadline_ns(self) -> int | None:
         """When `handle_timer` wants to be called; None before `start`."""
         earliest = None
@@ -170,22 +129,6 @@ class Conduct:
                 effects.append(WriteGeneration(frame.generation))
         return effects + greeting
 
-    def _reject_stream(self, name: str, now_ns: int) -> list[Effect]:
-        self._rejections[name] += 1
-        return [ReportEvent("stream_rejected", name), *self._close_streams(name, now_ns)]
-
-    def _close_streams(self, reason: str, now_ns: int) -> list[Effect]:
-        # In fault the peer takes over what was sent: let it be sent.
-        flush = self._election.role is Role.FAULT
-        return self._sender.close(reason, now_ns, flush=flush) + self._close_incoming(reason)
-
-    def _close_incoming(self, reason: str) -> list[Effect]:
-        if self._receiver.phase is Phase.IDLE:
-            return []
-        self._receiver.closed()
-        self._reader = FrameReader()
-        return [CloseStream(reason)]
-
     # --- time --------------------------------------------------------------------------------------
 
     def _wake(self, now_ns: int) -> list[Effect]:
@@ -291,159 +234,3 @@ class Conduct:
             self._settings.sync_enabled and not self._handover.active
             and peer is not None and not peer.leaving and peer.role in (Role.INIT, Role.BACKUP)
         )  # fmt: skip
-
-    # --- changing role -------------------------------------------------------------------------------
-
-    def _promote(self, event: Event, reason: str, now_ns: int) -> list[Effect]:
-        """proto/pair.md §4, step by step. A stopping node promotes no more."""
-        previous = self._election.role
-        if self._handover.stop:
-            return []
-        outcome = self._election.step(event)
-        if outcome is None or outcome.solo is None:
-            return []
-        effects = self._close_incoming("promoted")
-        self._certificate = self._receiver.certify() if previous is Role.BACKUP else None
-        self._receiver.forget()
-        self._leave_role(reason, now_ns)
-        generation = self._election.next_generation()
-        self._sender.begin(generation)
-        effects += [WriteGeneration(generation), SetCommit(False)]
-        effects += self._arm(now_ns, solo=outcome.solo)
-        self._timers.start_train(now_ns)
-        effects += [AnnounceVips(), *self._beat(now_ns, on_schedule=True)]
-        return [*effects, self._report(previous, reason, self._certificate)]
-
-    def _arm(self, now_ns: int, *, solo: bool) -> list[Effect]:
-        return self._lease.arm(now_ns, solo=solo, echoed_until_ns=self._liveness.echoed_lease_ns())
-
-    def _follow(self, now_ns: int) -> list[Effect]:
-        """`init` has heard a primary."""
-        self._election.step(Event.HEARD_PRIMARY)
-        self._leave_role("", now_ns)
-        return [self._report(Role.INIT, "heard a primary"), *self._beat(now_ns)]
-
-    def _step_down(self, now_ns: int) -> list[Effect]:
-        """P4: the higher rank stays. Disarm first."""
-        effects = self._lease.disarm()
-        self._election.step(Event.HEARD_HIGHER_PRIMARY)
-        effects += self._leave_role("heard a primary of higher rank", now_ns)
-        return [*effects, self._report(Role.PRIMARY, "heard a primary of higher rank"), *self._beat(now_ns)]
-
-    def _go_solo(self, reason: str, now_ns: int) -> list[Effect]:
-        """A primary whose peer is gone renews its own lease."""
-        self._deaths.cancel()
-        effects = self._sender.close(reason, now_ns)
-        if self._handover.flushing:
-            effects += self._abort_handover(reason, now_ns)
-        if self._lease.solo or self._handover.leaving:
-            return effects
-        effects += [*self._lease.act_alone(now_ns), ReportEvent("solo", reason)]
-        return effects + self._beat(now_ns)
-
-    def _leave_role(self, reason: str, now_ns: int) -> list[Effect]:
-        """What every change of role ends: streams, evidence, trains and patience of the role before."""
-        self._deaths.cancel()
-        self._timers.end_role()
-        self._silence_told = False
-        self._liveness.listen_from(now_ns)
-        if self._election.role is Role.PRIMARY:
-            self._handover.end()
-            return []
-        if self._election.role is Role.FAULT:
-            self._handover.end()
-        effects = self._close_streams(reason, now_ns) if reason else []
-        self._sender.begin(self._election.generation)
-        return effects
-
-    def _listen(self, now_ns: int) -> None:
-        self._leave_role("", now_ns)
-        self._timers.listen_until_ns = now_ns + self._settings.listen_ns
-
-    # --- handing over ----------------------------------------------------------------------------------
-
-    def _begin_handover(self, now_ns: int, *, stop: bool) -> list[Effect]:
-        """Disarm, relay what arrives, flush the log; LEAVING follows in `receive_log_flushed`."""
-        self._handover.begin(now_ns, stop=stop)
-        self._timers.end_role()
-        relay = Relay(now_ns + RELAY_NS)
-        return [*self._lease.suspend(), relay, FlushLog(), *self._settle(now_ns)]
-
-    def _abort_handover(self, reason: str, now_ns: int) -> list[Effect]:
-        """Nothing was said yet, so this node is still the primary: it goes on, or stops in the plain way."""
-        stop = self._handover.stop
-        self._handover.end()
-        effects: list[Effect] = [ReportEvent("switchover_aborted", reason)]
-        if stop:
-            return effects + self._stop_now(now_ns)
-        return effects + self._arm(now_ns, solo=self._lease.solo)
-
-    def _stop_now(self, now_ns: int) -> list[Effect]:
-        """Leaves without a hand-over: the flag tells the peer."""
-        effects: list[Effect] = []
-        if self._election.role is Role.PRIMARY:
-            effects += self._lease.disarm()
-            if self._sender.phase is Phase.STREAMING and not self._sender.syncing:
-                effects += self._sender.leave(self._log.head_sequence, handover=False)
-        effects += self._sender.close("stopping", now_ns, flush=True) + self._close_incoming("stopping")
-        self._timers.end_role()
-        self._handover.leave()
-        return [*effects, *self._beat(now_ns), *self._settle(now_ns), Stop()]
-
-    def _consider_handover(self, now_ns: int) -> list[Effect]:
-        """LEAVING has come: promote when everything before it is installed."""
-        left = self._receiver.left
-        if left is None or self._election.role is not Role.BACKUP:
-            return []
-        if self._timers.trusts(now_ns):
-            if self._receiver.handed_over:
-                return self._promote(Event.HANDED_OVER, "the primary handed over", now_ns)
-            if not left.handover or not self._receiver.history.synced:
-                return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
-        if self._timers.leave_at_ns is None:
-            self._timers.leave_at_ns = now_ns + self._settings.dead_after_ns
-        return []
-
-    # --- saying ----------------------------------------------------------------------------------------
-
-    def _says_leaving(self) -> bool:
-        return self._handover.leaving or self._election.role is Role.FAULT
-
-    def _beat(self, now_ns: int, *, on_schedule: bool = False, echo: Heartbeat | None = None) -> list[Effect]:
-        """One heartbeat; `on_schedule` moves the next one a whole interval away. It echoes the newest one
-        heard, or `echo`, which has to prove itself."""
-        if on_schedule:
-            self._timers.heartbeat_ns = now_ns + self._settings.heartbeat_ns
-        role, held = self._election.role, self._receiver.history
-        ready = self._sender.ready if role is Role.PRIMARY else role is Role.BACKUP and held.synced
-        solo = role is Role.PRIMARY and self._lease.solo
-        return [
-            self._voice.beat(
-                now_ns,
-                self._election,
-                self._liveness,
-                held,
-                self._log,
-                leaving=self._says_leaving(),
-                ready=ready,
-                solo=solo,
-                echo=echo,
-            )
-        ]
-
-    def _report(self, previous: Role, reason: str, certificate: Certificate | None = None) -> ReportRole:
-        self._reason = reason
-        return ReportRole(previous, self._election.role, self._election.generation, reason, certificate)
-
-    def _settle(self, now_ns: int) -> list[Effect]:
-        """What follows from the state, whatever the input was: commit holds only while the peer is ready."""
-        if self._handover.flushing and self._sender.phase is not Phase.STREAMING:
-            return [*self._abort_handover("the stream was lost", now_ns), *self._settle(now_ns)]
-        hold = (
-            self._election.role is Role.PRIMARY and self._sender.ready
-            and not self._lease.solo and not self._handover.active
-        )  # fmt: skip
-        if hold is self._commit_held:
-            return []
-        self._commit_held = hold
-        return [SetCommit(hold)]
