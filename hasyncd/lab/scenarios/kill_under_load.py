@@ -25,6 +25,8 @@ _LINGER_MS = 100
 _KEEP_PERCENT, _KEEP_MS, _KEEP_LONG, _PACE_MS = 10, 5_000, 30, 500
 _SETTLE_NS = 1_500_000_000
 """Connections opened so long after the kill are judged too: those whose SYN was lost come back after 1 s."""
+_CALM_S = 1.3
+"""The longest time between a ready pair and the next kill."""
 _WARM_UP_S = 30.0
 _TURN_S = 0.1
 BeforeKill = Callable[[Stage, str], Awaitable[None]]
@@ -96,20 +98,26 @@ async def _kill_once(stage: Stage, number: int, before_kill: BeforeKill | None) 
     crew = stage.crew
     began = _openings(stage)
     crew.order(do="measure")
-    await asyncio.sleep(stage.chance.uniform(0.3, 1.3))
+    await asyncio.sleep(stage.chance.uniform(0, _CALM_S))
     node = await stage.pair.primary()
     if before_kill is not None:
         await before_kill(stage, node)
     before = await stage.pair.status(node)
     fault = await stage.kill_primary()
-    restart = asyncio.create_task(_return(stage, fault.node)) if fault.promoted_ms is not None else None
-    await _until_proven(stage, fault)
-    shown = await _judge(stage, number, fault)
+    # At once, as a supervisor does it, or after the verdict, so that the next kill follows close upon the full sync.
+    at_once, promoted = stage.chance.random() < 0.5, fault.promoted_ms is not None
+    restart = asyncio.create_task(_return(stage, fault.node)) if at_once and promoted else None
+    try:
+        await _until_proven(stage, fault)
+        shown = await _judge(stage, number, fault)
+        if promoted:
+            shown.ready_s = await (restart or _return(stage, fault.node))
+    finally:
+        if restart is not None:
+            restart.cancel()
     shown.rate = _rate(began, _openings(stage))
     shown.promoted_ms = fault.promoted_ms
     shown.fail_open_released = ((before or {}).get("sync") or {}).get("fail_open_released")
-    if restart is not None:
-        shown.ready_s = await restart
     stage.progress.step(line(shown))
     return shown
 
