@@ -213,8 +213,9 @@ def _verdict(stage: Stage, rounds: list[Round], rate: float) -> Judgement:
         + (f" ({arrears:,} in all were not opened because their clients got no CPU)" if arrears else "")
     )
     if delays["count"]:
+        held = sorted({each.commit or "unknown" for each in rounds})
         stage.notes.append(
-            f"commit {stage.commit}: SYN to SYN-ACK {delays['p50']:,} us (median), {delays['p99']:,} us (p99), "
+            f"commit {', '.join(held)}: SYN to SYN-ACK {delays['p50']:,} us (median), {delays['p99']:,} us (p99), "
             f"{delays['max']:,} us (worst) of {delays['count']:,} handshakes, the kills apart"
         )
     young = sum(each.young for each in rounds)
