@@ -15,6 +15,7 @@ from typing import Any
 
 from hasyncd.lab import plan
 from hasyncd.lab.judge import WINDOW_NS, Judgement
+from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.rounds import Attempt, Round, delay_figures, gather, judge_round, line, table
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.stage import Fault, Stage
@@ -102,7 +103,9 @@ async def _kill_once(stage: Stage, number: int, before_kill: BeforeKill | None) 
     node = await stage.pair.primary()
     if before_kill is not None:
         await before_kill(stage, node)
-    before = await stage.pair.status(node)
+        before = await stage.pair.status(node)
+    else:
+        before = await _until_held(stage, node)
     fault = await stage.kill_primary()
     # At once, as a supervisor does it, or after the verdict, so that the next kill follows close upon the full sync.
     at_once, promoted = stage.chance.random() < 0.5, fault.promoted_ms is not None
@@ -120,6 +123,17 @@ async def _kill_once(stage: Stage, number: int, before_kill: BeforeKill | None) 
     shown.fail_open_released = ((before or {}).get("sync") or {}).get("fail_open_released")
     stage.progress.step(line(shown))
     return shown
+
+
+async def _until_held(stage: Stage, node: str) -> dict[str, Any] | None:
+    """Its status once its commit is in force: a lease that is still solo suspends it although the sync is ready."""
+    deadline = now_ns() + WINDOW_NS
+    while now_ns() < deadline:
+        status = await stage.pair.status(node)
+        if ((status or {}).get("sync") or {}).get("commit_held") is not False or stage.without_sync:
+            return status
+        await asyncio.sleep(_TURN_S / 10)
+    raise LabError(f"{node} did not hold first packets for its peer within {WINDOW_NS // 10**9} s")
 
 
 def _openings(stage: Stage) -> list[tuple[int, int]]:
