@@ -191,6 +191,7 @@ async def _on_stage(
     chance = random.Random(options.seed)
     stage = Stage(topology, pair, crew, options.load, chance, progress, options.bulk_bytes)
     stage.commit, stage.kills = options.commit, options.kills
+    stage.without_sync = not options.sync_enabled
     try:
         progress.step("starting servers and gateways")
         await crew.start_servers()

@@ -76,6 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new TCP and UDP flows a second (%(default)s)",
     )
     parser.add_argument(
+        "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
+    )
+    parser.add_argument(
+        "--logs", type=Path, metavar="DIR", help="keep the nodes' logs and the flows' records there"
+    )
+    _add_kill_arguments(parser)
+    _add_nodes(parser)
+    _add_comparison(parser)
+
+
+def _add_kill_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--rate",
         type=float,
         default=2000,
@@ -89,25 +101,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="kill-under-load: so many, one node after the other (1)",
     )
-    parser.add_argument(
-        "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
-    )
-    parser.add_argument(
-        "--logs", type=Path, metavar="DIR", help="keep the nodes' logs and the flows' records there"
-    )
-    _add_nodes(parser)
-    _add_comparison(parser)
 
 
 def _add_nodes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--commit", choices=("ack", "emit"), default="ack", help="[sync] commit of both nodes (%(default)s)"
+    )
     parser.add_argument(
         "--without-sync", action="store_true", help="switch the sync off: the drill has to fail"
     )
     parser.add_argument(
         "--insecure", action="store_true", help="the peer channel in the plain (keys are made for each lab)"
-    )
-    parser.add_argument(
-        "--commit", choices=("ack", "emit"), default="ack", help="[sync] commit of both nodes (%(default)s)"
     )
     parser.add_argument(
         "--heartbeat-ms",

@@ -12,6 +12,8 @@ from rich.table import Table
 from hasyncd.lab.drill import Result
 from hasyncd.lab.judge import Verdict
 
+_NAMED_MAX = 3
+
 
 class ConsoleProgress:
     """A progress bar where stderr is a terminal, one line an act where it is not."""
@@ -90,6 +92,8 @@ def sentence(result: Result) -> str:
     judgement = result.judgement
     opened = judgement.tcp.opened + judgement.udp.opened
     what = _what_happened(result)
+    if result.passed and judgement.lost:
+        return f"PASSED: {what}, {judgement.lost:,} of {opened:,} flows were lost, as announced{_silence(result)}."
     if result.passed:
         return f"PASSED: {what}, all {opened:,} flows survived and none was remapped{_silence(result)}."
     if judgement.lost:
@@ -102,7 +106,10 @@ def sentence(result: Result) -> str:
 
 def _what_happened(result: Result) -> str:
     nodes = [fault.node for fault in result.faults]
-    return " and ".join(f"{node} {result.scenario.deed}" for node in nodes) or "nothing happened"
+    deed = result.scenario.deed
+    if len(nodes) > _NAMED_MAX:
+        return f"{len(nodes)} times a primary {deed}"
+    return " and ".join(f"{node} {deed}" for node in nodes) or "nothing happened"
 
 
 def _ways(result: Result) -> str:

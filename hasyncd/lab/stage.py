@@ -59,6 +59,7 @@ class Stage:
     bulk_bytes: int
     commit: str = "ack"
     kills: int = 1
+    without_sync: bool = False
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -42,7 +42,8 @@ def test_no_completed_handshake_is_lost(commit: str, tmp_path: Path) -> None:
     assert tcp["opened"] > 1000
     if commit == "ack":
         assert tcp["survived"] == tcp["opened"], result["said"]
-    assert [each["node"] for each in result["rounds"]] == ["gw-a", "gw-b", "gw-a"]
+    first, second, third = (each["node"] for each in result["rounds"])
+    assert first == third != second, "the one that took over is killed next, whichever was elected first"
     assert all(each["commit"] == commit and each["ready_s"] is not None for each in result["rounds"])
     assert result["paths"].keys() == {"lb", "nat", "lb6", "pass"}
     assert result["attempts_failed"] == {}

@@ -61,3 +61,16 @@ def test_drill_that_never_got_to_a_fault_still_has_every_key() -> None:
     assert shown["detected_ms"] is None
     assert shown["gap_ms"] == {"p50": None, "p99": None, "max": None}
     assert shown["notes"] == ["no lab"]
+
+
+def test_many_kills_are_counted_and_not_listed() -> None:
+    many = result(stalled=0)
+    many.faults *= 100
+    assert sentence(many).startswith("PASSED: 100 times a primary was killed, all 3 flows survived")
+
+
+def test_a_loss_that_is_excused_is_no_failure_and_is_said() -> None:
+    excused = result(survived=2, stalled=1)
+    excused.judgement.excused = 1
+    assert excused.passed
+    assert sentence(excused).startswith("PASSED: gw-a was killed, 1 of 3 flows were lost, as announced; ")

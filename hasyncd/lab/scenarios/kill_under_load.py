@@ -15,6 +15,7 @@ from typing import Any
 
 from hasyncd.lab import plan
 from hasyncd.lab.judge import WINDOW_NS, Judgement
+from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.rounds import Attempt, Round, delay_figures, gather, judge_round, line, table
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.stage import Fault, Stage
@@ -25,6 +26,8 @@ _LINGER_MS = 100
 _KEEP_PERCENT, _KEEP_MS, _KEEP_LONG, _PACE_MS = 10, 5_000, 30, 500
 _SETTLE_NS = 1_500_000_000
 """Connections opened so long after the kill are judged too: those whose SYN was lost come back after 1 s."""
+_CALM_S = 1.3
+"""The longest time between a ready pair and the next kill."""
 _WARM_UP_S = 30.0
 _TURN_S = 0.1
 BeforeKill = Callable[[Stage, str], Awaitable[None]]
@@ -96,22 +99,41 @@ async def _kill_once(stage: Stage, number: int, before_kill: BeforeKill | None) 
     crew = stage.crew
     began = _openings(stage)
     crew.order(do="measure")
-    await asyncio.sleep(stage.chance.uniform(0.3, 1.3))
+    await asyncio.sleep(stage.chance.uniform(0, _CALM_S))
     node = await stage.pair.primary()
     if before_kill is not None:
         await before_kill(stage, node)
-    before = await stage.pair.status(node)
+        before = await stage.pair.status(node)
+    else:
+        before = await _until_held(stage, node)
     fault = await stage.kill_primary()
-    restart = asyncio.create_task(_return(stage, fault.node)) if fault.promoted_ms is not None else None
-    await _until_proven(stage, fault)
-    shown = await _judge(stage, number, fault)
+    # At once, as a supervisor does it, or after the verdict, so that the next kill follows close upon the full sync.
+    at_once, promoted = stage.chance.random() < 0.5, fault.promoted_ms is not None
+    restart = asyncio.create_task(_return(stage, fault.node)) if at_once and promoted else None
+    try:
+        await _until_proven(stage, fault)
+        shown = await _judge(stage, number, fault)
+        if promoted:
+            shown.ready_s = await (restart or _return(stage, fault.node))
+    finally:
+        if restart is not None:
+            restart.cancel()
     shown.rate = _rate(began, _openings(stage))
     shown.promoted_ms = fault.promoted_ms
     shown.fail_open_released = ((before or {}).get("sync") or {}).get("fail_open_released")
-    if restart is not None:
-        shown.ready_s = await restart
     stage.progress.step(line(shown))
     return shown
+
+
+async def _until_held(stage: Stage, node: str) -> dict[str, Any] | None:
+    """Its status once its commit is in force: a lease that is still solo suspends it although the sync is ready."""
+    deadline = now_ns() + WINDOW_NS
+    while now_ns() < deadline:
+        status = await stage.pair.status(node)
+        if ((status or {}).get("sync") or {}).get("commit_held") is not False or stage.without_sync:
+            return status
+        await asyncio.sleep(_TURN_S / 10)
+    raise LabError(f"{node} did not hold first packets for its peer within {WINDOW_NS // 10**9} s")
 
 
 def _openings(stage: Stage) -> list[tuple[int, int]]:
@@ -205,8 +227,9 @@ def _verdict(stage: Stage, rounds: list[Round], rate: float) -> Judgement:
         + (f" ({arrears:,} in all were not opened because their clients got no CPU)" if arrears else "")
     )
     if delays["count"]:
+        held = sorted({each.commit or "unknown" for each in rounds})
         stage.notes.append(
-            f"commit {stage.commit}: SYN to SYN-ACK {delays['p50']:,} us (median), {delays['p99']:,} us (p99), "
+            f"commit {', '.join(held)}: SYN to SYN-ACK {delays['p50']:,} us (median), {delays['p99']:,} us (p99), "
             f"{delays['max']:,} us (worst) of {delays['count']:,} handshakes, the kills apart"
         )
     young = sum(each.young for each in rounds)
