@@ -138,9 +138,9 @@ class Shell:
             self._tell_log_state()
             self._feed(self.node.clear_fault(now_ns()))
 
-    def _receive_datagram(self, payload: bytes) -> None:
+    def _receive_datagram(self, payload: bytes, path: str) -> None:
         self._tell_log_state()
-        self._feed(self.node.receive_datagram(payload, now_ns()))
+        self._feed(self.node.receive_datagram(payload, now_ns(), path))
 
     def _receive_data(self, stream: DeltaStream, data: bytes) -> None:
         if stream is not self._stream:
@@ -253,7 +253,7 @@ class Shell:
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
             case fx.SendDatagram():
-                self._port.send_datagram(effect.payload)
+                self._port.send_datagram(effect.payload, effect.path)
             case (
                 fx.ConnectStream()
                 | fx.WriteStream()

@@ -22,6 +22,10 @@ def _counter_name(of_port: str) -> str:
     return of_port if of_port.startswith("rejected_") else f"peer_{of_port}"
 
 
+def _age_ms(at_ns: int | None, now: int) -> int | None:
+    return None if at_ns is None else max(0, now - at_ns) // 1_000_000
+
+
 class StatusReport:
     """Reads everything that `status` shows; `sample` once a second gives it rates."""
 
@@ -86,17 +90,18 @@ class StatusReport:
         }
 
     def _peer(self, view: NodeView, moment: int) -> dict[str, Any]:
-        heard_ns = view.peer.last_heard_ns
-        heard_ms = None if heard_ns is None else max(0, moment - heard_ns) // 1_000_000
         return {
             "state": view.peer.state,
-            "last_heard_ms": heard_ms,
+            "last_heard_ms": _age_ms(view.peer.last_heard_ns, moment),
             "node": view.peer.node,
             "role": view.peer.role.value if view.peer.role else None,
             "config_matches": view.peer.config_matches,
             "secured": self._settings.peer.keys is not None,
             "key_log": None if self._settings.peer.key_log is None else str(self._settings.peer.key_log),
-            "paths": [{"name": "sync", "up": view.peer.state == "connected", "last_heard_ms": heard_ms}],
+            "paths": [
+                {"name": path.name, "up": path.up, "last_heard_ms": _age_ms(path.last_heard_ns, moment)}
+                for path in view.peer.paths
+            ],
         }
 
     def _sync(self, view: NodeView, counters: dict[str, int], total: int) -> dict[str, Any]:

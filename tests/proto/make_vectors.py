@@ -187,7 +187,11 @@ def heartbeats() -> Iterator[Vector]:
     for name, beat, comment in [
         ("heartbeat_primary", BEAT, "a paired primary with two services"),
         ("heartbeat_backup", BACKUP_BEAT, "its backup, which acknowledges everything"),
-        ("heartbeat_paths", replace(BACKUP_BEAT, hears=0b101), "it hears its peer on sync and outside, not on inside"),
+        (
+            "heartbeat_paths",
+            replace(BACKUP_BEAT, hears=0b101),
+            "it hears its peer on sync and outside, not on inside",
+        ),
         ("heartbeat_first", FIRST_BEAT, "the first of a process that has heard nobody"),
         (
             "heartbeat_leaving",

@@ -93,7 +93,7 @@ def test_a_late_heartbeat_of_a_former_life_does_not_silence_the_peer_for_ever() 
     world.boot(B)
     world.boot(A)
     world.run_ms(1)
-    world.network.deliver_datagram(B, late[0])
+    world.network.deliver_datagram(B, late[0], "sync")
     world.run_until(lambda: ready(world), 3000, "they find each other")
 
 
