@@ -101,7 +101,7 @@ class Parts:
                         f"{address} is a VIP; heartbeats need addresses that never move",
                     )
                 taken.append(address)
-        if peer.insecure and set(peer.paths) - {"sync"}:
+        if peer.insecure and peer.keys is None and set(peer.paths) - {"sync"}:
             yield (
                 "peer.insecure",
                 "is for the sync link alone: on a service LAN anybody could speak as the peer",
