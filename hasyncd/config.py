@@ -121,6 +121,8 @@ class Peer(_Section):
     inside: LanPath | None = None
     outside: LanPath | None = None
     prefer: Literal["availability", "safety"] = "availability"
+    on_vip_owned: Literal["wait", "take"] = "wait"
+    """Nobody is heard, but somebody else answers for a VIP on its LAN (proto/pair.md §4a)."""
     witness: Annotated[None, BeforeValidator(refuse)] = None
 
     def lan(self, name: str) -> LanPath | None:

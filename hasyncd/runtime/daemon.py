@@ -141,6 +141,7 @@ def pair_settings(settings: Settings) -> PairSettings:
         config_hash=settings.config_hash(),
         features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
         paths=settings.peer.paths,
+        takes_owned_vips=settings.peer.on_vip_owned == "take",
         authenticated=settings.peer.keys is not None,
     )
 

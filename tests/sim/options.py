@@ -33,6 +33,7 @@ class Options:
     skewed: bool = False
     """The two have other configurations."""
     paths: tuple[str, ...] = ("sync",)
+    takes_owned_vips: bool = False
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
 
@@ -49,5 +50,6 @@ class Options:
             protocols=self.protocols[index],
             window=self.window,
             paths=self.paths,
+            takes_owned_vips=self.takes_owned_vips,
             authenticated=self.authenticated,
         )

@@ -81,10 +81,10 @@ def test_a_late_heartbeat_of_a_former_life_does_not_silence_the_peer_for_ever() 
     late: list[bytes] = []
     send = world.network.send_datagram
 
-    def keep(sender: int, payload: bytes) -> None:
+    def keep(sender: int, payload: bytes, path: str | None = None) -> None:
         if sender == A:
             late.append(payload)
-        send(sender, payload)
+        send(sender, payload, path)
 
     world.network.send_datagram = keep  # type: ignore[method-assign]
     world.run_ms(60)

@@ -108,6 +108,8 @@ PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused);
 PyObject *hs_engine_install(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_digest(PyObject *self, PyObject *unused);
 
+PyObject *hs_engine_probe_vips(PyObject *self, PyObject *unused);
+PyObject *hs_engine_vip_states(PyObject *self, PyObject *unused);
 PyObject *hs_engine_counters(PyObject *self, PyObject *unused);
 PyObject *hs_engine_flow_counts(PyObject *self, PyObject *unused);
 PyObject *hs_engine_backend_flow_counts(PyObject *self, PyObject *arguments);

@@ -39,6 +39,7 @@
     X(arp_announced)                                                                               \
     X(ndp_answered)                                                                                \
     X(ndp_announced)                                                                               \
+    X(vip_probes_sent)                                                                             \
     X(echo_answered)                                                                               \
     X(icmp_errors_translated)                                                                      \
     X(fragmentation_needed_sent)                                                                   \
@@ -116,6 +117,12 @@ struct hs_policy {
     bool early_drop;               /* a full table drops flows that are unanswered or over */
 };
 
+/* What somebody else said last of a VIP of ours. */
+struct hs_claim {
+    uint8_t mac[6];
+    uint64_t heard_ns; /* 0: nothing */
+};
+
 struct hs_gateway {
     struct hs_flow_table *table;
     struct hs_delta_log log;
@@ -136,6 +143,8 @@ struct hs_gateway {
     struct hs_port ports[HS_SIDES];
     struct hs_output output;
     struct hs_counters counters;
+    struct hs_claim claims[HS_VIPS_MAX], claims6[HS_VIPS_MAX]; /* as the VIPs in `rules` */
+    uint64_t seen_ns[HS_SIDES][2]; /* when a packet of IPv4, of IPv6, came that this node was to forward or answer */
     uint64_t lease_until_ns;
     uint64_t relay_until_ns;   /* 0: nothing is relayed */
     uint8_t relay_mac[HS_SIDES][6];
@@ -311,15 +320,26 @@ void hs_gateway_receive_arp(struct hs_gateway *g, int side, uint8_t *frame, uint
 enum {
     HS_ARP_FRAME = 42,
     HS_ADVERTISEMENT_FRAME = 86,
+    HS_SOLICITATION_FRAME = 78,
+    HS_ADVERTISED = 14 + 40 + 8, /* where an advertisement names its target, without extension headers */
     HS_ANNOUNCE_ROOM = (2 * HS_ARP_FRAME + HS_ADVERTISEMENT_FRAME) * HS_VIPS_MAX,
 };
 uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch);
 uint32_t hs_gateway_announce6(struct hs_gateway *g, uint8_t *scratch);
+/* Asks who has the VIPs, so that no cache changes: ARP probes (RFC 5227 §2.1.1), and solicitations as for duplicate
+ * address detection (RFC 4862 §5.4.2). `scratch` as above. Frames sent. */
+uint32_t hs_gateway_probe(struct hs_gateway *g, uint8_t *scratch);
+uint32_t hs_gateway_probe6(struct hs_gateway *g, uint8_t *scratch);
 /* Answers a solicitation for a VIP (RFC 4861 §7.2.4). */
 void hs_gateway_receive_ndp(struct hs_gateway *g, int side, struct hs_packet *p);
 /* Whether somebody else advertises one of our VIPs, and his MAC. */
 bool hs_gateway_is_owners_advertisement(const struct hs_gateway *g, int side, const struct hs_packet *p,
                                         uint8_t mac[6]);
+
+/* --- claims.c --------------------------------------------------------------------------------- */
+
+/* Looks at a frame before it is judged: does it come from somebody else who has a VIP of ours? */
+void hs_gateway_note_claim(struct hs_gateway *g, int side, const struct hs_received *r, uint64_t now_ns);
 
 /* --- icmp.c, icmp6.c ---------------------------------------------------------------------------- */
 
