@@ -15,6 +15,9 @@ PACKAGES=(
     ethtool iproute2 iputils-ping nftables procps
 )
 
+# What `drill --system incumbent` plays against; conntrack empties the table of a node that boots.
+INCUMBENT_PACKAGES=(conntrack conntrackd keepalived)
+
 say() { printf '%s\n' "$*" >&2; }
 
 become_root() {

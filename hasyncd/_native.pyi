@@ -124,6 +124,10 @@ class Engine:
         vnodes: int = 160,
     ) -> None:
         """Builds and publishes the ring of a service: (server_id, address, port, weight)."""
+    def set_rule_commit(self, table: str, index: int, mode: str, /) -> None:
+        """What the flows of one rule wait for, while anything is held at all: `emit`, `ack`, or `default` (what
+        `set_commit` says). `table`: `service`, `nat`, `forward` (1:1 mappings too, in the order of `set_forwards`) or
+        `pass`; a rule that is replaced has the default again. IndexError: no such rule."""
     def ring(self, index: int) -> list[tuple[int, int, int, int]]:
         """The published ring: (point, server_id, weight, generation), sorted."""
 
@@ -165,12 +169,13 @@ class Engine:
 
     # --- the delta log (primary) ---------------------------------------------------------------
     def set_commit(self, mode: str, timeout_ns: int, fail_open: bool) -> None:
-        """`none` (nothing is held; held packets leave), `emit` or `ack` (proto/sync.md §6)."""
+        """`none` (nothing is held; held packets leave), `emit` or `ack` for rules without a mode of their own
+        (proto/sync.md §6)."""
     def drain(self, bytes_max: int = 65_536) -> tuple[int, int, bytes]:
         """The next unsent records: (first sequence, count, records); count 0 when there are none.
         They count as sent at once; `rewind` takes that back."""
     def emitted(self, sequence: int) -> int:
-        """write(2) has accepted everything up to `sequence`: under `emit` releases what waited; packets released."""
+        """write(2) has accepted everything up to `sequence`: packets of `emit` flows released."""
     def acknowledge(self, sequence: int) -> int:
         """The peer has installed everything up to `sequence`: packets released."""
     def rewind(self, sequence: int) -> bool:
@@ -202,7 +207,9 @@ class Engine:
 
     # --- looking ------------------------------------------------------------------------------
     def counters(self) -> dict[str, int]:
-        """Every counter by name, those of drops by reason among them (`drop_…`). IPv6 has some of its own:
+        """Every counter by name, those of drops by reason among them (`drop_…`). `commit_now`: 0 nothing is held, 1
+        emit, 2 ack; `commit_suspended_now`: 1 while new flows leave unconfirmed because the peer does not keep up. IPv6
+        has some of its own:
         ndp_answered, ndp_announced, packet_too_big_sent, pass_flows, drop_extension_header. drop_scope: an address that
         is no host's to be reached from elsewhere (loopback, link-local, multicast, broadcast, reserved)."""
     def flow_counts(self) -> tuple[int, int, int, int]:

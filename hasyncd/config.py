@@ -61,6 +61,8 @@ NetworkV6 = Annotated[IPv6Network, BeforeValidator(read_ipv6_network), _As]
 SocketV4 = Annotated[Endpoint, BeforeValidator(read_ipv4_endpoint), _As]
 Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
 Name = Annotated[str, BeforeValidator(read_name)]
+Commit = Literal["ack", "emit"]
+"""What must be true before the first packets of a new flow leave: proto/sync.md §6."""
 Item = TypeVar("Item")
 # TOML has arrays where settings have tuples; their elements stay strict. The limits, here and below, are
 # those of hasyncd/native/core/limits.h.
@@ -122,7 +124,8 @@ class Peer(_Section):
     outside: LanPath | None = None
     prefer: Literal["availability", "safety"] = "availability"
     on_vip_owned: Literal["wait", "take"] = "wait"
-    """Nobody is heard, but somebody else answers for a VIP on its LAN (proto/pair.md §4a)."""
+    """Nobody is heard, but somebody else answers for a VIP on its LAN (proto/pair.md §4c)."""
+    wait_ms: int = Field(0, ge=0, le=600_000)
     witness: Annotated[None, BeforeValidator(refuse)] = None
 
     def lan(self, name: str) -> LanPath | None:
@@ -132,7 +135,8 @@ class Peer(_Section):
 
 class Sync(_Section):
     enabled: bool = True
-    commit: Literal["ack", "emit"] = "ack"
+    commit: Commit = "ack"
+    """Of every rule that has none of its own."""
     commit_timeout_ms: int = Field(50, ge=1, le=60_000)
     on_commit_timeout: Literal["fail_open", "fail_closed"] = "fail_open"
     log_records: int = Field(262_144, ge=1024, le=1 << 24)
@@ -168,6 +172,7 @@ class NatRule(_Section):
     on_exhaustion: Literal["drop", "icmp"] = "drop"
     log: Literal["off", "flows"] = "off"
     """A line for each mapping that is made or ended, into log.mappings."""
+    commit: Commit | None = None
 
 
 class Forward(_Section):
@@ -177,6 +182,7 @@ class Forward(_Section):
     protocol: Literal["tcp", "udp"]
     to: SocketV4
     allow: Some[NetworkV4] = (IPv4Network("0.0.0.0/0"),)
+    commit: Commit | None = None
 
 
 class OneToOne(_Section):
@@ -185,6 +191,7 @@ class OneToOne(_Section):
     public: AddressV4
     inside: AddressV4
     allow: Some[NetworkV4] = (IPv4Network("0.0.0.0/0"),)
+    commit: Commit | None = None
 
 
 class Pass(_Section):
@@ -195,6 +202,7 @@ class Pass(_Section):
     """No networks: any destination."""
     inbound: bool = False
     """Flows may be opened from outside too, from a destination to a source."""
+    commit: Commit | None = None
 
 
 class Backend(_Section):
@@ -224,6 +232,7 @@ class Service(_Section):
     allow: Some[Network] = Field(default_factory=any_client)
     backends: Annotated[tuple[Backend, ...], Field(strict=False, min_length=1, max_length=1024)]
     health: Health | None = None
+    commit: Commit | None = None
 
 
 class Log(_Section):

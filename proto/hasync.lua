@@ -41,7 +41,7 @@ local FRAMES = { -- sync.md §4: the fields behind the type, in order
 local HEARTBEAT = { -- pair.md §5
     "protocol", "node", "boot_id", "counter", "role", "generation", "priority", "flags", "sent_ns", "echo_boot_id",
     "echo_sent_ns", "heard_ms", "ack_boot_id", "ack_sequence", "head_sequence", "flow_count", "digest_sequence",
-    "digest", "config_hash", "ring_generations",
+    "digest", "config_hash", "ring_generations", "at_risk", "at_risk_oldest_ms",
 }
 for kind, frame in ipairs(FRAMES) do TYPES[kind] = frame[1] end
 
@@ -65,6 +65,7 @@ local VALUES = {
     echo_sent_ns = { as = "integer" }, heard_ms = { as = "integer", most = U32 },
     ack_boot_id = { as = "integer", hex = true }, ack_sequence = { as = "integer" }, head_sequence = { as = "integer" },
     digest_sequence = { as = "integer" }, ring_generations = { as = "list", most = U32 },
+    at_risk = { as = "integer", most = U32 }, at_risk_oldest_ms = { as = "integer", most = U32 },
 }
 
 local field = {
@@ -442,7 +443,7 @@ end
 
 -- --- datagrams and streams ---------------------------------------------------------------------------------------
 
-local function begins_heartbeat(tvb, at) -- an array of 20 or more elements, the first of them a protocol below 128
+local function begins_heartbeat(tvb, at) -- an array of 22 or more elements, the first of them a protocol below 128
     return tvb:len() >= at + 4 and uint(tvb, at, 2) == 0xdc00 and uint(tvb, at + 2, 1) >= #HEARTBEAT and uint(tvb, at + 3, 1) < 128
 end
 

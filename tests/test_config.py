@@ -148,6 +148,8 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         ("capacity = 1048576", "capacity = 65536", True),  # judged by itself: REFUSE `capacity`
         (", weight = 1 }", " }", True),  # its default
         ('commit = "ack"', 'commit = "emit"', False),
+        ('ports = "1024-65535"', 'ports = "1024-65535"\ncommit = "emit"', False),
+        ('protocol = "tcp"', 'protocol = "tcp"\ncommit = "emit"', False),
         ("203.0.113.5/24", "203.0.113.5/25", False),
         ('ports = "1024-65535"', 'ports = "2048-65535"', False),
         ("weight = 1 }", "weight = 2 }", False),

@@ -17,7 +17,9 @@ GOOD, WARN, ALARM, QUIET = "bold bright_blue", "bold yellow", "bold red", "dim"
 
 def screen(status: dict[str, Any]) -> RenderableType:
     """The whole screen for one `status` object."""
-    parts: list[RenderableType] = [_headline(status), _verdict(status), Text(""), _facts(status)]
+    parts: list[RenderableType] = [_headline(status), _verdict(status)]
+    incomplete = _incomplete(status)
+    parts += [*([incomplete] if incomplete else []), Text(""), _facts(status)]
     if status.get("vips"):
         parts += [Text(""), _vips(status["vips"])]
     if status.get("services"):
@@ -73,6 +75,16 @@ def _verdict(status: dict[str, Any]) -> Text:
     return _judged(False, "forwards nothing in this role")
 
 
+def _incomplete(status: dict[str, Any]) -> Text | None:
+    """What stays true until the next takeover: flows were lost, or may have been."""
+    certificate = status.get("certificate") or {}
+    if status.get("role") != "primary" or certificate.get("complete") is not False:
+        return None
+    missing = certificate.get("flows_missing")
+    how_many = "nobody knows how many" if missing is None else f"at most {number(missing)}"
+    return Text(f"! TOOK OVER INCOMPLETE: {how_many} flows of the former primary were missing", style=ALARM)
+
+
 def _facts(status: dict[str, Any]) -> Table:
     peer, sync, flows = status.get("peer") or {}, status.get("sync") or {}, status.get("flows") or {}
     table = Table.grid(padding=(0, 2))
@@ -88,6 +100,9 @@ def _facts(status: dict[str, Any]) -> Table:
             _judged(state == "connected", _word(state)),
             f"  heard {number(heard)} ms ago" if heard is not None else "",
             f"  {paths}" if paths else "",
+            f"  {number(peer['at_risk_flows'])} flows at risk there"
+            if peer.get("at_risk_flows") is not None
+            else "",
             ("  ! INSECURE: neither authenticated nor encrypted", ALARM) if status.get("insecure") else "",
             (f"  ! KEY LOG: {peer['key_log']} opens the stream", ALARM) if peer.get("key_log") else "",
         ),
@@ -99,6 +114,9 @@ def _facts(status: dict[str, Any]) -> Table:
             _judged(sync_state == "ready", _word(sync_state)),
             (f"  ! {sync['reason']}", WARN) if sync.get("reason") else "",
             f"  commit {_word(sync.get('commit'))}",
+            ("  ! suspended: the peer is slow, new flows do not wait", WARN)
+            if sync.get("commit_suspended")
+            else "",
             f"  lag {number(sync.get('lag_flows'))} flows, {number(sync.get('lag_ms'))} ms",
             f"  full syncs {number(sync.get('full_syncs'))}",
         ),

@@ -48,6 +48,8 @@ class Conduct(RoleChanges):
     # --- hearing -----------------------------------------------------------------------------------
 
     def _hear_as_backup(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
+        if beat.role is Role.PRIMARY:
+            self._receiver.hear(beat)
         if not self._timers.trusts(now_ns) and (beat.leaving or beat.role is Role.INIT):
             return []  # if it is still so, it will be said again
         if beat.leaving:
@@ -79,6 +81,7 @@ class Conduct(RoleChanges):
         if beat.role is Role.PRIMARY:
             own = (self._election.generation, self._settings.priority, self._settings.node)
             if beat.rank > own and not beat.leaving:
+                self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.
             return []
@@ -108,6 +111,7 @@ class Conduct(RoleChanges):
         effects: list[Effect] = []
         if self._silence_told:
             self._silence_told = False
+            self._timers.wait_until_ns = None
             effects.append(ReportEvent("peer_heard", beat.node))
         matches = beat.config_hash == self._settings.config_hash
         if self._config_told is not matches:
@@ -214,13 +218,18 @@ class Conduct(RoleChanges):
             if self._receiver.handed_over:
                 return self._promote(Event.HANDED_OVER, "the primary handed over", now_ns)
             return self._promote(Event.PEER_LEFT, "the primary has left", now_ns)
+        waited = self._timers.wait_until_ns is not None and now_ns >= self._timers.wait_until_ns
         silent_at = self._silence_deadline_ns()
-        if silent_at is not None and now_ns >= silent_at:
-            if self._settings.acts_alone:
+        if waited or (silent_at is not None and now_ns >= silent_at):
+            if self._settings.acts_alone and (waited or not self._is_worth_waiting()):
+                # From here on it is the answer that is waited for; where somebody has the VIPs, the next one.
+                self._timers.wait_until_ns, self._silence_told = None, False
                 silence = (now_ns - (self._liveness.last_heard_ns or now_ns)) // MILLISECOND_NS
                 reason = f"the primary is silent for {silence} ms"
                 return self._intend(Intention(Purpose.PROMOTE, reason, Event.PEER_SILENT), now_ns)
             self._silence_told = True
+            if self._settings.acts_alone:
+                return self._wait_for_the_silent(now_ns)
             self._election.step(Event.PEER_SILENT_UNSURE)
             return [ReportEvent("peer_silent", "prefer = safety: waiting for proof or an operator")]
         if self._timers.nobody_leads_at_ns is not None and now_ns >= self._timers.nobody_leads_at_ns:
@@ -229,6 +238,21 @@ class Conduct(RoleChanges):
                 self._listen(now_ns)
                 return [*self._close_incoming("nobody leads"), self._report(Role.BACKUP, "nobody leads")]
         return []
+
+    def _is_worth_waiting(self) -> bool:
+        """pair.md §4b: somebody silent may come back, and has what we lack."""
+        waited = self._inquiry.hold_until_ns is not None
+        return self._settings.wait_ns > 0 and not waited and not self._receiver.history.synced
+
+    def _wait_for_the_silent(self, now_ns: int) -> list[Effect]:
+        self._election.step(Event.PEER_SILENT_WAITING)
+        self._timers.wait_until_ns = now_ns + self._settings.wait_ns
+        patience = self._settings.wait_ns // MILLISECOND_NS
+        return [
+            ReportEvent(
+                "promotion_waits", f"the primary is silent and our copy is not complete: {patience} ms more"
+            )
+        ]
 
     def _time_in_primary(self, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []
@@ -255,7 +279,7 @@ class Conduct(RoleChanges):
         return self._inquiry.intention is not None and self._inquiry.intention.purpose is purpose
 
     def _intend(self, intention: Intention, now_ns: int) -> list[Effect]:
-        """proto/pair.md §4a: nobody was heard, so the LANs are asked first."""
+        """proto/pair.md §4c: nobody was heard, so the LANs are asked first."""
         self._inquiry.begin(intention, now_ns)
         return self._time_of_vips(now_ns)
 

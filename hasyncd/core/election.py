@@ -27,6 +27,7 @@ class Event(enum.Enum):
     LISTENED_RANKED_LOWER = "listen ended, peer in `init` of higher rank or in `backup`"
     LISTENED_PEER_LEFT = "listen ended, peer has left or is in `fault`"
     PEER_SILENT = "peer silent for dead_after, prefer = availability"
+    PEER_SILENT_WAITING = "peer silent for dead_after, prefer = availability, not complete, `wait_ms` to go"
     PEER_SILENT_UNSURE = "peer silent for dead_after, prefer = safety"
     PEER_DEAD = "peer's process is dead (§6)"
     HANDED_OVER = "LEAVING with handover, everything up to its sequence installed"
@@ -59,6 +60,7 @@ TRANSITIONS: dict[tuple[Role, Event], Outcome] = {
     (Role.INIT, Event.LISTENED_PEER_LEFT): _SOLO,
     (Role.INIT, Event.FORCED): _SOLO,
     (Role.BACKUP, Event.PEER_SILENT): _SOLO,
+    (Role.BACKUP, Event.PEER_SILENT_WAITING): Outcome(Role.BACKUP),
     (Role.BACKUP, Event.PEER_SILENT_UNSURE): Outcome(Role.BACKUP),
     (Role.BACKUP, Event.PEER_DEAD): _SOLO,
     (Role.BACKUP, Event.HANDED_OVER): _PAIRED,

@@ -126,6 +126,9 @@ class Heartbeat:
     digest: int
     config_hash: bytes
     ring_generations: tuple[int, ...] = ()
+    at_risk: int = 0
+    """Flows of the sender that nobody has confirmed, and since when the oldest of them is not (ms)."""
+    at_risk_oldest_ms: int = 0
     hears: int = 0
     """Bits of the paths on which the sender hears its peer: `core.paths.bit_of`."""
 

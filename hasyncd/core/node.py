@@ -157,6 +157,7 @@ class Node(Conduct):
         match self._election.role:
             case Role.INIT:
                 if beat.role is Role.PRIMARY and not beat.leaving:
+                    self._receiver.hear(beat)
                     effects += self._follow(now_ns)
             case Role.BACKUP:
                 effects += self._hear_as_backup(beat, now_ns)
@@ -256,11 +257,18 @@ class Node(Conduct):
     # --- inputs: the table -----------------------------------------------------------------------
 
     def receive_log_state(
-        self, head_sequence: int, flow_count: int, digest: int, oldest_sequence: int, now_ns: int
+        self,
+        head_sequence: int,
+        flow_count: int,
+        digest: int,
+        oldest_sequence: int,
+        at_risk: int,
+        at_risk_oldest_ns: int,
+        now_ns: int,
     ) -> list[Effect]:
-        """Fresh numbers of our own table and log (rule 4)."""
+        """Fresh numbers of our own table and log (rule 4): the fields of `LogState`."""
         effects = self._wake(now_ns)
-        self._log = LogState(head_sequence, flow_count, digest, oldest_sequence)
+        self._log = LogState(head_sequence, flow_count, digest, oldest_sequence, at_risk, at_risk_oldest_ns)
         if self._election.role is Role.BACKUP:
             self._receiver.table_is(flow_count, digest)
         return effects
@@ -288,6 +296,8 @@ class Node(Conduct):
             return effects + self._reject_stream(rejected.name, now_ns) + self._settle(now_ns)
         if proven:
             effects += [ReportEvent("sync_ready", f"{flow_count} flows"), *self._beat(now_ns)]
+            if self._timers.wait_until_ns is not None:  # pair.md §4b: nothing is to be waited for any more
+                self._timers.wait_until_ns = now_ns
         return effects + self._settle(now_ns)
 
     def receive_vip_states(self, states: tuple[VipState, ...], now_ns: int) -> list[Effect]:
@@ -368,6 +378,8 @@ class Node(Conduct):
             self._liveness.state(now_ns), self._liveness.last_heard_ns,
             beat.node if beat else None, beat.role if beat else None, beat.generation if beat else None,
             beat.config_hash == self._settings.config_hash if beat else None,
+            beat.at_risk if beat and beat.role is Role.PRIMARY else None,
+            beat.at_risk_oldest_ms if beat and beat.role is Role.PRIMARY else None,
             beat.ring_generations if beat else (),
             tuple(PathView(path.name, path.up is True, path.heard_ns) for path in self._paths),
         )  # fmt: skip

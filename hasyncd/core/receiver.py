@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from hasyncd.core.certificate import Mirror, certify
 from hasyncd.core.effects import (
     BeginSync,
     CloseStream,
@@ -68,6 +69,8 @@ class Receiver:
         self._mismatches = 0
         self._promised_head = 0
         self._was_synced = False
+        self._from_empty = False
+        self._word: Heartbeat | None = None
         self.refused: str | None = None
         """What the last HELLO was refused for, until one is not."""
         self.protocol: int | None = None
@@ -97,12 +100,13 @@ class Receiver:
         self.history = History()
         self._round += 1
         self._verdict = None
-        self._was_synced = False
+        self._was_synced = self._from_empty = False
+        self._word = None
         self.left = None
 
     def distrust(self) -> None:
         """What is held is not what the peer holds: the next HELLO_REPLY asks for a full sync."""
-        self.history.synced = False
+        self.history.synced = self._from_empty = False
         self._round += 1
 
     def handshake_expired(self, now_ns: int) -> bool:
@@ -174,6 +178,7 @@ class Receiver:
         # Also in the middle of deltas: the primary starts over (log overrun, an operator's resync).
         self.phase = Phase.STREAMING
         self._handshake_until_ns = None
+        self._from_empty = self._stream_seed != self.seed or (self._flow_count == 0 and not self._pending)
         self._round += 1
         self._pending.clear()
         self._sweep = None
@@ -261,6 +266,10 @@ class Receiver:
         self._promised_head = end.sequence
         return True
 
+    def hear(self, beat: Heartbeat) -> None:
+        """The primary's newest word, by which our own completeness is judged."""
+        self._word = beat
+
     def compare(self, beat: Heartbeat) -> bool:
         """Compares the primary's digest with ours where both speak of the same record; True means
         drift (S8): two mismatches in a row.
@@ -311,11 +320,11 @@ class Receiver:
     def certify(self) -> Certificate:
         """proto/pair.md §4 step 2."""
         held = self.history
-        whole = held.synced and self._verdict is not False and held.installed >= self._promised_head
-        verdict = {True: "match", False: "mismatch", None: "unknown"}[self._verdict]
-        return Certificate(
-            held.generation, held.installed, verdict, self._flow_count, 0 if whole else None, whole
-        )
+        mirror = Mirror(
+            held.boot_id, held.generation, held.installed, self._flow_count, self._verdict, self._promised_head,
+            held.synced, self._from_empty,
+        )  # fmt: skip
+        return certify(mirror, self._word)
 
     def next_deadline_ns(self) -> int | None:
         return self._handshake_until_ns

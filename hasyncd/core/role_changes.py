@@ -107,7 +107,20 @@ class RoleChanges:
         effects += self._arm(now_ns, solo=outcome.solo)
         self._timers.start_train(now_ns)
         effects += [AnnounceVips(), *self._beat(now_ns, on_schedule=True)]
-        return [*effects, self._report(previous, reason, self._certificate)]
+        return [*effects, self._report(previous, reason, self._certificate), *self._tell_missing()]
+
+    def _tell_missing(self) -> list[Effect]:
+        """Whoever takes over without everything says so, loudly: proto/pair.md §4a."""
+        certificate = self._certificate
+        if certificate is None or certificate.complete:
+            return []
+        missing = certificate.flows_missing
+        how_many = (
+            "nobody knows how many flows are missing"
+            if missing is None
+            else f"at most {missing} flows are missing"
+        )
+        return [ReportEvent("promoted_incomplete", f"{how_many}; {certificate.flows_held} are held")]
 
     def _arm(self, now_ns: int, *, solo: bool) -> list[Effect]:
         self._holding.begin(now_ns)

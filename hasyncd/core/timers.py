@@ -19,6 +19,8 @@ class Timers:
         self.leave_at_ns: int | None = None
         """Backup: the peer is leaving, but what it sent before may still come."""
         self.nobody_leads_at_ns: int | None = None
+        self.wait_until_ns: int | None = None
+        """Backup without all flows: how long its silent primary is waited for (proto/pair.md §4b)."""
         self.announce_at_ns: list[int] = []
         self._trust_from_ns = 0
 
@@ -39,6 +41,7 @@ class Timers:
     def end_role(self) -> None:
         """A role has ended, and with it all its patience."""
         self.listen_until_ns = self.rearm_at_ns = self.leave_at_ns = self.nobody_leads_at_ns = None
+        self.wait_until_ns = None
         self.announce_at_ns = []
 
     def postpone(self, now_ns: int, by_ns: int) -> None:
@@ -49,6 +52,7 @@ class Timers:
         self.rearm_at_ns = until if self.rearm_at_ns is not None else None
         self.leave_at_ns = until if self.leave_at_ns is not None else None
         self.nobody_leads_at_ns = until if self.nobody_leads_at_ns is not None else None
+        self.wait_until_ns = max(until, self.wait_until_ns) if self.wait_until_ns is not None else None
 
     def deadlines(self) -> list[int | None]:
         first_car = self.announce_at_ns[0] if self.announce_at_ns else None
@@ -58,5 +62,6 @@ class Timers:
             self.rearm_at_ns,
             self.leave_at_ns,
             self.nobody_leads_at_ns,
+            self.wait_until_ns,
             first_car,
         ]

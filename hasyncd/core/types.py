@@ -59,11 +59,13 @@ class PairSettings:
     """Records that a primary may send ahead of our acknowledgement; proto/sync.md §5.1."""
     paths: tuple[str, ...] = ("sync",)
     """The ways of the heartbeats; proto/pair.md §5b."""
+    wait_ns: int = 0
+    """How much longer than dead_after a backup without all flows waits for a silent primary; proto/pair.md §4b."""
     authenticated: bool = False
     """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
 
     takes_owned_vips: bool = False
-    """Acts alone although somebody else has the VIPs; proto/pair.md §4a."""
+    """Acts alone although somebody else has the VIPs; proto/pair.md §4c."""
 
     @property
     def probe_ns(self) -> int:
@@ -97,7 +99,9 @@ class Certificate:
     """Verdict of the last comparison: `match`, `mismatch` or `unknown`."""
     flows_held: int
     flows_missing: int | None
-    """Known to be missing; None where it cannot be known."""
+    """How many are missing of those that the primary spoke of; None where it cannot be known."""
+    flows_missing_is: str
+    """How that is known: `exact`, `at_most` or `unknown`; proto/pair.md §4a."""
     complete: bool
     """Full sync verified, no drift, nothing heard of that was not installed."""
 
@@ -112,6 +116,10 @@ class LogState:
     digest: int = 0
     oldest_sequence: int = 1
     """Oldest sequence the log still holds."""
+    at_risk: int = 0
+    """Flows with an ADD or a change of state that is not acknowledged."""
+    at_risk_oldest_ns: int = 0
+    """Age of the oldest record that is not acknowledged; 0 while nothing is at risk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class VipState:
 
 @dataclass(frozen=True, slots=True)
 class VipView:
-    """What an armed primary knows of a VIP; proto/pair.md §4b."""
+    """What an armed primary knows of a VIP; proto/pair.md §4d."""
 
     address: str
     verified_ms: int | None
@@ -158,6 +166,9 @@ class PeerView:
     role: Role | None
     generation: int | None
     config_matches: bool | None
+    at_risk: int | None = None
+    """What a primary last said: its flows that nobody has confirmed, and for how long the oldest has not been."""
+    at_risk_oldest_ms: int | None = None
     ring_generations: tuple[int, ...] = ()
     paths: tuple[PathView, ...] = ()
 

@@ -1,5 +1,5 @@
 """Who has the VIPs on the LANs: asked before a node acts alone on silence (`Inquiry`), and again once it has taken
-them (`Holding`). proto/pair.md §4a, §4b.
+them (`Holding`). proto/pair.md §4c, §4d.
 
 The shell asks (`ProbeVips`) and tells what it heard (`LookAtVips`, answered by `Node.receive_vip_states`): the newest
 claim of each VIP with its moment. Whatever is older than the question counts for nothing here.

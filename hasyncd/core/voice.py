@@ -7,7 +7,7 @@ from hasyncd.core.election import Election
 from hasyncd.core.liveness import Liveness
 from hasyncd.core.messages import Heartbeat
 from hasyncd.core.receiver import History
-from hasyncd.core.types import LogState, PairSettings, Role
+from hasyncd.core.types import MILLISECOND_NS, LogState, PairSettings, Role
 from hasyncd.core.wire import encode_heartbeat
 
 
@@ -63,6 +63,9 @@ class Voice:
             digest=log.digest if primary else 0,
             config_hash=self._settings.config_hash,
             ring_generations=self.rings,
+            # sync.md §5: "While no peer is synced, every flow is at risk."
+            at_risk=(log.at_risk if ready else log.flow_count) if primary else 0,
+            at_risk_oldest_ms=log.at_risk_oldest_ns // MILLISECOND_NS if primary else 0,
             hears=hears,
         )
         return SendDatagram(encode_heartbeat(beat), path)

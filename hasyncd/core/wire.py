@@ -45,7 +45,7 @@ _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ROLES = (Role.INIT, Role.BACKUP, Role.PRIMARY, Role.FAULT)
 _FLAG_LEAVING, _FLAG_READY, _FLAG_SOLO = 1, 2, 4
 _HEARS_SHIFT, _FLAGS_MAX = 3, 0b111111
-_HEARTBEAT_FIELDS = 20
+_RINGS = 19
 
 
 class Rejected(Exception):
@@ -95,13 +95,14 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
         beat.protocol, beat.node, beat.boot_id, beat.counter, _ROLES.index(beat.role), beat.generation,
         beat.priority, flags, beat.sent_ns, beat.echo_boot_id, beat.echo_sent_ns, beat.heard_ms,
         beat.ack_boot_id, beat.ack_sequence, beat.head_sequence, beat.flow_count, beat.digest_sequence,
-        beat.digest, beat.config_hash, list(beat.ring_generations),
+        beat.digest, beat.config_hash, list(beat.ring_generations), min(beat.at_risk, U32_MAX),
+        min(beat.at_risk_oldest_ms, U32_MAX),
     ]  # fmt: skip
     payload: bytes = msgpack.packb(fields, use_bin_type=True)
     while len(payload) > HEARTBEAT_BYTES_MAX:
-        rings = fields[-1]
-        assert isinstance(rings, list), "the last field is the list of ring generations"
-        assert rings, "without rings a heartbeat is at most 3 + 66 + 15 x 9 + 10 bytes"
+        rings = fields[_RINGS]
+        assert isinstance(rings, list), "the list of ring generations"
+        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 10 bytes"
         excess = len(payload) - HEARTBEAT_BYTES_MAX
         del rings[-max(1, excess // 5) :]
         payload = msgpack.packb(fields, use_bin_type=True)
@@ -162,7 +163,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         bool(flags & _FLAG_LEAVING), bool(flags & _FLAG_READY), bool(flags & _FLAG_SOLO),
         f.integer(), f.integer(), f.integer(), f.integer(HEARD_NEVER),
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
-        f.binary(8), f.integers(U32_MAX), flags >> _HEARS_SHIFT,
+        f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat

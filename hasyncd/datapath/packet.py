@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
 from hasyncd.addresses import EngineAddress, EnginePrefix, Network, for_engine, in_order, prefixes_for_engine
-from hasyncd.config import Settings
+from hasyncd.config import Forward, NatRule, OneToOne, Pass, Service, Settings
 from hasyncd.datapath.interfaces import Interface
 
 __all__ = ["Engine", "build_engine", "open_sides", "owned_networks", "private_networks"]
@@ -80,7 +80,25 @@ def build_engine(
     for declaration, publication in services:
         engine.set_service(*declaration)
         engine.publish_ring(*publication)
+    for table, index, mode in rule_commits(settings):
+        engine.set_rule_commit(table, index, mode)
     return engine
+
+
+def rule_commits(settings: Settings) -> list[tuple[str, int, str]]:
+    """The rules with a commit mode of their own, as `Engine.set_rule_commit` takes them."""
+    tables: dict[str, Sequence[Service | NatRule | Forward | OneToOne | Pass]] = {
+        "service": settings.service,
+        "nat": settings.nat,
+        "forward": [*settings.forward, *settings.one_to_one],
+        "pass": settings.passes,
+    }
+    return [
+        (table, index, rule.commit)
+        for table, rules in tables.items()
+        for index, rule in enumerate(rules)
+        if rule.commit is not None
+    ]
 
 
 def open_sides(

@@ -40,6 +40,8 @@ class Load:
     """How long such a connection lives, unless a fault came."""
     ipv6: int = 20
     """Percent of the flows over IPv6; of those that ask every 5 ms half, where it is not 0."""
+    connect_rate: float = 2000.0
+    """New TCP connections a second in `kill-under-load`."""
     background: int = 0
     """Idle UDP flows that fill the tables and are not judged."""
 
@@ -62,7 +64,7 @@ class Crew:
     def __init__(self, topology: Topology, seed: int, *, outlive: bool = False) -> None:
         """`outlive`: the processes go on after this one has ended (`leave`)."""
         self._topology = topology
-        self._seed = seed
+        self.seed = seed
         self._outlive = outlive
         self._readers: list[asyncio.Task[None]] = []
         self.servers: list[Member] = []
@@ -76,9 +78,9 @@ class Crew:
             backend = host.side == "inside"
             task = {
                 "server": host.number,
-                "seed": self._seed,
+                "seed": self.seed,
                 "addresses": [host.addresses[0], host.addresses6[0]],
-                "tcp": plan.BACKEND_TCP_PORT if backend else plan.SERVER_PORT,
+                "tcp": [plan.BACKEND_TCP_PORT] if backend else plan.SERVER_PORTS,
                 "udp": plan.BACKEND_UDP_PORT if backend else plan.SERVER_PORT,
                 "bulk": plan.BULK_PORT,
                 "forever": self._outlive,
@@ -106,7 +108,7 @@ class Crew:
                 records = self._topology.directory / f"records-{host.name}.jsonl"
                 self._records.append(records)
                 task = {
-                    "seed": self._seed,
+                    "seed": self.seed,
                     "ipv4": {**ipv4, "sources": host.addresses},
                     "ipv6": {**ipv6, "sources": host.addresses6},
                     "ipv6_percent": load.ipv6,

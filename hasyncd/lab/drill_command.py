@@ -5,17 +5,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hasyncd
 from hasyncd.lab.crew import Load
 from hasyncd.lab.drill import DrillOptions, Result, run_drill
+from hasyncd.lab.incumbent import missing_packages
+from hasyncd.lab.incumbent_files import IncumbentOptions
 from hasyncd.lab.lock import LabLock, read_kept_lab
 from hasyncd.lab.namespaces import LabError
+from hasyncd.lab.nodes import HEARTBEAT_MS
+from hasyncd.lab.page import page, read_rows
 from hasyncd.lab.report import ConsoleProgress, show
 from hasyncd.lab.scenarios import DEFAULT, SCENARIOS
 from hasyncd.lab.topology import sweep
@@ -51,18 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", default="packet", help="packet (tc is not available in this version)")
     parser.add_argument(
-        "--system", default="hasyncd", help="hasyncd (incumbent is not available in this version)"
-    )
-    parser.add_argument(
-        "--without-sync", action="store_true", help="switch the sync off: the drill has to fail"
-    )
-    parser.add_argument(
-        "--insecure", action="store_true", help="the peer channel in the plain (keys are made for each lab)"
-    )
-    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results, also when the drill fails"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="not available in this version")
     parser.add_argument(
         "--pace-ms",
         type=int,
@@ -78,10 +76,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new TCP and UDP flows a second (%(default)s)",
     )
     parser.add_argument(
+        "--rate",
+        type=float,
+        default=2000,
+        metavar="N",
+        help="kill-under-load: new TCP connections a second (2000)",
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=1,
+        metavar="N",
+        help="kill-under-load: so many, one node after the other (1)",
+    )
+    parser.add_argument(
         "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
     )
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="keep the nodes' logs and the flows' records there"
+    )
+    _add_nodes(parser)
+    _add_comparison(parser)
+
+
+def _add_nodes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--without-sync", action="store_true", help="switch the sync off: the drill has to fail"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="the peer channel in the plain (keys are made for each lab)"
+    )
+    parser.add_argument(
+        "--commit", choices=("ack", "emit"), default="ack", help="[sync] commit of both nodes (%(default)s)"
+    )
+    parser.add_argument(
+        "--heartbeat-ms",
+        default=HEARTBEAT_MS,
+        type=int,
+        metavar="MS",
+        help="hasyncd's heartbeats; three that are missed are a death (%(default)s)",
+    )
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--system",
+        default="hasyncd",
+        metavar="NAME[,NAME]",
+        help="hasyncd, incumbent (keepalived and conntrackd), or both with a comma (hasyncd); what the incumbent loses "
+        "does not count for the exit code",
+    )
+    parser.add_argument(
+        "--adverts-ms",
+        default="1000",
+        metavar="MS[,MS]",
+        help="the incumbent's advertisement intervals, a drill for each (%(default)s)",
+    )
+    parser.add_argument(
+        "--random-ports",
+        action="store_true",
+        help="the incumbent chooses source ports at random, as hasyncd does, and does not keep the host's",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="draw the results: one HTML page that needs nothing else"
+    )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="results of an earlier --json that --report draws too",
     )
 
 
@@ -89,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the drills one after the other; the process's exit code."""
     if args.list:
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:14}{scenario.purpose}")
+            print(f"{scenario.name:17}{scenario.purpose}")
         return 0
     names = _chosen_scenarios(args.scenarios)
     errors = _check(args, names)
@@ -101,17 +166,17 @@ def run(args: argparse.Namespace) -> int:
     try:
         with LabLock():
             _clear_the_way()
-            for name in names:
-                results.append(_run_one(name, args))
+            for name, incumbent in product(names, _systems(args)):
+                results.append(_run_one(name, args, incumbent))
                 show(results[-1])
-                _write(args.json, results)
+                _write(args, results)
     except LabError as error:
         print(f"hasyncd drill: {error}", file=sys.stderr)
         return 2
     except asyncio.CancelledError:
         print("hasyncd drill: interrupted; the lab is removed", file=sys.stderr)
         return 130
-    return 0 if all(result.passed for result in results) else 1
+    return 1 if any(result.speaks_against_us for result in results) else 0
 
 
 def _chosen_scenarios(words: list[str]) -> list[str]:
@@ -130,27 +195,53 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
         errors.append("--engine: tc is not available in this version")
     elif args.engine not in ("packet", "auto"):
         errors.append(f"--engine: {args.engine!r} is no engine; packet is the one of this version")
-    if args.system == "incumbent":
-        errors.append("--system: incumbent is not available in this version")
-    elif args.system != "hasyncd":
-        errors.append(f"--system: {args.system!r} is unknown; hasyncd is the one of this version")
-    if args.report is not None:
-        errors.append("--report: not available in this version")
+    errors += _check_comparison(args)
     for flag, value, least, most in (
         ("--tcp", args.tcp, 0, _FLOWS_MAX),
         ("--udp", args.udp, 0, _FLOWS_MAX),
         ("--ipv6", args.ipv6, 0, 100),
         ("--background-flows", args.background_flows, 0, _BACKGROUND_MAX),
+        ("--heartbeat-ms", args.heartbeat_ms, 1, 10_000),
         ("--pace-ms", args.pace_ms, 10, 60_000),
         ("--open-rate", args.open_rate, 0, 1000),
+        ("--rate", args.rate, 1, 20_000),
+        ("--kills", args.kills, 1, 10_000),
         ("--bulk-bytes", args.bulk_bytes, 1 << 20, 1 << 40),
     ):
         if not least <= value <= most:
             errors.append(f"{flag}: {value} is not within {least} and {most}")
     if args.tcp + args.udp == 0:
         errors.append("--tcp, --udp: both 0 leaves nothing to judge")
-    if args.json is not None and not args.json.parent.is_dir():
-        errors.append(f"--json: {args.json.parent} is no directory")
+    for flag, path in (("--json", args.json), ("--report", args.report)):
+        if path is not None and not path.parent.is_dir():
+            errors.append(f"{flag}: {path.parent} is no directory")
+    return errors
+
+
+def _check_comparison(args: argparse.Namespace) -> list[str]:
+    errors = []
+    systems = args.system.split(",")
+    errors += [
+        f"--system: {name!r} is unknown; hasyncd and incumbent are known"
+        for name in systems
+        if name not in ("hasyncd", "incumbent")
+    ]
+    for word in args.adverts_ms.split(","):
+        # VRRPv3 counts hundredths of a second and has 12 bits for them (RFC 9568 §5.2.7).
+        if not word.isascii() or not word.isdigit() or not 10 <= int(word) <= 40_950 or int(word) % 10:
+            errors.append(f"--adverts-ms: {word!r} is no multiple of 10 within 10 and 40950")
+    if "incumbent" in systems and (missing := missing_packages()):
+        errors.append(
+            f"--system: the incumbent is not installed: Debian packages {', '.join(missing)} "
+            "(deploy/drill installs what is missing)"
+        )
+    if args.beside and args.report is None:
+        errors.append("--beside: says what --report draws too; there is no --report")
+    for path in args.beside:
+        try:
+            read_rows(path)
+        except ValueError as error:
+            errors.append(f"--beside: {error}")
     return errors
 
 
@@ -162,7 +253,21 @@ def _clear_the_way() -> None:
         print("hasyncd drill: removed what a killed lab had left behind", file=sys.stderr)
 
 
-def _run_one(name: str, args: argparse.Namespace) -> Result:
+def _systems(args: argparse.Namespace) -> list[IncumbentOptions | None]:
+    """What each scenario is played with; None is hasyncd."""
+    systems: list[IncumbentOptions | None] = []
+    for name in args.system.split(","):
+        if name == "hasyncd":
+            systems.append(None)
+        else:
+            systems += [
+                IncumbentOptions(int(word), args.random_ports, not args.without_sync)
+                for word in args.adverts_ms.split(",")
+            ]
+    return systems
+
+
+def _run_one(name: str, args: argparse.Namespace, incumbent: IncumbentOptions | None) -> Result:
     options = DrillOptions(
         seed=random.SystemRandom().randrange(1 << 31) if args.seed is None else args.seed,
         load=Load(
@@ -171,14 +276,21 @@ def _run_one(name: str, args: argparse.Namespace) -> Result:
             ipv6=args.ipv6,
             pace_ms=args.pace_ms,
             open_rate=args.open_rate,
+            connect_rate=args.rate,
             background=args.background_flows,
         ),
         sync_enabled=not args.without_sync,
         insecure=args.insecure,
+        heartbeat_ms=args.heartbeat_ms,
         bulk_bytes=args.bulk_bytes,
-        logs=args.logs / name if args.logs else None,
+        incumbent=incumbent,
+        commit=args.commit,
+        kills=args.kills,
+        logs=args.logs / (name if incumbent is None else f"{name}-incumbent-{incumbent.adverts_ms}")
+        if args.logs
+        else None,
     )
-    with ConsoleProgress(name) as progress:
+    with ConsoleProgress(name if incumbent is None else f"{name}, {incumbent.variant}") as progress:
         return run_interruptible(run_drill(SCENARIOS[name], options, progress))
 
 
@@ -210,6 +322,24 @@ def _cancel_once(task: asyncio.Future[Any]) -> Any:
     return cancel
 
 
-def _write(path: Path | None, results: list[Result]) -> None:
-    if path is not None:
-        path.write_text(json.dumps([result.to_json() for result in results], indent=2) + "\n")
+def _write(args: argparse.Namespace, results: list[Result]) -> None:
+    """After each drill, so that one that is interrupted leaves what it has shown so far."""
+    rows = [result.to_json() for result in results]
+    if args.json is not None:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if args.report is not None:
+        beside = [row for path in args.beside for row in read_rows(path)]
+        purposes = {scenario.name: scenario.purpose for scenario in SCENARIOS.values()}
+        args.report.write_text(page([*rows, *beside], purposes, _about(args)), encoding="utf-8")
+
+
+def _about(args: argparse.Namespace) -> list[str]:
+    """Lines on the machine, the moment and the load, for whoever reads the page elsewhere."""
+    kernel = os.uname()
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [
+        f"{when}, hasyncd {hasyncd.__version__}, {kernel.sysname} {kernel.release}, {os.cpu_count()} cores",
+        f"{args.tcp:,} TCP and {args.udp:,} UDP flows, {args.ipv6} % over IPv6, a question each in {args.pace_ms} ms; "
+        f"{args.open_rate:g} more of each opened a second"
+        + (f"; {args.background_flows:,} idle flows in the tables" if args.background_flows else ""),
+    ]

@@ -21,6 +21,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 WINDOW_NS = 10_000_000_000
 """How long after a fault a flow may take to prove that it lives."""
@@ -176,6 +177,14 @@ class Judgement:
     """The longest silence of a flow that asks every 5 ms."""
     lost_far_ends: list[tuple[str, str, int]] = field(default_factory=list)
     """(protocol, address, port) as the server knew it, of each lost flow that had reached one."""
+    progress: list[tuple[int, int]] = field(default_factory=list)
+    """(moment, bytes moved so far), where transfers were judged."""
+    excused: int = 0
+    """Lost flows that the chosen commit does not promise to keep, and that were announced."""
+    table: list[str] = field(default_factory=list)
+    """What a scenario of several faults shows of each of them, line by line."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What a scenario measured besides; joins the result's JSON."""
 
     @property
     def lost(self) -> int:

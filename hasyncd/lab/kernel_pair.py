@@ -53,6 +53,8 @@ class KernelPair:
     def __init__(self, topology: Topology, takeover_s: float = 0.2) -> None:
         self._topology = topology
         self._takeover_s = takeover_s
+        self.variant: str | None = None
+        self.remarks: list[str] = []
         self._owner: str | None = None
         self._takeover: asyncio.Task[None] | None = None
 
@@ -124,6 +126,9 @@ class KernelPair:
         self._owner = None
         self._takeover = asyncio.create_task(self._take_over(other(name)))
         return moment
+
+    def cut_off(self, name: str) -> int:
+        return self.kill(name)
 
     async def _take_over(self, name: str) -> None:
         await asyncio.sleep(self._takeover_s)

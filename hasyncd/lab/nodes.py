@@ -22,6 +22,8 @@ from hasyncd.lab.topology import Topology, remove_run_files
 from hasyncd.lab.traffic.process import now_ns
 
 READY_TIMEOUT_S = 30.0
+HEARTBEAT_MS = 50
+"""The program's default."""
 _POLL_S = 0.02
 _PEER_PORT = 7077
 
@@ -34,6 +36,17 @@ class NodeOptions:
     sync_enabled: bool = True
     insecure: bool = False
     """The peer channel in the plain, as it is read on a wire."""
+    commit: str = "ack"
+    heartbeat_ms: int = HEARTBEAT_MS
+    """A peer that is silent for three of them is dead."""
+
+    @property
+    def variant(self) -> str | None:
+        """What tells two rows apart; None for the program's defaults."""
+        words = [] if self.heartbeat_ms == HEARTBEAT_MS else [f"heartbeats {self.heartbeat_ms} ms"]
+        words += [] if self.commit == "ack" else [f"commit {self.commit}"]
+        words += [] if self.sync_enabled else ["without sync"]
+        return ", ".join(words) or None
 
 
 class Nodes:
@@ -46,6 +59,9 @@ class Nodes:
         self._options = options
         self._outlive = outlive
         self.engine = options.engine
+        self.variant: str | None = options.variant
+        self.remarks: list[str] = []
+        self._cut_off: set[str] = set()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     async def start(self) -> None:
@@ -131,6 +147,16 @@ class Nodes:
         os.kill(process.pid, signal.SIGKILL)
         return moment
 
+    def cut_off(self, name: str) -> int:
+        pid = self.processes[name].pid
+        os.kill(
+            pid, signal.SIGSTOP
+        )  # links go one after the other: it must not see the first go and say so by the next
+        moment = self._topology.cut(name)
+        self._cut_off.add(name)
+        os.kill(pid, signal.SIGKILL)
+        return moment
+
     async def last_word(self, name: str) -> list[dict[str, Any]] | None:
         await asyncio.to_thread(self.processes[name].wait)
         command = [sys.executable, "-m", "hasyncd", "last-word", "--json", "--node", name]
@@ -141,6 +167,9 @@ class Nodes:
 
     async def restart(self, name: str) -> None:
         await asyncio.to_thread(self.processes[name].wait)
+        if name in self._cut_off:
+            self._cut_off.remove(name)
+            self._topology.mend(name)
         self._start_node(plan.gateway_named(name))
 
     async def switch_over(self) -> int:
@@ -205,11 +234,14 @@ interface = "outside"
 [peer]
 listen = "{gateway.sync}:{_PEER_PORT}"
 address = "{peer.sync}:{_PEER_PORT}"
+heartbeat_ms = {options.heartbeat_ms}
+dead_after_ms = {3 * options.heartbeat_ms}
 {trust}
 {"" if options.insecure else _lan_paths(gateway, peer)}
 
 [sync]
 enabled = {"true" if options.sync_enabled else "false"}
+commit = "{options.commit}"
 
 [[nat]]
 source = ["10.0.1.0/24"]

@@ -12,6 +12,10 @@ class Pair(Protocol):
     """What `--engine` means for this pair."""
     system: str
     """What `--system` names."""
+    variant: str | None
+    """What tells two pairs of one system apart, in words; None where there is one only."""
+    remarks: list[str]
+    """What a reader of the results has to know of this pair."""
 
     async def start(self) -> None:
         """Starts both and waits until they are ready. Raises LabError."""
@@ -27,6 +31,12 @@ class Pair(Protocol):
 
     def kill(self, name: str) -> int:
         """Ends a gateway at once, without a word; the moment, in ns of CLOCK_BOOTTIME."""
+
+    def cut_off(self, name: str) -> int:
+        """The node dies: its processes stop, all its links are cut, and nobody hears them end; the last cut, in ns.
+
+        Raises LabError.
+        """
 
     async def last_word(self, name: str) -> list[dict[str, Any]] | None:
         """What a killed gateway's log still says, line by line; None: this system keeps none. Raises LabError."""

@@ -35,6 +35,8 @@ BACKEND_TCP_PORT = 8080
 BACKEND_UDP_PORT = 5353
 SERVER_PORT = 7000
 """TCP and UDP on the outside servers, which private hosts reach through NAT."""
+SERVER_PORTS = tuple(range(SERVER_PORT, SERVER_PORT + 8))
+"""TCP of the same servers: thousands of connections a second need many far ends to find a public port."""
 BULK_PORT = 9000
 """Bulk transfers on backends and on outside servers."""
 BULK_SERVICE_PORT = 9000

@@ -45,7 +45,7 @@ class ConsoleProgress:
         if what != self._act:
             self._act = what
             if not self._console.is_terminal:
-                self._console.print(f"{self._title}: {what}", highlight=False)
+                self._console.print(f"{self._title}: {what}", highlight=False, soft_wrap=True)
             self._bar.reset(self._task, total=total, description=f"{self._title}: {what}")
         self._bar.update(self._task, completed=int(done), total=None if total is None else int(total))
 
@@ -60,7 +60,8 @@ class Silent:
 def show(result: Result) -> None:
     """The table and the sentence, on stdout."""
     console = Console(highlight=False)
-    table = Table(title=f"{result.scenario.name}, seed {result.options.seed}", title_justify="left")
+    system = "" if result.system == "hasyncd" else f", {result.system} ({result.variant})"
+    table = Table(title=f"{result.scenario.name}{system}, seed {result.options.seed}", title_justify="left")
     table.add_column("flows")
     for column in ("opened", *(verdict.value for verdict in Verdict), "lost datagrams"):
         table.add_column(column, justify="right")
@@ -75,6 +76,8 @@ def show(result: Result) -> None:
         console.print(f"  {_ways(result)}", markup=False)
     for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
         console.print(f"  {count:6}  {name}", markup=False)
+    for row in result.judgement.table:
+        console.print(f"  {row}", markup=False, soft_wrap=True)
     for note in result.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)
     for failure in result.failures:
@@ -99,8 +102,7 @@ def sentence(result: Result) -> str:
 
 def _what_happened(result: Result) -> str:
     nodes = [fault.node for fault in result.faults]
-    verb = "handed over" if not result.scenario.datagrams_may_be_lost else "was killed"
-    return " and ".join(f"{node} {verb}" for node in nodes) or "nothing happened"
+    return " and ".join(f"{node} {result.scenario.deed}" for node in nodes) or "nothing happened"
 
 
 def _ways(result: Result) -> str:

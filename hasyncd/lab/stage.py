@@ -57,6 +57,8 @@ class Stage:
     chance: random.Random
     progress: Progress
     bulk_bytes: int
+    commit: str = "ack"
+    kills: int = 1
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -100,9 +102,16 @@ class Stage:
 
     async def kill_primary(self) -> Fault:
         """Kills the primary and watches its peer promote."""
+        return await self._strike(self.pair.kill)
+
+    async def cut_off_primary(self) -> Fault:
+        """Cuts all links of the primary at once and watches its peer promote."""
+        return await self._strike(self.pair.cut_off)
+
+    async def _strike(self, blow: Callable[[str], int]) -> Fault:
         node = await self.pair.primary()
         await self._burst()
-        fault = await self._watch(self.mark_fault(node, self.pair.kill(node)))
+        fault = await self._watch(self.mark_fault(node, blow(node)))
         fault.last_word = await self.pair.last_word(node)
         if fault.last_word:
             fault.at_risk = fault.last_word[0]["at_risk"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hasyncd.lab import namespaces, plan
+from hasyncd.lab.traffic.process import now_ns
 
 _DIRECTORY_PREFIX = "hasyncd-lab-run-"
 
@@ -93,6 +94,20 @@ class Topology:
         namespaces.remove(self.namespace(name) for name in plan.NAMES)
         if self.directory != Path():
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def cut(self, name: str) -> int:
+        """Cuts all links of a gateway; the moment after the last one went, in ns of CLOCK_BOOTTIME."""
+        self._switch(name, "down")
+        return now_ns()
+
+    def mend(self, name: str) -> None:
+        """Puts them back."""
+        self._switch(name, "up")
+
+    def _switch(self, name: str, state: str) -> None:
+        ports = [f"link set {name}-{side} {state}" for side in ("inside", "outside")]
+        namespaces.run_ip(ports, self.namespace(plan.LAN))
+        namespaces.run_ip([f"link set sync {state}"], self.namespace(name))
 
     def _links(self) -> list[str]:
         """Commands for the namespace of the bridges: one veth a port, its far end put where it belongs."""

@@ -142,6 +142,7 @@ def pair_settings(settings: Settings) -> PairSettings:
         features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
         paths=settings.peer.paths,
         takes_owned_vips=settings.peer.on_vip_owned == "take",
+        wait_ns=settings.peer.wait_ms * MILLISECOND_NS,
         authenticated=settings.peer.keys is not None,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from hasyncd.core.effects import ReportRole
 
 _KEPT: Final = 64
 _FOLLOWER_BACKLOG: Final = 1024
+_LEVELS: Final = {"promoted_incomplete": logging.ERROR, "commit_suspended": logging.WARNING}
+"""What an operator should be woken for, or hear of soon."""
 
 _log = structlog.get_logger("hasyncd")
 
@@ -67,7 +70,7 @@ class Journal:
             self._followers.discard(follower)
 
     def _say(self, name: str, **fields: Any) -> None:
-        _log.info(name, **fields)
+        _log.log(_LEVELS.get(name, logging.INFO), name, **fields)
         event = _event(name, **fields)
         self.recent.append(event)
         for follower in self._followers:

@@ -217,8 +217,12 @@ class Shell:
     def _tell_log_state(self) -> None:
         """Node's rule 4: fresh numbers before whatever may quote them."""
         oldest, _, next_sequence, _, flow_count, digest = self.engine.moment()
+        at_risk, at_risk_oldest_ns = self.engine.count_at_risk()
         self._feed(
-            self.node.receive_log_state(next_sequence - 1, flow_count, digest, oldest, now_ns()), rearm=False
+            self.node.receive_log_state(
+                next_sequence - 1, flow_count, digest, oldest, at_risk, at_risk_oldest_ns, now_ns()
+            ),
+            rearm=False,
         )
 
     # --- effects --------------------------------------------------------------------------------

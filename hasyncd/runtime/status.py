@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from hasyncd import __version__
@@ -31,6 +32,10 @@ def _verdict(owned: bool, vip: VipView | None) -> dict[str, Any]:
 
 def _age_ms(at_ns: int | None, now: int) -> int | None:
     return None if at_ns is None else max(0, now - at_ns) // 1_000_000
+
+
+def _names(values: Iterable[object]) -> str:
+    return ", ".join(str(value) for value in values)
 
 
 class StatusReport:
@@ -86,6 +91,7 @@ class StatusReport:
                 for vip in self._settings.vip
             ],
             "services": self._service_views(),
+            "rules": self._rule_views(),
             "rates": self._rates,
             "insecure": self._settings.peer.insecure,
             "counters": {
@@ -102,6 +108,8 @@ class StatusReport:
             "node": view.peer.node,
             "role": view.peer.role.value if view.peer.role else None,
             "config_matches": view.peer.config_matches,
+            "at_risk_flows": view.peer.at_risk,
+            "at_risk_oldest_ms": view.peer.at_risk_oldest_ms,
             "secured": self._settings.peer.keys is not None,
             "key_log": None if self._settings.peer.key_log is None else str(self._settings.peer.key_log),
             "paths": [
@@ -119,6 +127,7 @@ class StatusReport:
         return {
             "commit": self._settings.sync.commit,
             "commit_held": view.commit_held,
+            "commit_suspended": bool(counters["commit_suspended_now"]),
             "state": view.sync.state.value,
             "reason": view.sync.reason,
             "protocol": view.sync.protocol,
@@ -135,6 +144,28 @@ class StatusReport:
             "installed": view.sync.installed,
         }
 
+    def _rule_views(self) -> list[dict[str, Any]]:
+        """The rules beside the services, in order of configuration, and what their flows wait for."""
+        settings = self._settings
+        tables: dict[str, list[tuple[str | None, object, object]]] = {
+            "nat": [(rule.commit, _names(rule.source), _names(rule.public)) for rule in settings.nat],
+            "forward": [
+                (rule.commit, f"{rule.public}/{rule.protocol}", rule.to) for rule in settings.forward
+            ],
+            "one_to_one": [(rule.commit, rule.public, rule.inside) for rule in settings.one_to_one],
+            "pass": [(rule.commit, _names(rule.source), "") for rule in settings.passes],
+        }
+        return [
+            {
+                "table": table,
+                "from": str(here),
+                "to": str(there) or None,
+                "commit": commit or settings.sync.commit,
+            }
+            for table, rules in tables.items()
+            for commit, here, there in rules
+        ]
+
     def _service_views(self) -> list[dict[str, Any]]:
         views = []
         for service in self._services.views():
@@ -145,6 +176,7 @@ class StatusReport:
                     "vip": service.vip,
                     "algorithm": service.algorithm,
                     "ring_generation": service.ring_generation,
+                    "commit": self._settings.service[service.index].commit or self._settings.sync.commit,
                     "backends": [
                         {
                             "id": backend.id,

@@ -227,10 +227,25 @@ def test_the_certificate_tells_what_is_known_to_be_missing() -> None:
     receiver = a_ready_receiver()
     certificate = receiver.certify()
     assert (certificate.complete, certificate.flows_missing, certificate.digest) == (True, 0, "match")
-    receiver.compare(primary_says(15, 4, 1))  # type: ignore[arg-type]
+    receiver.hear(a_beat(boot_id=0xA, head_sequence=15, flow_count=9, at_risk=3))
     certificate = receiver.certify()
-    assert (certificate.complete, certificate.flows_missing) == (False, None)
+    assert (certificate.complete, certificate.flows_missing, certificate.flows_missing_is) == (
+        False,
+        3,
+        "at_most",
+    )
     assert not Receiver(SETTINGS, BOOT, SEED).certify().complete
+
+
+def test_a_word_that_came_beside_a_lost_stream_counts_too() -> None:
+    """Heartbeats go on while there is no stream: who did not hear the records does not call himself complete."""
+    receiver = a_ready_receiver()
+    receiver.closed()
+    receiver.hear(a_beat(boot_id=0xA, head_sequence=500, flow_count=80, at_risk=80))
+    certificate = receiver.certify()
+    assert (certificate.complete, certificate.flows_missing) == (False, 80)
+    receiver.forget()
+    assert receiver.certify().flows_missing is None
 
 
 def test_a_handshake_takes_a_second_at_most() -> None:

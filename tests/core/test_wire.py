@@ -67,6 +67,7 @@ HEARTBEATS = st.builds(
     Heartbeat, st.just(1), nodes, u64, u64, st.sampled_from(Role), u64, u64, st.booleans(), st.booleans(),
     st.booleans(), u64, u64, u64, st.integers(0, 2**32 - 1), u64, u64, u64, u64, u64, u64,
     st.binary(min_size=8, max_size=8), st.lists(st.integers(0, 2**32 - 1), max_size=30).map(tuple),
+    st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 7),
 )  # fmt: skip
 
 
@@ -162,11 +163,14 @@ def test_a_longest_frame_is_taken_and_nothing_of_it_stays() -> None:
 def test_more_ring_generations_than_fit_are_left_away() -> None:
     beat = Heartbeat(
         1, "n" * 64, 2**64 - 1, 2**64 - 1, Role.PRIMARY, 2**64 - 1, 2**64 - 1, True, True, True,
-        *[2**64 - 1] * 3, 2**32 - 1, *[2**64 - 1] * 6, b"\xff" * 8, tuple([2**32 - 1] * 1000),
+        *[2**64 - 1] * 3, 2**32 - 1, *[2**64 - 1] * 6, b"\xff" * 8, tuple([2**32 - 1] * 1000), 2**40, 2**40,
     )  # fmt: skip
     payload = encode_heartbeat(beat)
     assert HEARTBEAT_BYTES_MAX - 10 < len(payload) <= HEARTBEAT_BYTES_MAX
-    assert decode_heartbeat(payload).generation == 2**64 - 1
+    heard = decode_heartbeat(payload)
+    assert heard.generation == 2**64 - 1
+    assert (heard.at_risk, heard.at_risk_oldest_ms) == (2**32 - 1, 2**32 - 1), "more is not said"
+    assert len(heard.ring_generations) > 50
 
 
 def test_a_longer_form_of_the_same_number_is_refused() -> None:

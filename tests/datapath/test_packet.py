@@ -17,6 +17,7 @@ from hasyncd.datapath.packet import (
     open_sides,
     owned_networks,
     private_networks,
+    rule_commits,
 )
 from tests.datapath.configured import engine_of, settings_of
 from tests.datapath.namespaces import join, namespaces
@@ -116,6 +117,34 @@ def test_vips_are_answered_on_their_side_only(engine: Engine) -> None:
         engine.take_sent()
         engine.inject(side, arp(1, mac_of(asker), asker, vip), 0)
         assert len(engine.take_sent()) == answers, (side, vip)
+
+
+COMMITS = """
+[[forward]]
+public = "203.0.113.5:5060"
+protocol = "udp"
+to = "10.0.1.7:5060"
+[[one_to_one]]
+public = "203.0.113.9"
+inside = "10.0.1.200"
+commit = "emit"
+[[pass]]
+source = ["2001:db8:1::/64"]
+commit = "ack"
+"""
+
+
+def test_rules_with_a_commit_of_their_own_are_named_in_the_engines_tables(tmp_path: Path) -> None:
+    text = CONFIGURATION.replace('protocol = "udp"', 'protocol = "udp"\ncommit = "emit"') + COMMITS
+    settings = settings_of(text, tmp_path)
+    assert rule_commits(settings) == [("service", 1, "emit"), ("forward", 1, "emit"), ("pass", 0, "ack")]
+    engine = engine_of(settings)
+    engine.set_routes([(number("10.0.1.0"), 24, INSIDE, 0), (0, 0, OUTSIDE, number("203.0.113.254"))])
+    engine.set_neighbours([(INSIDE, number("10.0.1.200"), mac_of("10.0.1.200"))])
+    arm(engine)
+    engine.set_commit("ack", 10**12, False)
+    assert send(engine, OUTSIDE, udp("8.8.8.8", 5000, "203.0.113.9", 53)) == []
+    assert engine.emitted(1) == 1, "sent is enough for the 1:1 mapping"
 
 
 def test_owned_are_vips_and_public_addresses(settings: Settings) -> None:

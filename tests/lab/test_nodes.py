@@ -11,9 +11,13 @@ from hasyncd.lab import plan
 from hasyncd.lab.nodes import NodeOptions, node_configuration
 
 
-@pytest.mark.parametrize(("sync_enabled", "insecure"), [(True, False), (False, True)])
-def test_both_nodes_files_are_valid_and_agree(tmp_path: Path, sync_enabled: bool, insecure: bool) -> None:
-    options = NodeOptions(sync_enabled=sync_enabled, insecure=insecure)
+@pytest.mark.parametrize(
+    ("sync_enabled", "insecure", "commit"), [(True, False, "ack"), (False, True, "emit")]
+)
+def test_both_nodes_files_are_valid_and_agree(
+    tmp_path: Path, sync_enabled: bool, insecure: bool, commit: str
+) -> None:
+    options = NodeOptions(sync_enabled=sync_enabled, insecure=insecure, commit=commit)
     loaded = []
     for gateway in plan.GATEWAYS:
         file = tmp_path / f"{gateway.name}.toml"
@@ -23,6 +27,7 @@ def test_both_nodes_files_are_valid_and_agree(tmp_path: Path, sync_enabled: bool
     assert first.config_hash() == second.config_hash()
     assert first.peer.listen == second.peer.address
     assert first.sync.enabled is second.sync.enabled is sync_enabled
+    assert first.sync.commit == second.sync.commit == commit
     assert first.peer.insecure is second.peer.insecure is insecure
     assert (first.peer.keys is None) is insecure
     assert first.node.priority > second.node.priority

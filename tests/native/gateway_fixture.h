@@ -105,7 +105,7 @@ static inline void check_nothing_is_left(const struct hs_gateway *g, int number)
     CHECK(number, g->table->half_open, 0);
     CHECK(number, g->sources.used, 0);
     CHECK(number, g->at_risk, 0);
-    CHECK(number, g->held.count + g->unresolved.count + g->fragments.waiting.count, 0);
+    CHECK(number, g->held[0].count + g->held[1].count + g->unresolved.count + g->fragments.waiting.count, 0);
     for (uint32_t i = 0; i < g->rules.service_count; i++)
         for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
             CHECK(number, g->rules.services[i].backends[k].flows, 0);

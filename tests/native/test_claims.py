@@ -1,4 +1,4 @@
-"""Who else has a VIP: what the engine asks, and what it takes for an answer (proto/pair.md §4a)."""
+"""Who else has a VIP: what the engine asks, and what it takes for an answer (proto/pair.md §4c)."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ static void check_relay(void)
     hs_gateway_disarm(g);
     hs_gateway_begin_relay(g, now + 1000 * ms);
     CHECK(1, receive(g, frame, vnet, now), 0);
-    CHECK(2, g->held.count, 1);
+    CHECK(2, g->held[HS_INSIDE].count, 1);
     CHECK(3, receive(g, foreign, vnet, now), 0);
     CHECK(4, g->counters.drop_no_lease, 1);
     announce_elsewhere(g, HS_OUTSIDE, 0x77, now); /* the other LAN: says nothing about this one */

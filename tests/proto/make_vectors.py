@@ -59,10 +59,12 @@ BEAT = Heartbeat(
     echo_boot_id=0x99AABBCCDDEEFF00, echo_sent_ns=3_600_000_000_000, heard_ms=12, ack_boot_id=0,
     ack_sequence=0, head_sequence=12_345, flow_count=1500, digest_sequence=12_345,
     digest=0xDEADBEEFCAFEF00D, config_hash=bytes.fromhex("c0ffee0000c0ffee"), ring_generations=(3, 300),
+    at_risk=17, at_risk_oldest_ms=4,
 )  # fmt: skip
 BACKUP_BEAT = replace(
     BEAT, node="gw-b", boot_id=0x99AABBCCDDEEFF00, counter=99, role=Role.BACKUP, priority=100,
     ack_boot_id=0x1122334455667788, ack_sequence=12_345, digest_sequence=0, digest=0, head_sequence=0,
+    at_risk=0, at_risk_oldest_ms=0,
 )  # fmt: skip
 FIRST_BEAT = Heartbeat(
     1, "a", 1, 1, Role.INIT, 0, 100, False, False, False, 1, 0, 0, 2**32 - 1, 0, 0, 0, 0, 0, 0, bytes(8), ()
@@ -201,7 +203,7 @@ def heartbeats() -> Iterator[Vector]:
         (
             "heartbeat_version_2",
             replace(BEAT, protocol=2),
-            "of a later version: the first 20 elements are the same",
+            "of a later version: the first 22 elements are the same",
         ),
     ]:
         yield Vector(name, HEARTBEAT, "heartbeat", "accepted", comment, encode_heartbeat(beat), to_json(beat))
@@ -217,10 +219,23 @@ def heartbeats() -> Iterator[Vector]:
     )
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(
-        "heartbeat_ring_too_wide", "bad_field", packed(*fields[:19], [2**32]), "ring generations are u32"
+        "heartbeat_ring_too_wide",
+        "bad_field",
+        packed(*fields[:19], [2**32], *fields[20:]),
+        "ring generations are u32",
     )
     yield bad(
-        "heartbeat_too_long", "oversized", packed(*fields[:19], [2**32 - 1] * 90), "more than 512 bytes"
+        "heartbeat_too_long",
+        "oversized",
+        packed(*fields[:19], [2**32 - 1] * 90, *fields[20:]),
+        "more than 512 bytes",
+    )
+    yield bad("heartbeat_at_risk_too_wide", "bad_field", packed(*fields[:20], 2**32, 0), "at_risk is a u32")
+    yield bad(
+        "heartbeat_without_at_risk",
+        "bad_field",
+        packed(*fields[:20]),
+        "no element of a version may be left away",
     )
 
 

@@ -20,6 +20,7 @@ from hasyncd.config import Settings, load
 from hasyncd.core.node import Node
 from hasyncd.core.types import NodeView, Role, SyncState
 from hasyncd.datapath.packet import build_engine
+from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.daemon import pair_settings
 from hasyncd.runtime.journal import Journal
@@ -66,6 +67,7 @@ log_records = {log_records}
 [[nat]]
 source = ["10.0.1.0/24"]
 public = ["203.0.113.5"]
+{nat_options}
 [[service]]
 name = "web"
 vip = "203.0.113.5:80"
@@ -82,6 +84,7 @@ DEFAULTS = {
     "commit_timeout_ms": 50,
     "on_commit_timeout": "fail_open",
     "log_records": 16384,
+    "nat_options": "",
 }
 
 
@@ -124,6 +127,7 @@ class Member:
             self.state, Journal(), self.stopped.set,
         )  # fmt: skip
         self.report = StatusReport(self.settings, self.node, self.engine, self.services)
+        self._alarms = Alarms(self.shell.journal.report_event)
         self._ticker: asyncio.Task[None] | None = None
 
     @staticmethod
@@ -162,6 +166,7 @@ class Member:
             await asyncio.sleep(TICK_S)
             self.engine.tick(now_ns())
             self.shell.pump.push()
+            self._alarms.look(self.engine.counters())
 
     def die(self) -> None:
         """What a SIGKILL leaves to the peer: every socket closed, nothing said."""

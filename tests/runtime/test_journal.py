@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
+import structlog
+
 from hasyncd.core.effects import ReportRole
 from hasyncd.core.types import Certificate, Role
 from hasyncd.runtime import journal as journal_module
 from hasyncd.runtime.journal import Journal
 
 PROMOTED = ReportRole(
-    Role.BACKUP, Role.PRIMARY, 7, "the primary's process is dead", Certificate(6, 1000, "match", 12, 0, True)
+    Role.BACKUP,
+    Role.PRIMARY,
+    7,
+    "the primary's process is dead",
+    Certificate(6, 1000, "match", 12, 0, "exact", True),
 )
 
 
@@ -34,6 +40,7 @@ async def test_a_role_change_is_one_event_that_says_why() -> None:
             "digest": "match",
             "flows_held": 12,
             "flows_missing": 0,
+            "flows_missing_is": "exact",
             "complete": True,
         },
     }
@@ -81,3 +88,11 @@ async def test_a_follower_that_reads_too_slowly_is_told_how_many_it_lost() -> No
     journal.report_event("after")
     assert (await anext(follower))["event"] == "after"
     await follower.aclose()  # type: ignore[attr-defined]
+
+
+def test_what_an_operator_should_be_woken_for_is_an_error_in_the_log() -> None:
+    with structlog.testing.capture_logs() as lines:
+        journal = Journal()
+        for name in ("promoted_incomplete", "commit_suspended", "peer_heard"):
+            journal.report_event(name)
+    assert [line["log_level"] for line in lines] == ["error", "warning", "info"]

@@ -10,7 +10,8 @@ from hasyncd._native import OUTSIDE
 from hasyncd.core.types import Role
 from hasyncd.runtime.clock import now_ns
 from tests.native.frames import SYN, arp, echo, tcp
-from tests.runtime.pair import SERVER, Member, members, synced_pair, until
+from tests.runtime.pair import SERVER, Member, loopback_addresses, members, synced_pair, until
+from tests.runtime.wire import Wire
 
 # DESIGN §7, fixed: keys may be added, never renamed or removed.
 KEYS = {
@@ -51,6 +52,7 @@ async def test_the_fixed_keys_are_there_before_anything_happened(tmp_path: Path)
                 "vip": "203.0.113.5:80",
                 "algorithm": "consistent-hash",
                 "ring_generation": 1,
+                "commit": "ack",
                 "backends": [{"id": 21, "address": "10.0.1.21:8080", "weight": 1, "state": "up", "flows": 0}],
             }
         ]
@@ -76,6 +78,43 @@ async def test_a_ready_pair(tmp_path: Path) -> None:
         assert primary["sync"]["acked"] == primary["sync"]["head"] == backup["sync"]["installed"]
         assert (primary["sync"]["commit"], primary["sync"]["commit_held"]) == ("ack", True)
         assert [vip["owned"] for vip in primary["vips"] + backup["vips"]] == [True, True, False, False]
+
+
+async def test_every_rule_says_what_its_flows_wait_for(tmp_path: Path) -> None:
+    async with members(tmp_path, nat_options='commit = "emit"') as (a, _):
+        seen = status(a)
+        assert seen["sync"]["commit"] == seen["services"][0]["commit"] == "ack"
+        assert seen["rules"] == [
+            {"table": "nat", "from": "10.0.1.0/24", "to": "203.0.113.5", "commit": "emit"}
+        ]
+        assert seen["sync"]["commit_suspended"] is False
+
+
+async def test_a_backup_shows_what_the_primary_has_at_risk(tmp_path: Path) -> None:
+    node_a, node_b, near, far = loopback_addresses(4)
+    wire = Wire(node_a, node_b, near, far)
+    await wire.open()
+    try:
+        async with synced_pair(tmp_path, (node_a, near, node_b, far), nat_options='commit = "emit"') as (
+            a,
+            b,
+        ):
+            await until(lambda: status(b)["peer"]["at_risk_flows"] == 0, "nothing is at risk")
+            wire.stall_stream()
+            for index in range(25):
+                a.open_flow(index)
+            await until(lambda: status(b)["peer"]["at_risk_flows"] == 25, "what b has not got")
+            assert status(a)["sync"]["at_risk_flows"] == 25
+            assert status(a)["peer"]["at_risk_flows"] is None, "a backup has nothing at risk"
+            await until(lambda: status(b)["peer"]["at_risk_oldest_ms"] > 50, "it grows older")
+            a.die()
+            await until(lambda: b.node.role is Role.PRIMARY, "b is primary")
+            certificate = status(b)["certificate"]
+            assert (certificate["flows_missing"], certificate["flows_missing_is"]) == (25, "at_most")
+            assert certificate["complete"] is False
+            assert "promoted_incomplete" in b.events
+    finally:
+        await wire.close()
 
 
 async def test_alone_every_flow_is_at_risk(tmp_path: Path) -> None:

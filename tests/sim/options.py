@@ -32,6 +32,7 @@ class Options:
     """Oldest and newest version of each node."""
     skewed: bool = False
     """The two have other configurations."""
+    wait_ms: int = 0
     paths: tuple[str, ...] = ("sync",)
     takes_owned_vips: bool = False
     authenticated: bool = False
@@ -51,5 +52,6 @@ class Options:
             window=self.window,
             paths=self.paths,
             takes_owned_vips=self.takes_owned_vips,
+            wait_ns=self.wait_ms * MILLISECOND_NS,
             authenticated=self.authenticated,
         )

@@ -141,9 +141,9 @@ class Shell:
         self._armed_for = None
         self.arm_timer()
 
-    def _log_numbers(self) -> tuple[int, int, int, int]:
+    def _log_numbers(self) -> tuple[int, int, int, int, int, int]:
         table = self.table
-        return table.head, len(table.flows), table.digest(), table.oldest
+        return table.head, len(table.flows), table.digest(), table.oldest, len(table.at_risk), 0
 
     def arm_timer(self) -> None:
         deadline = self.node.next_deadline_ns()
@@ -203,6 +203,7 @@ class Shell:
         world, table = self.world, self.table
         match effect:
             case fx.SendDatagram(payload, path):
+                world.certificates.note_word(self)
                 world.network.send_datagram(self.index, payload, path)
             case fx.ConnectStream():
                 world.connect(self)
@@ -315,6 +316,7 @@ class Shell:
             return
         self.reports.append(report)
         self.world.losses.see(self.world, self, report)
+        self.world.certificates.see(self.world, self, report)
         self.booted_in_partition = (
             report.role is Role.PRIMARY
             and report.previous is Role.INIT

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from hasyncd.core import effects as fx
 from hasyncd.core.types import MILLISECOND_NS, Role
+from tests.sim.certificates import CertificatesHold
 from tests.sim.checkers import Broken, GenerationGrows, NoStorm, NothingAcknowledgedIsLost, OneArmed
 from tests.sim.network import Network, Stream
 from tests.sim.options import NAMES, Options
@@ -51,6 +52,7 @@ class World:
         """Third hosts that have a VIP: their MACs, by LAN."""
         self.settings = self.options.settings_of(0)
         self.losses = NothingAcknowledgedIsLost()
+        self.certificates = CertificatesHold()
         self.storm = NoStorm()
         self.generations = GenerationGrows()
         self._watchers = (OneArmed(), self.generations)

@@ -38,6 +38,7 @@ def options_of(rng: random.Random) -> Options:
         lag_max_ns=rng.choice([0, 0, 150_000_000]),
         authenticated=rng.random() < 0.6,
         paths=rng.choice([("sync",), ("sync", "inside"), ("sync", "inside", "outside")]),
+        wait_ms=rng.choice([0, 0, 400]),
     )
 
 

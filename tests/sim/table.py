@@ -165,6 +165,11 @@ class Table:
         if not holding:
             self.held.clear()
 
+    @property
+    def at_risk(self) -> set[int]:
+        """Keys of flows with a record that the peer has not confirmed."""
+        return {flow.key for flow in self.flows.values() if flow.written > self.acked}
+
     def committed(self) -> set[int]:
         """Keys of flows whose every record the peer has confirmed."""
         return {flow.key for flow in self.flows.values() if 0 < flow.written <= self.acked}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hasyncd.core import certificate
 from hasyncd.core.election import Election
 from hasyncd.core.messages import Heartbeat
 from hasyncd.core.receiver import Receiver
@@ -81,7 +82,13 @@ def start_a_full_sync_at_every_timer(patch: Patch) -> None:
     patch(Sender, "hear", hear_and_start_over)
 
 
+def promise_that_nothing_is_missing(patch: Patch) -> None:
+    """Against pair.md §4a: whoever takes over calls himself complete."""
+    patch(certificate, "judge_missing", lambda mirror, word: (0, "exact"))
+
+
 MUTATIONS = [
+    (promise_that_nothing_is_missing, "flows are missing"),
     (acknowledge_what_was_only_sent, "acknowledged flows"),
     (promote_without_the_next_number, "two nodes are armed in generation"),
     (forget_the_number_at_the_boot, "generation went back"),

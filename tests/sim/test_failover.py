@@ -98,12 +98,20 @@ def test_a_primary_killed_in_the_middle_of_a_full_sync_is_replaced_loudly() -> N
     world.boot(A)
     world.run_ms(600)
     world.boot(B)
-    world.run_until(lambda: state(world.shells[B]) is SyncState.SYNCING, 1000, "the full sync runs")
+    world.run_until(lambda: len(world.shells[B].table.flows) >= 100, 1000, "a part of the full sync is there")
+    assert state(world.shells[B]) is SyncState.SYNCING
     world.kill(A)
     _, report = becomes_primary(world, B, 1000)
     assert report.certificate is not None
-    assert not report.certificate.complete
-    assert report.certificate.flows_missing is None
+    certificate = report.certificate
+    assert not certificate.complete
+    assert certificate.flows_missing is not None
+    assert certificate.flows_missing_is == "at_most"
+    really = len(world.shells[A].table.keys - world.shells[B].table.keys)
+    assert 0 < really <= certificate.flows_missing < 400, "what has come already is not missing"
+    assert [event.name for event in world.shells[B].events if "incomplete" in event.name] == [
+        "promoted_incomplete"
+    ]
 
 
 def test_the_killed_node_returns_as_backup_and_the_second_kill_loses_nothing_either() -> None:

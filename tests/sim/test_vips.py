@@ -1,4 +1,4 @@
-"""Who has the VIPs is asked on the LANs before silence is taken for death (proto/pair.md §4a, §4b)."""
+"""Who has the VIPs is asked on the LANs before silence is taken for death (proto/pair.md §4c, §4d)."""
 
 from __future__ import annotations
 

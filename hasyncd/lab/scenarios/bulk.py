@@ -12,6 +12,7 @@ from hasyncd.lab.crew import Member
 from hasyncd.lab.judge import Judgement, Verdict
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.stage import Fault, Stage
+from hasyncd.lab.traffic.process import now_ns
 
 _TRANSFER_TIMEOUT_S = 900.0
 
@@ -35,18 +36,24 @@ async def play(stage: Stage) -> Judgement:
     total = stage.bulk_bytes * len(transfers)
     turn = int(total * stage.chance.uniform(0.35, 0.6))
 
+    progress: list[tuple[int, int]] = []
+
+    def note() -> None:
+        progress.append((now_ns(), moved()))
+        stage.progress.step("transferring", progress[-1][1] / 1e6, total / 1e6)
+
     def reached() -> bool:
-        stage.progress.step("transferring", moved() / 1e6, total / 1e6)
+        note()
         return moved() >= turn or all(transfer.report.get("ended") for transfer in transfers)
 
     def ended() -> bool:
-        stage.progress.step("transferring", moved() / 1e6, total / 1e6)
+        note()
         return all(transfer.report.get("finished") or transfer.report.get("ended") for transfer in transfers)
 
     await stage.wait_until(reached, "half of the transfers", _TRANSFER_TIMEOUT_S)
     fault = await stage.kill_primary()
     await stage.wait_until(ended, "the transfers", _TRANSFER_TIMEOUT_S)
-    judgement = Judgement()
+    judgement = Judgement(progress=progress)
     for transfer in transfers:
         judge_transfer(judgement, transfer.report, fault, stage.bulk_bytes, transfer.name)
     judgement.silences_ns.sort()

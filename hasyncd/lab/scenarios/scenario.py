@@ -20,3 +20,5 @@ class Scenario:
     """Plays it; returns a judgement of its own making, or None where the flows' records are to be judged."""
     datagrams_may_be_lost: bool = True
     """Whether datagrams that were sent into the fault may be missing."""
+    deed: str = "was killed"
+    """What the sentence of the verdict says of the node."""

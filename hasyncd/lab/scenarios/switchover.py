@@ -18,4 +18,5 @@ SCENARIO = Scenario(
     "hand over as planned: no flow and no datagram may be lost",
     play,
     datagrams_may_be_lost=False,
+    deed="handed over",
 )

@@ -1,8 +1,8 @@
 """One server: answers requests over TCP and UDP, saying who it is and whom it saw.
 
-Task: {"server": id, "seed": n, "addresses": [address…], "tcp": port, "udp": port, "bulk": port, "forever": true where
-it outlives the lab's process}. Reports {"ready": true} and, at its end, its counters. To people it speaks HTTP: any
-request that begins with GET is answered in plain words.
+Task: {"server": id, "seed": n, "addresses": [address…], "tcp": [port…], "udp": port, "bulk": port, "forever": true
+where it outlives the lab's process}. Reports {"ready": true} and, at its end, its counters. To people it speaks HTTP:
+any request that begins with GET is answered in plain words.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class Server:
         self._datagrams: dict[int, socket.socket] = {}
         for address in task["addresses"]:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            listener = socket.create_server((address, task["tcp"]), family=family, backlog=16_384)
-            listener.setblocking(False)
-            self._listeners[listener.fileno()] = listener
+            for port in task["tcp"]:
+                listener = socket.create_server((address, port), family=family, backlog=16_384)
+                listener.setblocking(False)
+                self._listeners[listener.fileno()] = listener
             datagrams = socket.socket(family, socket.SOCK_DGRAM)
             datagrams.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
             datagrams.bind((address, task["udp"]))

@@ -46,6 +46,8 @@ int hs_parse_either(PyObject *value, struct hs_either *address);
 int hs_parse_prefix(PyObject *value, int length, struct hs_either_prefix *prefix);
 /* -1 with an exception where it is neither 0 nor 1. */
 int hs_check_side(int side);
+/* "emit" and "ack", and `nothing` for HS_COMMIT_NONE; -1 with an exception. */
+int hs_parse_commit(const char *text, const char *nothing, enum hs_commit *commit);
 PyObject *hs_wrap_address(uint32_t address);
 PyObject *hs_wrap_address6(const struct hs_address6 *address);
 /* Sets a Python exception and returns -1 where `value` is no IPv4 address; network order otherwise. */
@@ -87,6 +89,7 @@ PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *hs_engine_ring(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_rule_commit(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_wanted_neighbours(PyObject *self, PyObject *unused);

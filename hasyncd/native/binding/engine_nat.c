@@ -176,6 +176,7 @@ PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments)
         forward->inside = htonl(inside);
         forward->public_port = htons(public_port);
         forward->inside_port = htons(inside_port);
+        forward->commit = HS_COMMIT_NONE;
     }
     rules->forward_count = (uint32_t)count;
     hs_nat_rules_changed(&gateway_of(self)->nat, rules);

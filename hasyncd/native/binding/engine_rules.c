@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "binding/engine.h"
 
@@ -95,6 +96,7 @@ PyObject *hs_engine_set_passes(PyObject *self, PyObject *arguments)
             hs_parse_prefixes6(sources, &pass->sources) || hs_parse_prefixes6(destinations, &pass->destinations))
             return NULL;
         pass->inbound = inbound;
+        pass->commit = HS_COMMIT_NONE;
     }
     rules->pass_count = (uint32_t)count;
     Py_RETURN_NONE;
@@ -145,6 +147,37 @@ PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments)
     if (describe_service(self, service, &vip, allow))
         return NULL;
     hs_nat_rules_changed(&gateway_of(self)->nat, rules);
+    Py_RETURN_NONE;
+}
+
+/* Where a rule's mode is; NULL: there is no such rule. */
+static enum hs_commit *commit_of(struct hs_rules *rules, const char *table, uint32_t index)
+{
+    if (strcmp(table, "service") == 0 && index < rules->service_count)
+        return &rules->services[index].commit;
+    if (strcmp(table, "nat") == 0 && index < rules->nat_count)
+        return &rules->nat[index].commit;
+    if (strcmp(table, "forward") == 0 && index < rules->forward_count)
+        return &rules->forwards[index].commit;
+    if (strcmp(table, "pass") == 0 && index < rules->pass_count)
+        return &rules->passes[index].commit;
+    return NULL;
+}
+
+PyObject *hs_engine_set_rule_commit(PyObject *self, PyObject *arguments)
+{
+    enum hs_commit *place, commit;
+    const char *table, *mode;
+    unsigned int index;
+
+    if (!PyArg_ParseTuple(arguments, "sIs", &table, &index, &mode) || hs_parse_commit(mode, "default", &commit))
+        return NULL;
+    place = commit_of(&gateway_of(self)->rules, table, index);
+    if (!place) {
+        PyErr_SetString(PyExc_IndexError, "no such rule");
+        return NULL;
+    }
+    *place = commit;
     Py_RETURN_NONE;
 }
 

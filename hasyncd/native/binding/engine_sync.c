@@ -2,24 +2,31 @@
 
 #include "binding/engine.h"
 
+int hs_parse_commit(const char *text, const char *nothing, enum hs_commit *commit)
+{
+    const char *const modes[] = {nothing, "emit", "ack"};
+
+    for (int i = 0; i < 3; i++) {
+        *commit = (enum hs_commit)i;
+        if (strcmp(text, modes[i]) == 0)
+            return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "commit is %s, emit or ack", nothing);
+    return -1;
+}
+
 PyObject *hs_engine_set_commit(PyObject *self, PyObject *arguments)
 {
-    static const char *const modes[] = {"none", "emit", "ack"};
     const char *mode;
+    enum hs_commit commit;
     unsigned long long timeout_ns;
     int fail_open;
 
-    if (!PyArg_ParseTuple(arguments, "sKp", &mode, &timeout_ns, &fail_open))
+    if (!PyArg_ParseTuple(arguments, "sKp", &mode, &timeout_ns, &fail_open) ||
+        hs_parse_commit(mode, "none", &commit))
         return NULL;
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(mode, modes[i]) != 0)
-            continue;
-        hs_gateway_set_commit(gateway_of(self), (enum hs_commit)i, timeout_ns, fail_open,
-                              hs_boottime_ns());
-        Py_RETURN_NONE;
-    }
-    PyErr_SetString(PyExc_ValueError, "commit is none, emit or ack");
-    return NULL;
+    hs_gateway_set_commit(gateway_of(self), commit, timeout_ns, fail_open, hs_boottime_ns());
+    Py_RETURN_NONE;
 }
 
 PyObject *hs_engine_drain(PyObject *self, PyObject *arguments, PyObject *keywords)

@@ -43,6 +43,7 @@ LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
 LOCKED_KEYWORDS(publish_ring)
 LOCKED(ring)
+LOCKED(set_rule_commit)
 LOCKED(set_routes)
 LOCKED(set_neighbours)
 LOCKED(wanted_neighbours)
@@ -96,6 +97,7 @@ static PyMethodDef methods[] = {
     METHOD("set_service", locked_set_service, METH_VARARGS),
     METHOD("publish_ring", locked_publish_ring, METH_VARARGS | METH_KEYWORDS),
     METHOD("ring", locked_ring, METH_VARARGS),
+    METHOD("set_rule_commit", locked_set_rule_commit, METH_VARARGS),
     METHOD("set_routes", locked_set_routes, METH_VARARGS),
     METHOD("set_neighbours", locked_set_neighbours, METH_VARARGS),
     METHOD("wanted_neighbours", locked_wanted_neighbours, METH_NOARGS),

@@ -25,7 +25,9 @@ PyObject *hs_engine_counters(PyObject *self, PyObject *unused)
     failed = failed || set_count(dict, "poll_calls", engine->calls) ||
              set_count(dict, "receive_dropped", hs_packet_io_dropped(engine->io)) ||
              set_count(dict, "half_open_flows", g->table->half_open) ||
-             set_count(dict, "held_packets_now", g->held.count) ||
+             set_count(dict, "held_packets_now", g->held[0].count + g->held[1].count) ||
+             set_count(dict, "commit_now", g->commit) ||
+             set_count(dict, "commit_suspended_now", g->suspended[0] || g->suspended[1]) ||
              set_count(dict, "nat_held_down", g->nat.held_down) ||
              set_count(dict, "hold_down_forgotten", g->nat.holds.forgotten) ||
              set_count(dict, "nat_blocks_built", g->nat.pool.blocks_built) ||

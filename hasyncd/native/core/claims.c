@@ -1,4 +1,4 @@
-/* Who else says that a VIP is his (proto/pair.md §4a): heard armed or not, and told to whoever decides. */
+/* Who else says that a VIP is his (proto/pair.md §4c): heard armed or not, and told to whoever decides. */
 #include <arpa/inet.h>
 #include <string.h>
 

@@ -22,8 +22,7 @@ static struct hs_neighbour *resolve(struct hs_gateway *g, const struct hs_queued
     return hs_next_hops6_resolve(&g->hops6, q->side, &q->next_hop6);
 }
 
-/* Sends now, or lets the packet wait for its neighbour. */
-static void send_or_wait(struct hs_gateway *g, const struct hs_queued *q, uint64_t now_ns)
+void hs_gateway_send_or_wait(struct hs_gateway *g, const struct hs_queued *q, uint64_t now_ns)
 {
     struct hs_neighbour *neighbour = resolve(g, q);
     struct hs_queued waiting = *q;
@@ -35,26 +34,6 @@ static void send_or_wait(struct hs_gateway *g, const struct hs_queued *q, uint64
     waiting.deadline_ns = now_ns + HS_UNRESOLVED_MS * 1000000ull;
     if (!hs_packet_queue_push(&g->unresolved, &waiting))
         g->counters.drop_unresolved++;
-}
-
-/* Packets wait for no delta up to this sequence. */
-static uint64_t committed(const struct hs_gateway *g)
-{
-    uint64_t sequence = g->commit == HS_COMMIT_ACK ? g->log.acknowledged : g->emitted;
-
-    return sequence > g->failed_open ? sequence : g->failed_open;
-}
-
-/* The ADD that a flow's packets wait for; later records of the flow hold nothing back (proto/sync.md §6). */
-static uint64_t add_sequence(const struct hs_gateway *g, const struct hs_flow *flow)
-{
-    return g->log.next - ((uint32_t)g->log.next - flow->add_sequence);
-}
-
-static bool is_uncommitted(const struct hs_gateway *g, const struct hs_flow *flow)
-{
-    return flow && g->commit != HS_COMMIT_NONE && flow->flags & HS_FLOW_UNCOMMITTED &&
-           add_sequence(g, flow) > committed(g);
 }
 
 bool hs_gateway_fits(const struct hs_packet *p, uint32_t mtu)
@@ -120,57 +99,10 @@ void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
     if (p->vnet)
         packet.vnet = *p->vnet;
     packet.vnet.flags &= (uint8_t)~HS_VNET_DATA_VALID; /* the kernel refuses it on transmit */
-    if (!is_uncommitted(g, flow)) {
-        send_or_wait(g, &packet, now_ns);
-        return;
-    }
-    packet.sequence = add_sequence(g, flow);
-    packet.deadline_ns = now_ns + g->commit_timeout_ns;
-    if (hs_packet_queue_push(&g->held, &packet)) {
-        g->counters.held_packets++;
-        return;
-    }
-    if (!g->fail_open) {
-        g->counters.fail_closed_dropped++;
-        return;
-    }
-    g->counters.fail_open_released++;
-    send_or_wait(g, &packet, now_ns);
-}
-
-uint32_t hs_gateway_release(struct hs_gateway *g, uint64_t now_ns)
-{
-    uint32_t released = 0;
-    struct hs_queued *packet;
-
-    if (!hs_gateway_armed(g, now_ns))
-        return 0;
-    while ((packet = hs_packet_queue_front(&g->held)) &&
-           (g->commit == HS_COMMIT_NONE || packet->sequence <= committed(g))) {
-        send_or_wait(g, packet, now_ns);
-        hs_packet_queue_pop(&g->held);
-        released++;
-    }
-    return released;
-}
-
-void hs_gateway_expire_held(struct hs_gateway *g, uint64_t now_ns)
-{
-    struct hs_queued *packet;
-
-    while ((packet = hs_packet_queue_front(&g->held)) && packet->deadline_ns <= now_ns) {
-        if (!hs_gateway_armed(g, now_ns)) {
-            g->counters.drop_no_lease++;
-        } else if (g->fail_open) {
-            g->counters.fail_open_released++;
-            if (packet->sequence > g->failed_open)
-                g->failed_open = packet->sequence;
-            send_or_wait(g, packet, now_ns);
-        } else {
-            g->counters.fail_closed_dropped++;
-        }
-        hs_packet_queue_pop(&g->held);
-    }
+    if (flow && hs_gateway_is_uncommitted(g, flow))
+        hs_gateway_hold(g, flow, &packet, now_ns);
+    else
+        hs_gateway_send_or_wait(g, &packet, now_ns);
 }
 
 void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns)
@@ -187,19 +119,4 @@ void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns)
         else if (!hs_packet_queue_push(&g->unresolved, &packet))
             g->counters.drop_unresolved++;
     }
-}
-
-void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t timeout_ns,
-                           bool fail_open, uint64_t now_ns)
-{
-    uint32_t released;
-
-    g->commit = commit;
-    g->log.head->commit = commit;
-    g->commit_timeout_ns = timeout_ns;
-    g->fail_open = fail_open;
-    released = hs_gateway_release(g, now_ns);
-    /* What still waits when holding ends was not confirmed by anybody. */
-    if (commit == HS_COMMIT_NONE)
-        g->counters.fail_open_released += released;
 }

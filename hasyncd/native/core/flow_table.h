@@ -45,6 +45,7 @@ enum hs_local_flags {
     HS_LOCAL_HALF_OPEN = 1 << 1, /* among its source's half-open flows */
     HS_LOCAL_SEQUENCE = 1 << 2,  /* `sequence` of the original direction is known: a packet came by here */
     HS_LOCAL_SEQUENCE_REPLY = 1 << 3,
+    HS_LOCAL_EMIT = 1 << 4, /* its first packets wait for write(2), else for the ACK (core/commit.c) */
 };
 
 /* 96 bytes, so that a flow is never on more than two cache lines and both tuples are on one; what a packet reads or

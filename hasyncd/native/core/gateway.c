@@ -19,9 +19,9 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     if (!g->table || !hs_nat_init(&g->nat, limits.capacity, seed) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
         !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
-        !hs_packet_queue_init(&g->held, limits.held_packets, limits.held_bytes) ||
+        !hs_packet_queue_init(&g->held[0], limits.held_packets, limits.held_bytes) ||
         !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
-        !hs_packet_queue_init(&g->stragglers, limits.held_packets, limits.held_bytes)) {
+        !hs_packet_queue_init(&g->held[1], limits.held_packets, limits.held_bytes)) {
         hs_gateway_destroy(g);
         return NULL;
     }
@@ -34,9 +34,9 @@ void hs_gateway_destroy(struct hs_gateway *g)
         return;
     hs_flow_table_destroy(g->table);
     hs_delta_log_free(&g->log);
-    hs_packet_queue_free(&g->held);
+    hs_packet_queue_free(&g->held[0]);
+    hs_packet_queue_free(&g->held[1]);
     hs_packet_queue_free(&g->unresolved);
-    hs_packet_queue_free(&g->stragglers);
     hs_rules_free(&g->rules);
     hs_nat_free(&g->nat);
     hs_sources_free(&g->sources);
@@ -77,8 +77,8 @@ void hs_gateway_disarm(struct hs_gateway *g)
     g->lease_until_ns = 0;
     g->active = false;
     g->log.head->active = 0;
-    g->counters.drop_hold_lost += g->held.count + g->unresolved.count + g->fragments.waiting.count;
-    hs_packet_queue_clear(&g->held);
+    g->suspended[0] = g->suspended[1] = false;
+    g->counters.drop_hold_lost += hs_gateway_drop_held(g) + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->unresolved);
     hs_fragments_clear(&g->fragments);
 }
@@ -350,7 +350,7 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
 {
     if (now_ns >= g->relay_until_ns)
         hs_gateway_end_relay(g);
-    if (!g->relay_until_ns) /* else the queue holds stragglers */
+    if (!g->relay_until_ns) /* else the queues hold stragglers */
         hs_gateway_expire_held(g, now_ns);
     hs_gateway_expire_fragments(g, now_ns);
     hs_gateway_retry_unresolved(g, now_ns);

@@ -65,6 +65,7 @@
     X(held_packets)                                                                                \
     X(fail_open_released)                                                                          \
     X(fail_closed_dropped)                                                                         \
+    X(commit_suspensions)                                                                          \
     X(records_installed)                                                                           \
     X(flows_displaced)                                                                             \
     X(drop_no_lease)                                                                               \
@@ -97,8 +98,6 @@ struct hs_counters {
 #undef HS_COUNTER_FIELD
 };
 
-enum hs_commit { HS_COMMIT_NONE, HS_COMMIT_EMIT, HS_COMMIT_ACK };
-
 struct hs_port {
     uint8_t mac[6];
     uint32_t mtu; /* bytes of IP */
@@ -126,9 +125,9 @@ struct hs_claim {
 struct hs_gateway {
     struct hs_flow_table *table;
     struct hs_delta_log log;
-    struct hs_packet_queue held;       /* waiting for commit */
+    struct hs_packet_queue held[2];    /* waiting for write(2), and for the ACK; after a hand-over by side, for the new
+                                        * owner: then there is no other use for them (core/relay.c) */
     struct hs_packet_queue unresolved; /* waiting for a neighbour */
-    struct hs_packet_queue stragglers; /* from outside, waiting for the new owner; those from inside are in `held` */
     struct hs_rules rules;
     struct hs_nat nat;
     struct hs_mapping_log mappings;
@@ -155,7 +154,8 @@ struct hs_gateway {
     bool fail_open;
     uint64_t commit_timeout_ns;
     uint64_t emitted;          /* write(2) took everything up to this sequence */
-    uint64_t failed_open;      /* what was released unconfirmed: later packets of those flows do not wait again */
+    uint64_t failed_open[2];   /* what was released unconfirmed: later packets of those flows do not wait again */
+    bool suspended[2];         /* the peer does not keep up: new flows wait for nothing */
     uint32_t at_risk;
     uint64_t installed_s;      /* when records were installed last */
     uint32_t snapshot_slot;    /* the full-sync cursor */
@@ -245,6 +245,7 @@ struct hs_opening {
     struct hs_address6 reply_src6;
     int service, rule; /* -1: none */
     uint16_t backend;
+    enum hs_commit commit; /* its rule's */
     bool inbound;   /* by a service or a way in */
     bool picked_up; /* its first packet did not come by here */
 };
@@ -305,12 +306,27 @@ bool hs_gateway_may_leave(struct hs_gateway *g, int side, int route_side, bool h
 /* Sends a rewritten packet to its next hop; `flow` tells what it waits for (NULL: nothing). */
 void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
                         const struct hs_flow *flow, uint64_t now_ns);
-uint32_t hs_gateway_release(struct hs_gateway *g, uint64_t now_ns);
-void hs_gateway_expire_held(struct hs_gateway *g, uint64_t now_ns);
+/* Sends now, or lets the packet wait for its neighbour. */
+void hs_gateway_send_or_wait(struct hs_gateway *g, const struct hs_queued *packet, uint64_t now_ns);
 /* Sends what waits for neighbours that are known now, drops what has waited too long. */
 void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns);
-void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t timeout_ns,
-                           bool fail_open, uint64_t now_ns);
+
+/* --- commit.c --------------------------------------------------------------------------------- */
+
+/* `commit` holds for rules without a mode of their own; NONE: nobody's packets are held. */
+void hs_gateway_set_commit(struct hs_gateway *g, enum hs_commit commit, uint64_t timeout_ns, bool fail_open,
+                           uint64_t now_ns);
+/* A flow was made by a rule of this mode: its packets wait from now on, if any do. */
+void hs_gateway_begin_commit(struct hs_gateway *g, struct hs_flow *flow, enum hs_commit chosen);
+bool hs_gateway_is_uncommitted(const struct hs_gateway *g, const struct hs_flow *flow);
+/* Lets a packet of such a flow wait; without room the policy decides. */
+void hs_gateway_hold(struct hs_gateway *g, const struct hs_flow *flow, struct hs_queued *packet, uint64_t now_ns);
+/* The log was acknowledged or emitted further: what waited for it leaves. Packets released. */
+uint32_t hs_gateway_release(struct hs_gateway *g, uint64_t now_ns);
+/* What has waited too long is released or dropped, by policy. */
+void hs_gateway_expire_held(struct hs_gateway *g, uint64_t now_ns);
+/* Packets dropped. */
+uint32_t hs_gateway_drop_held(struct hs_gateway *g);
 
 /* --- arp.c, ndp.c ----------------------------------------------------------------------------- */
 

@@ -290,14 +290,23 @@ struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *o
     hs_gateway_account(g, flow);
     if (opening->service >= 0)
         g->rules.services[opening->service].backends[opening->backend].flows++;
-    if (g->commit != HS_COMMIT_NONE)
-        flow->flags |= HS_FLOW_UNCOMMITTED;
+    hs_gateway_begin_commit(g, flow, opening->commit);
     g->counters.flows_created++;
     g->counters.flows_picked_up += opening->picked_up;
     hs_gateway_log_flow(g, flow, HS_ADD, true, now_ns);
     hs_gateway_log_mapping(g, "made", flow, now_ns);
     flow->add_sequence = flow->risk_sequence;
     return flow;
+}
+
+/* The mode of the rule that lets the flow in, or else of the one that gives its source a public address. */
+static enum hs_commit commit_of(const struct hs_gateway *g, const struct plan *plan)
+{
+    if (plan->service >= 0)
+        return g->rules.services[plan->service].commit;
+    if (plan->in || plan->own)
+        return (plan->in ? plan->in : plan->own)->commit;
+    return g->rules.nat[plan->rule].commit;
 }
 
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
@@ -313,6 +322,7 @@ struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_pa
         .service = plan.service,
         .rule = plan.own ? -1 : plan.rule,
         .backend = plan.backend,
+        .commit = commit_of(g, &plan),
         .inbound = is_inbound(&plan),
         .picked_up = plan.picked_up,
     };

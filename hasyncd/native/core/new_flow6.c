@@ -24,17 +24,19 @@ bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint
 static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening)
 {
     const struct hs_ends6 *ends = &p->ip6->ends;
+    const struct hs_pass *pass = NULL;
     const struct hs_route6 *route;
 
     if (p->tuple.proto != HS_ICMP)
         opening->service = hs_rules6_find_service(&g->rules, &ends->dst, p->tuple.dst_port, p->tuple.proto);
+    if (opening->service < 0 && !hs_rules6_is_vip(&g->rules, &ends->dst))
+        pass = hs_rules6_find_pass(&g->rules, ends, side);
     /* Nobody else speaks for a VIP. */
-    if (hs_rules6_is_vip(&g->rules, &ends->src) ||
-        (opening->service < 0 &&
-         (hs_rules6_is_vip(&g->rules, &ends->dst) || !hs_rules6_may_pass(&g->rules, ends, side)))) {
+    if (hs_rules6_is_vip(&g->rules, &ends->src) || (opening->service < 0 && !pass)) {
         g->counters.drop_no_rule++;
         return false;
     }
+    opening->commit = pass ? pass->commit : g->rules.services[opening->service].commit;
     opening->picked_up = !hs_packet_is_first(p);
     /* Both lead where they led before: the same backend, or the destination itself. */
     if (opening->picked_up && !(g->policy.loose && hs_packet_may_be_picked_up(p))) {

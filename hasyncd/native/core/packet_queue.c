@@ -54,6 +54,7 @@ bool hs_packet_queue_push(struct hs_packet_queue *q, const struct hs_queued *pac
     entry = &q->entries[(q->first + q->count++) % q->capacity];
     *entry = *packet;
     entry->frame = frame;
+    q->bytes += packet->length;
     return true;
 }
 
@@ -69,6 +70,7 @@ void hs_packet_queue_pop(struct hs_packet_queue *q)
     q->arena_first = (uint32_t)(entry->frame - q->arena) + entry->length;
     if (q->arena_wrap && q->arena_first == q->arena_wrap)
         q->arena_first = q->arena_wrap = 0;
+    q->bytes -= entry->length;
     q->first = (q->first + 1) % q->capacity;
     q->count--;
 }

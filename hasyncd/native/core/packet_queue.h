@@ -23,6 +23,7 @@ struct hs_packet_queue {
     uint8_t *arena; /* frames, in order; a frame never wraps */
     uint32_t capacity, first, count;
     uint32_t arena_size, arena_first, arena_next, arena_wrap;
+    uint32_t bytes; /* of the packets in it */
 };
 
 bool hs_packet_queue_init(struct hs_packet_queue *queue, uint32_t packets, uint32_t bytes);

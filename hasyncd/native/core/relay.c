@@ -20,9 +20,7 @@ void hs_gateway_end_relay(struct hs_gateway *g)
     if (!g->relay_until_ns)
         return;
     g->relay_until_ns = 0;
-    g->counters.drop_hold_lost += g->held.count + g->stragglers.count;
-    hs_packet_queue_clear(&g->held);
-    hs_packet_queue_clear(&g->stragglers);
+    g->counters.drop_hold_lost += hs_gateway_drop_held(g);
 }
 
 static void send_on(struct hs_gateway *g, int side, const struct hs_vnet *vnet, uint8_t *frame,
@@ -37,10 +35,10 @@ static void send_on(struct hs_gateway *g, int side, const struct hs_vnet *vnet, 
 }
 
 /* A queue a side: once a side's owner is known nothing is put into its queue any more, so that frames sent from
- * there lie still until the batch has left. `held` has no other use while disarmed. */
+ * there lie still until the batch has left. */
 static struct hs_packet_queue *queue_of(struct hs_gateway *g, int side)
 {
-    return side == HS_INSIDE ? &g->held : &g->stragglers;
+    return &g->held[side];
 }
 
 static void flush_side(struct hs_gateway *g, int side)
@@ -89,7 +87,7 @@ static bool is_for_the_pair6(const struct hs_gateway *g, int side, const struct 
         tuple = hs_tuple_invert(&tuple);
     }
     return hs_flow_table_find6(g->table, &tuple, &ends).flow || hs_rules6_is_vip(&g->rules, &ends.dst) ||
-           hs_rules6_may_pass(&g->rules, &ends, side);
+           hs_rules6_find_pass(&g->rules, &ends, side);
 }
 
 static bool is_for_the_pair(const struct hs_gateway *g, int side, const struct hs_packet *p)

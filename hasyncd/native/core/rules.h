@@ -13,6 +13,10 @@
 #include "core/ring.h"
 #include "core/tuple.h"
 
+/* What must have happened to a flow's ADD before its first packets leave (proto/sync.md §6). Of a rule, NONE: what the
+ * pair has. */
+enum hs_commit { HS_COMMIT_NONE, HS_COMMIT_EMIT, HS_COMMIT_ACK };
+
 struct hs_prefix {
     uint32_t address, mask;
 };
@@ -41,6 +45,7 @@ struct hs_service {
     uint8_t family;              /* enum hs_family; IPv6: `vip` and `allow` are empty, these are in their place */
     struct hs_address6 vip6;
     struct hs_prefixes6 allow6;
+    enum hs_commit commit;
 };
 
 /* Host order, inclusive. */
@@ -62,6 +67,7 @@ struct hs_nat_rule {
     bool port_classes;       /* below 1024 to below 1024 (RFC 4787 REQ-3 a) */
     bool icmp_on_exhaustion; /* else silent */
     bool log;                /* its mappings, core/mapping_log.h */
+    enum hs_commit commit;
 };
 
 /* A way in: a public address and port is an inside host's; 1:1 (proto 0) a whole address is, both ways. */
@@ -70,6 +76,7 @@ struct hs_forward {
     uint16_t public_port, inside_port; /* network order; 0: 1:1 */
     uint8_t proto;
     struct hs_prefixes allow;
+    enum hs_commit commit;
 };
 
 struct hs_vip {
@@ -86,6 +93,7 @@ struct hs_vip6 {
 struct hs_pass {
     struct hs_prefixes6 sources, destinations; /* no destinations: any */
     bool inbound;                              /* opened from outside too, by a destination to a source */
+    enum hs_commit commit;
 };
 
 struct hs_rules {

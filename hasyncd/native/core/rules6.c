@@ -45,14 +45,14 @@ static bool joins(const struct hs_pass *pass, const struct hs_address6 *inside, 
            (!pass->destinations.count || hs_prefixes6_match(&pass->destinations, outside));
 }
 
-bool hs_rules6_may_pass(const struct hs_rules *rules, const struct hs_ends6 *ends, int side)
+const struct hs_pass *hs_rules6_find_pass(const struct hs_rules *rules, const struct hs_ends6 *ends, int side)
 {
     for (uint32_t i = 0; i < rules->pass_count; i++) {
         const struct hs_pass *pass = &rules->passes[i];
 
         if (side == HS_INSIDE ? joins(pass, &ends->src, &ends->dst)
                               : pass->inbound && joins(pass, &ends->dst, &ends->src))
-            return true;
+            return pass;
     }
-    return false;
+    return NULL;
 }

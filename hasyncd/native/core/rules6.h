@@ -14,7 +14,7 @@ const struct hs_address6 *hs_rules6_own_address(const struct hs_rules *rules, in
 int hs_rules6_find_service(const struct hs_rules *rules, const struct hs_address6 *address, uint16_t port,
                            uint8_t proto);
 
-/* Whether a pass rule lets a flow be opened from `side`. */
-bool hs_rules6_may_pass(const struct hs_rules *rules, const struct hs_ends6 *ends, int side);
+/* The first pass rule that lets a flow be opened from `side`, or NULL. */
+const struct hs_pass *hs_rules6_find_pass(const struct hs_rules *rules, const struct hs_ends6 *ends, int side);
 
 #endif
