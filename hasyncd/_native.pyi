@@ -145,6 +145,13 @@ class Engine:
     def announce(self) -> int:
         """Sends gratuitous ARP, request and reply form, for every IPv4 VIP, and an unsolicited neighbour advertisement
         for every IPv6 VIP (the lease permitting); frames sent."""
+    def probe_vips(self) -> int:
+        """Asks both sides who has the VIPs: an ARP probe (RFC 5227) or a solicitation for each, which change nobody's
+        cache; armed or not. Frames sent."""
+    def vip_states(self) -> list[tuple[int, Address, bytes, int, int]]:
+        """(side, address, mac, claimed_ns, seen_ns), one a VIP: who else last said that he has it, and when (0:
+        nobody), armed or not; when a packet of its family that came by its side was last forwarded or answered (0:
+        none)."""
 
     # --- packets ----------------------------------------------------------------------------
     def poll(self, budget: int = 256) -> int:

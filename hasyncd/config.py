@@ -2,13 +2,12 @@
 
 `load` is the only door. It judges the file alone (what needs the machine, such as whether an interface
 exists, is judged by the daemon at its start) and names every error it finds, each as
-`FILE: key.path: message`. This is the only module that knows pydantic; others read the attributes of
+`FILE: key.path: message`. Only this module and `config_errors.py` know pydantic; others read the attributes of
 `Settings` and never construct its parts.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -21,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from hasyncd import addresses
 from hasyncd.config_checks import Parts
+from hasyncd.config_errors import describe, is_echo
 from hasyncd.config_values import (
     NAME,
     Endpoint,
@@ -36,11 +36,9 @@ from hasyncd.config_values import (
     read_ipv6_network,
     read_name,
     read_network,
-    read_path_name,
     read_port_range,
     read_socket_path,
     refuse,
-    show,
 )
 
 FILE_BYTES_MAX: Final = 1 << 20
@@ -104,6 +102,13 @@ class Vip(_Section):
     interface: Literal["inside", "outside"]
 
 
+class LanPath(_Section):
+    """Heartbeats over a service LAN, from and to the two machines' own addresses on it."""
+
+    listen: Socket
+    address: Socket
+
+
 class Peer(_Section):
     listen: Socket
     address: Socket
@@ -114,10 +119,18 @@ class Peer(_Section):
     """For debugging: the stream's TLS secrets are written here, for Wireshark (proto/README.md)."""
     heartbeat_ms: int = Field(50, ge=1, le=60_000)
     dead_after_ms: int = Field(150, ge=3, le=600_000)
-    paths: Some[Annotated[Literal["sync"], BeforeValidator(read_path_name)]] = ("sync",)
+    paths: Some[Literal["sync", "inside", "outside"]] = ("sync",)
+    inside: LanPath | None = None
+    outside: LanPath | None = None
     prefer: Literal["availability", "safety"] = "availability"
+    on_vip_owned: Literal["wait", "take"] = "wait"
+    """Nobody is heard, but somebody else answers for a VIP on its LAN (proto/pair.md §4c)."""
     wait_ms: int = Field(0, ge=0, le=600_000)
     witness: Annotated[None, BeforeValidator(refuse)] = None
+
+    def lan(self, name: str) -> LanPath | None:
+        """The path over the service LAN `inside` or `outside`, where it is configured."""
+        return self.inside if name == "inside" else self.outside
 
 
 class Sync(_Section):
@@ -288,6 +301,28 @@ class Settings(_Section):
         return hashlib.sha256(text.encode()).digest()[:8]
 
 
+_MODELS: Final[dict[str, type[BaseModel]]] = {
+    "": Settings,
+    "node": Node,
+    "interfaces": Interfaces,
+    "vip": Vip,
+    "peer": Peer,
+    "inside": LanPath,
+    "outside": LanPath,
+    "sync": Sync,
+    "flows": Flows,
+    "nat": NatRule,
+    "forward": Forward,
+    "one_to_one": OneToOne,
+    "pass": Pass,
+    "service": Service,
+    "control": Control,
+    "log": Log,
+    "backends": Backend,
+    "health": Health,
+}
+
+
 # --- the door ---------------------------------------------------------------------------------------------
 
 
@@ -303,7 +338,8 @@ def load(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(_with_defaults(document))
     except ValidationError as error:
-        errors += (_describe(dict(detail)) for detail in error.errors(include_url=False) if not _echo(detail))
+        findings = (detail for detail in error.errors(include_url=False) if not is_echo(detail))
+        errors += (describe(detail, _MODELS) for detail in findings)
     errors += _parts(document).contradictions()
     if settings is None or errors:
         raise ConfigError([f"{path}: {key}: {message}" for key, message in dict.fromkeys(errors)])
@@ -375,77 +411,3 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         services=_all_valid(Service, document.get("service")),
         vips_whole=isinstance(written, list) and len(vips) == len(written),
     )
-
-
-# --- how pydantic's findings are told ---------------------------------------------------------------------
-
-
-def _key(place: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known where an unknown one stands."""
-    model: type[BaseModel] = Settings
-    inner: dict[str, type[BaseModel]] = {
-        "node": Node,
-        "interfaces": Interfaces,
-        "vip": Vip,
-        "peer": Peer,
-        "sync": Sync,
-        "flows": Flows,
-        "nat": NatRule,
-        "forward": Forward,
-        "one_to_one": OneToOne,
-        "pass": Pass,
-        "service": Service,
-        "control": Control,
-        "log": Log,
-        "backends": Backend,
-        "health": Health,
-    }
-    for part in place[:-1]:
-        model = inner.get(part, model) if isinstance(part, str) else model
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _echo(detail: Mapping[str, Any]) -> bool:
-    """Whether a finding only repeats others: an array is "too short" for its elements that were bad."""
-    return bool(detail["type"] == "too_short" and detail["input"])
-
-
-def _describe(detail: dict[str, Any]) -> tuple[str, str]:
-    """One finding as (key, message)."""
-    place: tuple[int | str, ...] = detail["loc"]
-    key, context, value = _key(place), detail.get("ctx", {}), detail.get("input")
-    match detail["type"]:
-        case "missing":
-            message = "is missing: at least one [[vip]] is needed" if place == ("vip",) else "is missing"
-        case "extra_forbidden":
-            close = difflib.get_close_matches(str(place[-1]), _known_keys(place), n=1)
-            message = "is not a known key" + (f"; did you mean {close[0]!r}?" if close else "")
-        case "value_error":
-            message = str(context["error"])
-        case "literal_error":
-            message = f"must be {context['expected']}, not {show(value)}"
-        case "int_type":
-            message = f"must be a whole number, not {show(value)}"
-        case "bool_type":
-            message = f"must be true or false, not {show(value)}"
-        case "greater_than_equal":
-            message = f"must be at least {context['ge']}, not {show(value)}"
-        case "less_than_equal":
-            message = f"must be at most {context['le']}, not {show(value)}"
-        case "too_short":
-            message = "must not be empty"
-        case "too_long":
-            message = f"must not have more than {context['max_length']} elements"
-        case "tuple_type":
-            tables = place in (("vip",), ("nat",), ("forward",), ("one_to_one",), ("pass",), ("service",))
-            wanted = f"an array of tables ([[{key}]])" if tables else "an array"
-            message = f"must be {wanted}, not {show(value)}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            message = f"must be a table, not {show(value)}"
-        case _:
-            message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return key, message

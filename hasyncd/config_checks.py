@@ -63,11 +63,48 @@ class Parts:
             yield "peer.insecure", "contradicts peer.keys: take one of them away"
         if self.peer.key_log is not None and self.peer.keys is None:
             yield "peer.key_log", "logs the secrets of TLS, and without peer.keys there is no TLS"
+        yield from self._paths(self.peer)
         least = 3 * self.peer.heartbeat_ms
         if self.peer.dead_after_ms < least:
             yield (
                 "peer.dead_after_ms",
                 f"{self.peer.dead_after_ms} is less than 3 heartbeats ({least} ms): one late one is no death",
+            )
+
+    def _paths(self, peer: Peer) -> Iterator[Contradiction]:
+        if "sync" not in peer.paths:
+            yield "peer.paths", "must name 'sync': the stream has no other path"
+        for place, name in enumerate(peer.paths):
+            if name in peer.paths[:place]:
+                yield f"peer.paths[{place}]", f"{name!r} is listed twice"
+        taken = [peer.listen.address, peer.address.address]
+        for name in ("inside", "outside"):
+            lan, key = peer.lan(name), f"peer.{name}"
+            if lan is None:
+                if name in peer.paths:
+                    yield (
+                        key,
+                        "is missing: peer.paths names it; { listen = …, address = … } of this node and its peer",
+                    )
+                continue
+            if name not in peer.paths:
+                yield key, "is not used: peer.paths does not name it"
+            here, there = lan.listen.address, lan.address.address
+            if here.version != there.version:
+                yield f"{key}.address", f"{lan.address} is of another address family than {key}.listen"
+            for place_of, address in (("listen", here), ("address", there)):
+                if address in taken:
+                    yield f"{key}.{place_of}", f"{address} is an address of another path, or of its other end"
+                elif address in [vip.address.ip for vip in self.vips.values()]:
+                    yield (
+                        f"{key}.{place_of}",
+                        f"{address} is a VIP; heartbeats need addresses that never move",
+                    )
+                taken.append(address)
+        if peer.insecure and peer.keys is None and set(peer.paths) - {"sync"}:
+            yield (
+                "peer.insecure",
+                "is for the sync link alone: on a service LAN anybody could speak as the peer",
             )
 
     def _vips(self) -> Iterator[Contradiction]:

@@ -241,10 +241,3 @@ def read_engine(value: object) -> str:
 
 def refuse(value: object) -> None:
     raise ValueError(_UNAVAILABLE)
-
-
-def read_path_name(value: object) -> str:
-    text = _read_text(value)
-    if text in ("inside", "outside"):
-        raise ValueError(f"heartbeats over {text!r} are not available in this version: only ['sync'] is")
-    return text

@@ -184,6 +184,13 @@ def test_one_wrong_thing_gives_its_one_error(tmp_path: Path, old: str, new: str,
     assert [other for other in found if other != error and not other.endswith("is missing")] == []
 
 
+def test_a_key_log_without_tls_is_an_error(tmp_path: Path) -> None:
+    logging = MINIMAL.replace("insecure = true", 'insecure = true\nkey_log = "/tmp/secrets"')
+    assert errors_of(tmp_path, logging) == [
+        "peer.key_log: logs the secrets of TLS, and without peer.keys there is no TLS"
+    ]
+
+
 def test_two_vips_alike_are_an_error(tmp_path: Path) -> None:
     twice = GOOD.replace("[peer]", '[[vip]]\naddress = "203.0.113.5/24"\ninterface = "outside"\n[peer]', 1)
     assert errors_of(tmp_path, twice) == ["vip[2].address: 203.0.113.5 is vip[1] already"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from hasyncd.core.effects import (
     AnnounceVips,
     Effect,
+    LookAtVips,
+    ProbeVips,
     ReportEvent,
     Stop,
     WriteGeneration,
@@ -20,6 +22,7 @@ from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
 from hasyncd.core.role_changes import RoleChanges
 from hasyncd.core.types import MILLISECOND_NS, Role
+from hasyncd.core.vip_watch import Finding, Intention, Purpose
 from hasyncd.core.wire import Rejected
 
 
@@ -31,6 +34,8 @@ class Conduct(RoleChanges):
             *self._timers.deadlines(),
             self._silence_deadline_ns(),
             self._paths.next_deadline_ns(),
+            *self._inquiry.deadlines(),
+            *self._holding.deadlines(),
             self._deaths.probe_at_ns,
             self._sender.next_deadline_ns(),
             self._receiver.next_deadline_ns(),
@@ -162,12 +167,17 @@ class Conduct(RoleChanges):
         late_ms = (now_ns - deadline) // MILLISECOND_NS
         self._liveness.listen_from(now_ns)
         self._paths.listen_from(now_ns)
+        rearms = self._intends(Purpose.REARM)
+        self._inquiry.cancel()
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
         self._deaths.void()
         self._receiver.listen_from(now_ns)
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
         if self._lease.solo and self._lease.armed and now_ns >= self._lease.until_ns:
             effects += self._lease.suspend()
+            self._holding.end()
+            rearms = True
+        if rearms:
             self._timers.rearm_at_ns = now_ns + self._settings.dead_after_ns
         return effects
 
@@ -176,8 +186,13 @@ class Conduct(RoleChanges):
         role = self._election.role
         if self._silence_told or self._handover.stop or self._timers.heartbeat_ns is None:
             return None
-        if role is Role.BACKUP or (role is Role.PRIMARY and not self._lease.solo):
-            return self._liveness.silent_at_ns
+        if self._inquiry.intention is not None:
+            return None
+        held = self._inquiry.hold_until_ns or 0
+        if role is Role.BACKUP:
+            return max(self._liveness.silent_at_ns, held)
+        if role is Role.PRIMARY and not self._lease.solo:
+            return max(self._liveness.silent_for_primary_at_ns, held)
         return None
 
     def _time_in_init(self, now_ns: int) -> list[Effect]:
@@ -196,6 +211,10 @@ class Conduct(RoleChanges):
             self._election.step(event)
             self._timers.listen_until_ns = now_ns + self._settings.dead_after_ns
             return effects
+        if event is Event.LISTENED_ALONE:
+            # Judged again should the answer never come.
+            self._timers.listen_until_ns = now_ns + self._settings.probe_ns + self._settings.dead_after_ns
+            return effects + self._intend(Intention(Purpose.PROMOTE, event.value, event), now_ns)
         return effects + self._promote(event, event.value, now_ns)
 
     def _time_in_backup(self, now_ns: int) -> list[Effect]:
@@ -207,8 +226,11 @@ class Conduct(RoleChanges):
         silent_at = self._silence_deadline_ns()
         if waited or (silent_at is not None and now_ns >= silent_at):
             if self._settings.acts_alone and (waited or not self._is_worth_waiting()):
+                # From here on it is the answer that is waited for; where somebody has the VIPs, the next one.
+                self._timers.wait_until_ns, self._silence_told = None, False
                 silence = (now_ns - (self._liveness.last_heard_ns or now_ns)) // MILLISECOND_NS
-                return self._promote(Event.PEER_SILENT, f"the primary is silent for {silence} ms", now_ns)
+                reason = f"the primary is silent for {silence} ms"
+                return self._intend(Intention(Purpose.PROMOTE, reason, Event.PEER_SILENT), now_ns)
             self._silence_told = True
             if self._settings.acts_alone:
                 return self._wait_for_the_silent(now_ns)
@@ -223,7 +245,8 @@ class Conduct(RoleChanges):
 
     def _is_worth_waiting(self) -> bool:
         """pair.md §4b: somebody silent may come back, and has what we lack."""
-        return self._settings.wait_ns > 0 and not self._receiver.history.synced
+        waited = self._inquiry.hold_until_ns is not None
+        return self._settings.wait_ns > 0 and not waited and not self._receiver.history.synced
 
     def _wait_for_the_silent(self, now_ns: int) -> list[Effect]:
         self._election.step(Event.PEER_SILENT_WAITING)
@@ -239,11 +262,13 @@ class Conduct(RoleChanges):
         effects: list[Effect] = []
         if self._timers.rearm_at_ns is not None and now_ns >= self._timers.rearm_at_ns:
             self._timers.rearm_at_ns = None
-            effects += [*self._arm(now_ns, solo=self._lease.solo), AnnounceVips()]
+            effects += self._intend(Intention(Purpose.REARM, "slept"), now_ns)
         if self._timers.take_announcement(now_ns):
             effects.append(AnnounceVips())
         silent_at = self._silence_deadline_ns()
         if silent_at is not None and now_ns >= silent_at:
+            if self._settings.acts_alone and self._liveness.may_be_replaced(now_ns):
+                return effects + self._intend(Intention(Purpose.SOLO, "the peer is silent"), now_ns)
             self._silence_told = True
             if self._settings.acts_alone:
                 effects += self._go_solo("the peer is silent", now_ns)
@@ -251,6 +276,52 @@ class Conduct(RoleChanges):
                 effects += self._sender.close("the peer is silent", now_ns)
                 effects.append(ReportEvent("peer_silent", "prefer = safety: the lease ends"))
         return effects
+
+    # --- the VIPs ----------------------------------------------------------------------------------
+
+    def _intends(self, purpose: Purpose) -> bool:
+        return self._inquiry.intention is not None and self._inquiry.intention.purpose is purpose
+
+    def _intend(self, intention: Intention, now_ns: int) -> list[Effect]:
+        """proto/pair.md §4c: nobody was heard, so the LANs are asked first."""
+        self._inquiry.begin(intention, now_ns)
+        return self._time_of_vips(now_ns)
+
+    def _time_of_vips(self, now_ns: int) -> list[Effect]:
+        effects: list[Effect] = []
+        inquires, holds = self._inquiry.take_question(now_ns), self._holding.take_question(now_ns)
+        if inquires or holds:
+            effects.append(ProbeVips())
+        inquires, holds = self._inquiry.take_look(now_ns), self._holding.take_look(now_ns)
+        if inquires or holds:
+            effects.append(LookAtVips())
+        return effects
+
+    def _hear_instead(self, now_ns: int) -> None:
+        """The peer was heard: whoever acts alone because nobody is, does not."""
+        if self._inquiry.intention is not None and not self._intends(Purpose.REARM):
+            if self._election.role is Role.INIT:
+                self._timers.listen_until_ns = now_ns
+            self._inquiry.cancel()
+
+    def _act_on(self, finding: Finding, now_ns: int) -> list[Effect]:
+        """The LANs have answered, or have not."""
+        intention, effects = finding.intention, list[Effect]()
+        if finding.owned and finding.is_news:
+            name = "vip_conflict" if self._settings.takes_owned_vips else "vip_still_owned"
+            effects.append(ReportEvent(name, "; ".join(state.describe() for state in finding.owned)))
+        if finding.owned and not self._settings.takes_owned_vips:
+            if intention.purpose is Purpose.REARM:
+                self._timers.rearm_at_ns = self._inquiry.hold_until_ns
+            elif self._election.role is Role.INIT:
+                self._timers.listen_until_ns = self._inquiry.hold_until_ns
+            return effects
+        if intention.event is not None:
+            return effects + self._promote(intention.event, intention.reason, now_ns)
+        if intention.purpose is Purpose.SOLO:
+            self._silence_told = True
+            return effects + self._go_solo(intention.reason, now_ns)
+        return [*effects, *self._arm(now_ns, solo=self._lease.solo), AnnounceVips()]
 
     def _time_of_streams(self, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []

@@ -175,6 +175,16 @@ class AnnounceVips:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeVips:
+    """Ask on every LAN who has the VIPs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtVips:
+    """Answer with `receive_vip_states`: what was heard."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRole:
     """One line for the log: the role changed, and why."""
 
@@ -222,6 +232,8 @@ Effect = (
     | Disarm
     | Relay
     | AnnounceVips
+    | ProbeVips
+    | LookAtVips
     | ReportRole
     | ReportEvent
     | Stop

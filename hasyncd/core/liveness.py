@@ -85,6 +85,28 @@ class Liveness:
         heard = self.last_heard_ns if self.last_heard_ns is not None else self._judge_from_ns
         return max(heard, self._judge_from_ns) + self._settings.dead_after_ns
 
+    @property
+    def silent_for_primary_at_ns(self) -> int:
+        """The same for a paired primary, which must answer for its VIPs again before its backup has asked for the last
+        time: two heartbeats may be enough where no young one of ours was echoed (proto/pair.md §4c).
+        """
+        if self.echo_sent_ns is None or self.last_heard_ns is None:
+            return self.silent_at_ns
+        dead_after_ns = self._settings.dead_after_ns
+        early = max(
+            self.echo_sent_ns + dead_after_ns,
+            self.last_heard_ns + 2 * dead_after_ns // 3,
+            self._judge_from_ns + dead_after_ns,
+        )
+        return min(self.silent_at_ns, early)
+
+    def may_be_replaced(self, now_ns: int) -> bool:
+        """A backup that has heard nothing after the newest of our heartbeats that it echoed may have asked already who
+        has the VIPs, and found nobody (proto/pair.md §4c).
+        """
+        patience_ns = self._settings.dead_after_ns + self._settings.probe_ns // 2
+        return self.echo_sent_ns is None or now_ns - self.echo_sent_ns >= patience_ns
+
     def living_peer(self, now_ns: int) -> Heartbeat | None:
         """The newest heartbeat, unless it is older than dead_after."""
         if self.last_heard_ns is None or now_ns - self.last_heard_ns >= self._settings.dead_after_ns:

@@ -28,7 +28,17 @@ from hasyncd.core.liveness import Unproven
 from hasyncd.core.messages import Refuse
 from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase, StreamRefused
-from hasyncd.core.types import Findings, LogState, NodeView, PathView, PeerView, Role, SyncState, SyncView
+from hasyncd.core.types import (
+    Findings,
+    LogState,
+    NodeView,
+    PathView,
+    PeerView,
+    Role,
+    SyncState,
+    SyncView,
+    VipState,
+)
 from hasyncd.core.wire import FrameReader, Rejected, decode_frame, decode_heartbeat, encode_frame
 
 
@@ -58,6 +68,7 @@ class Node(Conduct):
         if self._deaths.take_probe(now_ns):
             effects.append(ProbePeerPort())
         effects += self._judge_paths(now_ns)
+        effects += self._time_of_vips(now_ns)
         effects += self._time_of_streams(now_ns)
         effects += self._time_of_handover(now_ns)
         if self._timers.heartbeat_ns is not None and now_ns >= self._timers.heartbeat_ns:
@@ -154,6 +165,7 @@ class Node(Conduct):
         self._paths.learn(beat)
         self._election.hear(beat.generation)
         self._deaths.hear(now_ns)
+        self._hear_instead(now_ns)
         effects += self._tell_about_peer(beat)
         effects += self._judge_paths(now_ns)
         match self._election.role:
@@ -316,6 +328,15 @@ class Node(Conduct):
                 self._timers.wait_until_ns = now_ns
         return effects + self._settle(now_ns)
 
+    def receive_vip_states(self, states: tuple[VipState, ...], now_ns: int) -> list[Effect]:
+        """`LookAtVips` was performed: one state a VIP."""
+        effects = self._wake(now_ns)
+        effects += self._holding.learn(states, now_ns)
+        finding = self._inquiry.conclude(states, now_ns)
+        if finding is not None:
+            effects += self._act_on(finding, now_ns)
+        return effects + self._time_of_vips(now_ns) + self._settle(now_ns)
+
     def receive_snapshot_finished(
         self, sequence: int, flow_count: int, digest: int, flows_sent: int, refreshed: int, now_ns: int
     ) -> list[Effect]:
@@ -409,5 +430,5 @@ class Node(Conduct):
         return NodeView(
             role, self._election.generation, self._lease.solo and role is Role.PRIMARY, self._lease.armed,
             self._lease.until_ns, self._says_leaving(), self._commit_held, peer, sync, self._certificate,
-            self._reason, dict(self._rejections),
+            self._reason, dict(self._rejections), self._holding.views(),
         )  # fmt: skip

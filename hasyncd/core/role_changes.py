@@ -34,6 +34,7 @@ from hasyncd.core.replication import Phase
 from hasyncd.core.sender import Sender
 from hasyncd.core.timers import Timers
 from hasyncd.core.types import Certificate, LogState, PairSettings, Role
+from hasyncd.core.vip_watch import Holding, Inquiry
 from hasyncd.core.voice import Voice
 from hasyncd.core.wire import FrameReader
 
@@ -52,6 +53,8 @@ class RoleChanges:
         self._paths = Paths(settings, now_ns)
         self._deaths = DeathWatch(settings)
         self._lease = Lease(settings)
+        self._inquiry = Inquiry(settings)
+        self._holding = Holding(settings)
         self._sender = Sender(settings, boot_id)
         self._receiver = Receiver(settings, boot_id, seed)
         self._handover = Handover(settings)
@@ -120,6 +123,7 @@ class RoleChanges:
         return [ReportEvent("promoted_incomplete", f"{how_many}; {certificate.flows_held} are held")]
 
     def _arm(self, now_ns: int, *, solo: bool) -> list[Effect]:
+        self._holding.begin(now_ns)
         return self._lease.arm(now_ns, solo=solo, echoed_until_ns=self._liveness.echoed_lease_ns())
 
     def _follow(self, now_ns: int) -> list[Effect]:
@@ -149,6 +153,8 @@ class RoleChanges:
     def _leave_role(self, reason: str, now_ns: int) -> list[Effect]:
         """What every change of role ends: streams, evidence, trains and patience of the role before."""
         self._deaths.cancel()
+        self._inquiry.cancel()
+        self._holding.end()
         self._timers.end_role()
         self._silence_told = False
         self._liveness.listen_from(now_ns)
@@ -170,6 +176,7 @@ class RoleChanges:
     def _begin_handover(self, now_ns: int, *, stop: bool) -> list[Effect]:
         """Disarm, relay what arrives, flush the log; LEAVING follows in `receive_log_flushed`."""
         self._handover.begin(now_ns, stop=stop)
+        self._holding.end()
         self._timers.end_role()
         relay = Relay(now_ns + RELAY_NS)
         return [*self._lease.suspend(), relay, FlushLog(), *self._settle(now_ns)]
@@ -191,6 +198,8 @@ class RoleChanges:
             if self._sender.phase is Phase.STREAMING and not self._sender.syncing:
                 effects += self._sender.leave(self._log.head_sequence, handover=False)
         effects += self._sender.close("stopping", now_ns, flush=True) + self._close_incoming("stopping")
+        self._inquiry.cancel()
+        self._holding.end()
         self._timers.end_role()
         self._handover.leave()
         return [*effects, *self._beat(now_ns), *self._settle(now_ns), Stop()]

@@ -64,6 +64,14 @@ class PairSettings:
     authenticated: bool = False
     """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
 
+    takes_owned_vips: bool = False
+    """Acts alone although somebody else has the VIPs; proto/pair.md §4c."""
+
+    @property
+    def probe_ns(self) -> int:
+        """proto/pair.md §2: how long the LANs are asked for the VIPs' owner."""
+        return self.dead_after_ns // 4
+
     @property
     def lease_ns(self) -> int:
         """proto/pair.md §2: 0.8 x dead_after."""
@@ -112,6 +120,34 @@ class LogState:
     """Flows with an ADD or a change of state that is not acknowledged."""
     at_risk_oldest_ns: int = 0
     """Age of the oldest record that is not acknowledged; 0 while nothing is at risk."""
+
+
+@dataclass(frozen=True, slots=True)
+class VipState:
+    """What the data path has heard about one VIP."""
+
+    address: str
+    interface: str
+    claimant: str
+    """The MAC that last said it has the VIP, and is not ours."""
+    claimed_ns: int
+    """When; 0: nobody has."""
+    seen_ns: int
+    """When traffic for it last came here; 0: none has."""
+
+    def describe(self) -> str:
+        return f"{self.address} ({self.interface}): {self.claimant} has it"
+
+
+@dataclass(frozen=True, slots=True)
+class VipView:
+    """What an armed primary knows of a VIP; proto/pair.md §4d."""
+
+    address: str
+    verified_ms: int | None
+    """Milliseconds after arming; None: not verified."""
+    claimant: str | None
+    """The MAC of somebody else who has it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +241,4 @@ class NodeView:
     certificate: Certificate | None
     last_change_reason: str
     rejections: Mapping[str, int] = field(default_factory=dict)
+    vips: tuple[VipView, ...] = ()

@@ -237,6 +237,7 @@ address = "{peer.sync}:{_PEER_PORT}"
 heartbeat_ms = {options.heartbeat_ms}
 dead_after_ms = {3 * options.heartbeat_ms}
 {trust}
+{"" if options.insecure else _lan_paths(gateway, peer)}
 
 [sync]
 enabled = {"true" if options.sync_enabled else "false"}
@@ -265,6 +266,14 @@ socket = "{plan.RUN_DIR / gateway.name}.sock"
             (host.number, f"[{host.addresses6[0]}]:{backend_port}") for host in plan.BACKENDS
         ])  # fmt: skip
     return text
+
+
+def _lan_paths(gateway: plan.Gateway, peer: plan.Gateway) -> str:
+    """Heartbeats over the service LANs too; they are for pairs with keys."""
+    return f"""\
+paths = ["sync", "inside", "outside"]
+inside = {{ listen = "{gateway.inside}:{_PEER_PORT}", address = "{peer.inside}:{_PEER_PORT}" }}
+outside = {{ listen = "{gateway.outside}:{_PEER_PORT}", address = "{peer.outside}:{_PEER_PORT}" }}"""
 
 
 def _service(name: str, vip: str, protocol: str, backends: list[tuple[int, str]]) -> str:

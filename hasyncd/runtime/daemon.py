@@ -37,6 +37,7 @@ from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.claims import Claims
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
+from hasyncd.runtime.heartbeat_path import Route
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.kernel_guard import KernelGuard
 from hasyncd.runtime.last_word import last_word_file
@@ -139,9 +140,27 @@ def pair_settings(settings: Settings) -> PairSettings:
         capacity=settings.node.capacity,
         config_hash=settings.config_hash(),
         features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
+        paths=settings.peer.paths,
+        takes_owned_vips=settings.peer.on_vip_owned == "take",
         wait_ns=settings.peer.wait_ms * MILLISECOND_NS,
         authenticated=settings.peer.keys is not None,
     )
+
+
+def lan_routes(settings: Settings, inside: Interface, outside: Interface) -> list[Route]:
+    """The paths over the service LANs, between the machines' own addresses. Raises InterfaceError."""
+    routes = []
+    for name, interface in (("inside", inside), ("outside", outside)):
+        lan = settings.peer.lan(name)
+        if lan is None:
+            continue
+        if lan.listen.address not in [address.ip for address in interface.addresses]:
+            present = ", ".join(map(str, interface.addresses)) or "none"
+            raise InterfaceError(
+                f"peer.{name}.listen: {interface.name} has no address {lan.listen.address} (present: {present})"
+            )
+        routes.append(Route(name, lan.listen, lan.address, interface.name))
+    return routes
 
 
 def wants_packet_thread(settings: Settings) -> bool:
@@ -182,7 +201,8 @@ class Daemon:
         node.set_ring_generations(self._services.ring_generations())
         self._node = node
         self._shell = Shell(
-            settings, node, self._engine, PeerPort(settings.peer.listen, settings.peer.address, keys),
+            settings, node, self._engine,
+            PeerPort(settings.peer.listen, settings.peer.address, keys, lan_routes(settings, inside, outside)),
             state, Journal(), self._stopped.set,
         )  # fmt: skip
         self._report = StatusReport(settings, node, self._engine, self._services)

@@ -1,4 +1,4 @@
-"""The peer port: TCP connections in and out, heartbeat datagrams, and the probe for a dead process.
+"""The peer port: TCP connections in and out, heartbeats on every path, and the probe for a dead process.
 
 Where the pair has keys, what leaves this file has been authenticated (proto/sync.md §11, proto/pair.md §8).
 """
@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, NamedTuple
 
 from hasyncd.config_values import Endpoint
-from hasyncd.core.seal import TAG_BYTES, seal, unseal
-from hasyncd.core.wire import Rejected
+from hasyncd.core.paths import SYNC
+from hasyncd.runtime.heartbeat_path import HeartbeatPath, Route
 from hasyncd.runtime.pair_keys import PairKeys
 from hasyncd.runtime.tls import PeerRefused, TlsSession, Untrusted
 
@@ -23,8 +23,6 @@ _HANDSHAKE_TIMEOUT_S: Final = 1.0
 _HANDSHAKES_MAX: Final = 8
 _HANDSHAKE_READ_BYTES: Final = 65_536
 _BACKLOG: Final = 16
-_HEARTBEAT_BYTES_MAX: Final = 512
-_DATAGRAMS_PER_TURN: Final = 64
 _SILENT_CONNECTIONS_MAX: Final = 8
 
 
@@ -44,18 +42,23 @@ class PeerPort:
 
     What arrives is handed on unparsed. A connection becomes a stream with its first byte (a probe that
     only connects says nothing) or, with `keys`, once its handshake has shown the peer's certificate.
-    `keys` None: nothing is authenticated.
+    `keys` None: nothing is authenticated. `lans`: the heartbeats' paths beside this one.
     """
 
-    def __init__(self, listen: Endpoint, peer: Endpoint, keys: PairKeys | None = None) -> None:
+    def __init__(
+        self, listen: Endpoint, peer: Endpoint, keys: PairKeys | None = None, lans: Sequence[Route] = ()
+    ) -> None:
         self._keys = keys
         self._where = str(listen)
+        self._wheres = [f"peer.listen {listen}", *(f"peer.{lan.name}.listen {lan.listen}" for lan in lans)]
         self._listen = (str(listen.address), listen.port)
         self._peer = (str(peer.address), peer.port)
         self._family = socket.AF_INET if listen.address.version == 4 else socket.AF_INET6
         self.counters: Counter[str] = Counter()
         self._listener: socket.socket | None = None
-        self._datagrams: socket.socket | None = None
+        self._paths = [
+            HeartbeatPath(route, keys, self.counters) for route in (Route(SYNC, listen, peer), *lans)
+        ]
         self._silent: dict[socket.socket, asyncio.TimerHandle] = {}  # oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._handshakes: dict[asyncio.Task[None], None] = {}  # of accepted connections, oldest first
@@ -64,25 +67,29 @@ class PeerPort:
         self,
         *,
         on_connection: Callable[[Connection], None],
-        on_datagram: Callable[[bytes], None],
+        on_datagram: Callable[[bytes, str], None],
         on_untrusted: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """Binds both sockets; `on_untrusted` hears why something was not taken. Raises PeerPortError."""
-        self._on_connection, self._on_datagram = on_connection, on_datagram
+        """Binds all sockets; a datagram is handed on with the name of its path; `on_untrusted` hears why something
+        was not taken. Raises PeerPortError."""
+        self._on_connection = on_connection
         self._on_untrusted = on_untrusted
         self._loop = asyncio.get_running_loop()
         self._listener = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._datagrams = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._listener.bind(self._listen)
             self._listener.listen(_BACKLOG)
-            self._datagrams.bind(self._listen)
         except OSError as error:
             self.close()
             raise PeerPortError(f"peer.listen {self._where}: {error.strerror}") from error
         self._loop.add_reader(self._listener.fileno(), self._accept)
-        self._loop.add_reader(self._datagrams.fileno(), self._receive)
+        for path, where in zip(self._paths, self._wheres, strict=True):
+            try:
+                path.open(on_datagram, on_untrusted)
+            except OSError as error:
+                self.close()
+                raise PeerPortError(f"{where}: {error.strerror}") from error
 
     def close(self) -> None:
         """Closes the sockets. Idempotent."""
@@ -90,22 +97,18 @@ class PeerPort:
             task.cancel()
         for connection in list(self._silent):
             self._drop(connection)
-        for port in (self._listener, self._datagrams):
-            if port is not None and port.fileno() >= 0:
-                self._loop.remove_reader(port.fileno())
-                port.close()
+        if self._listener is not None and self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+        for path in self._paths:
+            path.close()
 
-    def send_datagram(self, payload: bytes) -> None:
-        """Sends one heartbeat; what cannot leave is lost, as on a wire, and counted."""
-        if self._datagrams is None or self._datagrams.fileno() < 0:
-            return
-        if self._keys is not None:
-            payload = seal(self._keys.sending, payload)
-        try:
-            self._datagrams.sendto(payload, self._peer)
-        except OSError as error:
-            # ECONNREFUSED-like news of an earlier datagram is no evidence: only the stream's probe is.
-            self.counters[f"heartbeat_send_{error.errno}"] += 1
+    def send_datagram(self, payload: bytes, path: str | None = None) -> None:
+        """Sends one heartbeat on every path, or on one alone."""
+        sealed = self._paths[0].seal(payload)
+        for each in self._paths:
+            if path is None or each.name == path:
+                each.send(sealed)
 
     def connect(self, on_done: Callable[[Connection | None], None]) -> Callable[[], object]:
         """Connects to the peer; `on_done` gets the connection or None. What is returned gives the attempt up:
@@ -249,25 +252,3 @@ class PeerPort:
         """It has said something, or never will."""
         self._silent.pop(connection).cancel()
         self._loop.remove_reader(connection.fileno())
-
-    def _receive(self) -> None:
-        assert self._datagrams is not None, "called by its reader"
-        limit = _HEARTBEAT_BYTES_MAX + (TAG_BYTES if self._keys is not None else 0)
-        for _ in range(_DATAGRAMS_PER_TURN):
-            try:
-                payload, address = self._datagrams.recvfrom(limit + 1)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                continue  # an ICMP error for a datagram of ours
-            if address[0] != self._peer[0]:
-                self.counters["datagrams_refused"] += 1
-                continue
-            if self._keys is not None:
-                try:
-                    payload = unseal(self._keys.receiving, payload)
-                except Rejected as rejected:
-                    self.counters[f"rejected_{rejected.name}"] += 1
-                    self._on_untrusted("a heartbeat without the pair's seal")
-                    continue
-            self._on_datagram(payload)

@@ -23,10 +23,12 @@ from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
 from hasyncd.runtime.state_dir import StateDir, StateDirError
+from hasyncd.runtime.vips import vip_states
 
 _UNTRUSTED_EVERY_NS: Final = 10 * SECOND_NS
 _RETRY_STATE_S: Final = 1.0
 _RELAY_AT_STOP_S: Final = 0.3
+_TURN_S: Final = 0.001
 
 
 class EffectFailed(Exception):
@@ -49,8 +51,6 @@ class Shell:
         self.node = node
         self.engine = engine
         self.journal = journal
-        self.armed_counters: dict[str, int] = {}
-        """The engine's counters when it was last armed: what is seen beyond them has arrived here."""
         self._settings = settings
         self._port = port
         self._state = state
@@ -62,6 +62,7 @@ class Shell:
         self._timer: asyncio.TimerHandle | None = None
         self._untrusted_told_ns = -_UNTRUSTED_EVERY_NS
         self._state_retry: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._faults: set[str] = set()
         self._lists: deque[list[fx.Effect]] = deque()
         self._performing = False
@@ -87,7 +88,7 @@ class Shell:
 
     def stop(self) -> None:
         """Closes everything. Idempotent."""
-        for timer in (self._timer, self._state_retry):
+        for timer in (self._timer, self._state_retry, self._look):
             if timer is not None:
                 timer.cancel()
         self.pump.stop()
@@ -138,9 +139,9 @@ class Shell:
             self._tell_log_state()
             self._feed(self.node.clear_fault(now_ns()))
 
-    def _receive_datagram(self, payload: bytes) -> None:
+    def _receive_datagram(self, payload: bytes, path: str) -> None:
         self._tell_log_state()
-        self._feed(self.node.receive_datagram(payload, now_ns()))
+        self._feed(self.node.receive_datagram(payload, now_ns(), path))
 
     def _receive_data(self, stream: DeltaStream, data: bytes) -> None:
         if stream is not self._stream:
@@ -213,6 +214,10 @@ class Shell:
         self._tell_log_state()
         self._feed(self.node.handle_timer(now_ns()))
 
+    def _tell_vip_states(self) -> None:
+        self._tell_log_state()
+        self._feed(self.node.receive_vip_states(vip_states(self.engine), now_ns()))
+
     def _tell_log_state(self) -> None:
         """Node's rule 4: fresh numbers before whatever may quote them."""
         oldest, _, next_sequence, _, flow_count, digest = self.engine.moment()
@@ -261,7 +266,7 @@ class Shell:
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
             case fx.SendDatagram():
-                self._port.send_datagram(effect.payload)
+                self._port.send_datagram(effect.payload, effect.path)
             case (
                 fx.ConnectStream()
                 | fx.WriteStream()
@@ -287,6 +292,11 @@ class Shell:
                 self._write_generation(effect.generation)
             case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.Relay() | fx.AnnounceVips() | fx.SetCommit():
                 self._perform_on_data_path(effect)
+            case fx.ProbeVips():
+                self.engine.probe_vips()
+            case fx.LookAtVips():
+                # A turn of the loop later: answers may still wait in the packet sockets.
+                self._look = self._loop.call_later(_TURN_S, self._tell_vip_states)
             case fx.ReportRole():
                 self.journal.report_role(effect)
             case fx.ReportEvent():
@@ -363,7 +373,6 @@ class Shell:
     ) -> None:
         match effect:
             case fx.Arm():
-                self.armed_counters = self.engine.counters()
                 self.engine.arm(now_ns())
                 self.engine.set_lease(effect.lease_until_ns)
             case fx.RenewLease():

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from hasyncd import __version__
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
 from hasyncd.core.node import Node
-from hasyncd.core.types import LastSync, NodeView, Role, SyncState
+from hasyncd.core.types import LastSync, NodeView, Role, SyncState, VipView
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
-
-ARRIVALS: Final = ("sent_packets", "arp_answered", "ndp_answered", "echo_answered")
-"""Counters that move only when somebody's traffic for a VIP has come here."""
 
 
 def _counter_name(of_port: str) -> str:
     """A rejection is called as in proto/sync.md §9, wherever it was made."""
     return of_port if of_port.startswith("rejected_") else f"peer_{of_port}"
+
+
+def _verdict(owned: bool, vip: VipView | None) -> dict[str, Any]:
+    """What is known of a VIP that is owned; nothing is of one that is not."""
+    verified_ms = vip.verified_ms if owned and vip else None
+    return {
+        "verified": verified_ms is not None if owned else None,
+        "verified_ms": verified_ms,
+        "claimed_by": vip.claimant if owned and vip else None,
+    }
+
+
+def _age_ms(at_ns: int | None, now: int) -> int | None:
+    return None if at_ns is None else max(0, now - at_ns) // 1_000_000
 
 
 def _names(values: Iterable[object]) -> str:
@@ -58,14 +69,13 @@ class StatusReport:
             }
         self._previous = moment, counters
 
-    def build(self, armed_counters: dict[str, int], port_counters: dict[str, int]) -> dict[str, Any]:
-        """One status; `armed_counters` are the engine's counters when it was last armed, `port_counters`
-        those of the peer's sockets."""
+    def build(self, port_counters: dict[str, int]) -> dict[str, Any]:
+        """One status; `port_counters` are those of the peer's sockets."""
         moment = now_ns()
         view = self._node.view(moment)
         counters = self._engine.counters()
         owned = view.role is Role.PRIMARY and view.armed and moment < view.lease_until_ns
-        arrived = any(counters[name] > armed_counters.get(name, 0) for name in ARRIVALS)
+        known = {vip.address: vip for vip in view.vips}
         total, tcp, udp, icmp = self._engine.flow_counts()
         return {
             "node": self._settings.node.name,
@@ -84,7 +94,7 @@ class StatusReport:
                     "address": str(vip.address),
                     "interface": vip.interface,
                     "owned": owned,
-                    "verified": arrived if owned else None,
+                    **_verdict(owned, known.get(str(vip.address.ip))),
                 }
                 for vip in self._settings.vip
             ],
@@ -100,11 +110,9 @@ class StatusReport:
         }
 
     def _peer(self, view: NodeView, moment: int) -> dict[str, Any]:
-        heard_ns = view.peer.last_heard_ns
-        heard_ms = None if heard_ns is None else max(0, moment - heard_ns) // 1_000_000
         return {
             "state": view.peer.state,
-            "last_heard_ms": heard_ms,
+            "last_heard_ms": _age_ms(view.peer.last_heard_ns, moment),
             "node": view.peer.node,
             "role": view.peer.role.value if view.peer.role else None,
             "config_matches": view.peer.config_matches,
@@ -112,7 +120,10 @@ class StatusReport:
             "at_risk_oldest_ms": view.peer.at_risk_oldest_ms,
             "secured": self._settings.peer.keys is not None,
             "key_log": None if self._settings.peer.key_log is None else str(self._settings.peer.key_log),
-            "paths": [{"name": "sync", "up": view.peer.state == "connected", "last_heard_ms": heard_ms}],
+            "paths": [
+                {"name": path.name, "up": path.up, "last_heard_ms": _age_ms(path.last_heard_ns, moment)}
+                for path in view.peer.paths
+            ],
         }
 
     def _sync(self, view: NodeView, counters: dict[str, int], total: int) -> dict[str, Any]:

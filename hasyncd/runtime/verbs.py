@@ -35,7 +35,7 @@ def make_handlers(settings: Settings, shell: Shell, report: StatusReport) -> dic
 
 
 async def _status(shell: Shell, report: StatusReport) -> AsyncIterator[dict[str, Any]]:
-    yield report.build(shell.armed_counters, shell.port_counters)
+    yield report.build(shell.port_counters)
 
 
 async def _order(outcome: tuple[bool, str]) -> AsyncIterator[dict[str, Any]]:

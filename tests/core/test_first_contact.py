@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hasyncd.core.effects import Effect, RenewLease, SendDatagram
+from hasyncd.core.effects import Effect, LookAtVips, RenewLease, SendDatagram
 from hasyncd.core.liveness import Liveness, Unproven
 from hasyncd.core.node import Node
 from hasyncd.core.types import Role
@@ -86,6 +86,8 @@ class Two:
             if isinstance(effect, SendDatagram):
                 self.recorded[sender].append(effect.payload)
                 self.deliver(other, effect.payload)
+            elif isinstance(effect, LookAtVips):
+                self.carry(sender, self.nodes[sender].receive_vip_states((), self.now))
 
     def deliver(self, name: str, payload: bytes) -> None:
         if name in self.nodes:

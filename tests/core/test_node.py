@@ -34,11 +34,19 @@ def a_node(role: Role = Role.INIT) -> tuple[Node, int]:
     elif role is Role.PRIMARY:
         while node.role is not Role.PRIMARY:
             now = node.next_deadline_ns() or now
-            node.handle_timer(now)
+            tick(node, now)
     elif role is Role.FAULT:
         node.receive_fault("test", now)
     assert node.role is role
     return node, now
+
+
+def tick(node: Node, now: int) -> list[fx.Effect]:
+    """Time passes; nobody else has the VIPs."""
+    effects = node.handle_timer(now)
+    if fx.LookAtVips() in effects:
+        effects += node.receive_vip_states((), now)
+    return effects
 
 
 def said(effects: list[fx.Effect]) -> list[Heartbeat]:
@@ -61,12 +69,17 @@ def test_a_promotion_writes_the_generation_then_arms_then_announces_then_reports
     effects = node.handle_timer(now + ms(49))
     effects = node.handle_timer(now + ms(99))
     effects = node.handle_timer(now + ms(150))
+    assert kinds(effects) == ["ProbeVips", "ReportEvent", "SendDatagram"], "silence alone is no licence"
+    assert effects[1] == fx.ReportEvent("path_down", "sync: the peer was not heard there for 150 ms")
+    for later in (162.5, 175):
+        assert kinds(node.handle_timer(now + ms(later))) == ["ProbeVips"]
+    assert kinds(node.handle_timer(now + ms(187.5))) == ["LookAtVips"]
+    effects = node.receive_vip_states((), now + ms(187.5))
     order = ["WriteGeneration", "SetCommit", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
-    assert kinds(effects) == [*order, "ReportEvent", "ReportEvent"]
+    assert kinds(effects) == [*order, "ReportEvent", "ProbeVips"]
     assert effects[-2] == fx.ReportEvent("promoted_incomplete", "at most 0 flows are missing; 0 are held")
-    assert effects[-1] == fx.ReportEvent("path_down", "sync: the peer was not heard there for 150 ms")
     assert effects[0] == fx.WriteGeneration(2)
-    assert effects[2] == fx.Arm(now + ms(300))
+    assert effects[2] == fx.Arm(now + ms(337.5))
     [beat] = said(effects)
     assert (beat.role, beat.generation, beat.solo) == (Role.PRIMARY, 2, True)
 
@@ -299,6 +312,8 @@ class Watcher:
         return plain[kind](now)
 
     def watch(self, effects: list[fx.Effect], now: int) -> None:
+        if fx.LookAtVips() in effects:
+            self.watch(self.node.receive_vip_states((), now), now)
         for effect in effects:
             match effect:
                 case fx.WriteGeneration(generation):

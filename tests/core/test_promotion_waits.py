@@ -33,6 +33,16 @@ def a_waiting_backup() -> Node:
     return node
 
 
+def ask_and_act(node: Node, at: float) -> list[fx.Effect]:
+    """From its question on the LANs to the answer, that nobody has the VIPs (§4c), and what follows."""
+    effects = node.handle_timer(ms(at))
+    assert fx.ProbeVips() in effects
+    for later in (12.5, 25, 37.5):
+        effects += node.handle_timer(ms(at + later))
+    assert fx.LookAtVips() in effects
+    return effects + node.receive_vip_states((), ms(at + 37.5))
+
+
 def told(effects: list[fx.Effect]) -> list[str]:
     return [effect.name for effect in effects if isinstance(effect, fx.ReportEvent)]
 
@@ -42,7 +52,7 @@ def test_a_sync_that_completes_meanwhile_promotes_at_once_and_whole() -> None:
     node.receive_stream_data(encode_frame(SyncEnd(1, 1, 1, 42)), ms(500))
     node.receive_sync_swept(1, 42, Findings(), ms(500))
     assert node.next_deadline_ns() == ms(500)
-    effects = node.handle_timer(ms(501))
+    effects = ask_and_act(node, 501)
     assert node.role is Role.PRIMARY
     assert "slept" not in told(effects)
 
@@ -53,7 +63,7 @@ def test_its_time_is_over_to_the_millisecond() -> None:
         node.handle_timer(ms(at))
     assert node.role is Role.BACKUP
     assert node.next_deadline_ns() == ms(1152)
-    assert "promoted_incomplete" in told(node.handle_timer(ms(1152)))
+    assert "promoted_incomplete" in told(ask_and_act(node, 1152))
     certificate = node.view(ms(1152)).certificate
     assert certificate is not None
     assert (certificate.flows_held, certificate.flows_missing) == (1, 5), "an empty table, 4 records behind"
@@ -78,7 +88,7 @@ def test_who_sleeps_while_he_waits_listens_before_he_acts() -> None:
     for at in range(3050, 3150, 50):
         node.handle_timer(ms(at))
     assert node.role is Role.BACKUP
-    node.handle_timer(ms(3150))
+    ask_and_act(node, 3150)
     assert node.role is Role.PRIMARY
 
 

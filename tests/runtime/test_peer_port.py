@@ -30,7 +30,8 @@ class Listening:
         self.datagrams: list[bytes] = []
         self._made: list[socket.socket] = []
         self.port.open(
-            on_connection=lambda made: self.connections.append(made.socket), on_datagram=self.datagrams.append
+            on_connection=lambda made: self.connections.append(made.socket),
+            on_datagram=lambda payload, path: self.datagrams.append(payload),
         )
 
     async def connect(self, source: str) -> socket.socket:
@@ -127,7 +128,10 @@ async def test_two_ports_talk(listening: Listening) -> None:
     heard: list[bytes] = []
     connections: list[socket.socket] = []
     other = PeerPort(endpoint(listening.peer), endpoint(listening.here))
-    other.open(on_connection=lambda made: connections.append(made.socket), on_datagram=heard.append)
+    other.open(
+        on_connection=lambda made: connections.append(made.socket),
+        on_datagram=lambda payload, path: heard.append(payload),
+    )
     done: list[Connection | None] = []
     refused: list[bool] = []
     try:
@@ -163,8 +167,8 @@ async def test_two_ports_talk_ipv6_and_strangers_are_refused() -> None:
             namespace.ip("addr", "add", f"fd00::{number}/64", "dev", "lo", "nodad")
         with namespace.entered():
             here, there = PeerPort(first, second), PeerPort(second, first)
-            here.open(on_connection=made.append, on_datagram=heard.append)
-            there.open(on_connection=lambda _: None, on_datagram=lambda _: None)
+            here.open(on_connection=made.append, on_datagram=lambda payload, path: heard.append(payload))
+            there.open(on_connection=lambda _: None, on_datagram=lambda *_: None)
             there.connect(done.append)
             there.send_datagram(b"beat")
             await until(lambda: done and heard == [b"beat"], "connection and heartbeat")
@@ -181,7 +185,7 @@ async def test_two_ports_talk_ipv6_and_strangers_are_refused() -> None:
             there.close()
             taken = PeerPort(Endpoint(IPv6Address("fd00::9"), PORT), first)
             with pytest.raises(PeerPortError, match=r"peer\.listen \[fd00::9\]:7077: Cannot assign"):
-                taken.open(on_connection=lambda _: None, on_datagram=lambda _: None)
+                taken.open(on_connection=lambda _: None, on_datagram=lambda *_: None)
 
 
 async def test_a_connect_that_fails_says_so(listening: Listening) -> None:
@@ -213,7 +217,7 @@ async def test_an_address_of_another_machine_is_named(listening: Listening) -> N
     with pytest.raises(
         PeerPortError, match=r"^peer\.listen 192\.0\.2\.1:7077: Cannot assign requested address$"
     ):
-        port.open(on_connection=lambda _: None, on_datagram=lambda _: None)
+        port.open(on_connection=lambda _: None, on_datagram=lambda *_: None)
     port.close()
 
 
@@ -226,8 +230,8 @@ async def test_a_taken_port_is_named_and_nothing_stays_open(listening: Listening
             if kind == socket.SOCK_STREAM:
                 holder.listen()
             with pytest.raises(PeerPortError, match=f"peer.listen {address}:7077: Address already in use"):
-                port.open(on_connection=lambda _: None, on_datagram=lambda _: None)
-        port.open(on_connection=lambda _: None, on_datagram=lambda _: None)
+                port.open(on_connection=lambda _: None, on_datagram=lambda *_: None)
+        port.open(on_connection=lambda _: None, on_datagram=lambda *_: None)
         port.close()
 
 

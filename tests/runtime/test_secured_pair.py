@@ -51,7 +51,7 @@ async def test_every_flow_reaches_the_backup_and_status_says_secured(directory: 
             a.open_flow(index)
         await until(lambda: a.table == b.table and b.table[0] == 3000, "3000 flows on the backup")
         await until(lambda: a.engine.count_at_risk()[0] == 0, "nothing at risk")
-        status = b.report.build(b.shell.armed_counters, b.shell.port_counters)
+        status = b.report.build(b.shell.port_counters)
         assert (status["insecure"], status["peer"]["secured"]) == (False, True)
         assert a.shell.port_counters == b.shell.port_counters == {}
         assert b.view.rejections == {}

@@ -9,8 +9,7 @@ from typing import Any
 from hasyncd._native import OUTSIDE
 from hasyncd.core.types import Role
 from hasyncd.runtime.clock import now_ns
-from tests.native.engines import mac_of
-from tests.native.frames import SYN, arp, tcp
+from tests.native.frames import SYN, arp, echo, tcp
 from tests.runtime.pair import SERVER, Member, loopback_addresses, members, synced_pair, until
 from tests.runtime.wire import Wire
 
@@ -27,7 +26,7 @@ KEYS = {
 
 
 def status(member: Member) -> dict[str, Any]:
-    built = member.report.build(member.shell.armed_counters, member.shell.port_counters)
+    built = member.report.build(member.shell.port_counters)
     as_told: dict[str, Any] = json.loads(json.dumps(built))
     return as_told
 
@@ -42,9 +41,10 @@ async def test_the_fixed_keys_are_there_before_anything_happened(tmp_path: Path)
         assert (seen["peer"]["state"], seen["peer"]["last_heard_ms"]) == ("never", None)
         assert seen["sync"]["at_risk_flows"] is None, "who is not primary has nothing at risk"
         assert seen["certificate"] is None
+        unknown = {"owned": False, "verified": None, "verified_ms": None, "claimed_by": None}
         assert seen["vips"] == [
-            {"address": "10.0.1.1/24", "interface": "inside", "owned": False, "verified": None},
-            {"address": "203.0.113.5/24", "interface": "outside", "owned": False, "verified": None},
+            {"address": "10.0.1.1/24", "interface": "inside", **unknown},
+            {"address": "203.0.113.5/24", "interface": "outside", **unknown},
         ]
         assert seen["services"] == [
             {
@@ -133,8 +133,21 @@ async def test_a_vip_is_verified_once_somebody_has_come_here_for_it(tmp_path: Pa
         a.start()
         await until(lambda: a.node.role is Role.PRIMARY, "a acts alone")
         assert [vip["verified"] for vip in status(a)["vips"]] == [False, False]
-        a.engine.inject(OUTSIDE, arp(1, mac_of(SERVER), SERVER, "203.0.113.5"), now_ns())
-        assert [vip["verified"] for vip in status(a)["vips"]] == [True, True]
+        a.engine.inject(OUTSIDE, echo(SERVER, "203.0.113.5", 1), now_ns())
+        await until(
+            lambda: [vip["verified"] for vip in status(a)["vips"]] == [False, True], "one LAN has learned"
+        )
+        a.open_flow(0)
+        await until(lambda: all(vip["verified"] for vip in status(a)["vips"]), "both have")
+        assert "converged" in a.events
+        assert all(vip["verified_ms"] > 0 for vip in status(a)["vips"])
+        stranger = b"\x02\x99\0\0\0\1"
+        a.engine.inject(OUTSIDE, arp(2, stranger, "203.0.113.5", SERVER), now_ns())
+        await until(
+            lambda: status(a)["vips"][1]["claimed_by"] == "02:99:00:00:00:01", "somebody else has one"
+        )
+        assert [vip["verified"] for vip in status(a)["vips"]] == [True, False]
+        assert "vip_conflict" in a.events
         a.shell.report_link("inside", usable=False)
         assert [vip["owned"] for vip in status(a)["vips"]] == [False, False]
         assert [vip["verified"] for vip in status(a)["vips"]] == [None, None]

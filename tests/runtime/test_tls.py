@@ -144,7 +144,7 @@ class Port:
         self.reasons: list[str] = []
         self.port.open(
             on_connection=self.made.append,
-            on_datagram=self.datagrams.append,
+            on_datagram=lambda payload, path: self.datagrams.append(payload),
             on_untrusted=self.reasons.append,
         )
 

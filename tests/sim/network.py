@@ -50,6 +50,8 @@ class Network:
         self._now = now
         self.links = (Link(), Link())
         """The path `sync`, by sender; it carries the streams too."""
+        self.lans = {"inside": (Link(), Link()), "outside": (Link(), Link())}
+        """Where the VIPs are; heartbeats go there too where it is configured. Nothing but a cut loses ARP."""
         self.paths = {"sync": self.links}
         self.streams: list[Stream] = []
         self.unread: set[int] = set()
@@ -69,28 +71,37 @@ class Network:
         """Streams flow: on their path nothing is cut at this moment."""
         return not any(link.cut for link in self.links)
 
+    @property
+    def _everything(self) -> dict[str, tuple[Link, Link]]:
+        return self.paths | self.lans
+
     def parted(self) -> bool:
-        """A cut on every path at this moment."""
-        return all(any(link.cut for link in links) for links in self.paths.values())
+        """A cut on every path and LAN at this moment."""
+        return all(any(link.cut for link in links) for links in self._everything.values())
 
     def excused(self, grace_ns: int) -> bool:
-        """On every path a cut now or a moment ago, or bad luck that looks like one: a declared partition."""
+        """On every path and LAN a cut now or a moment ago, or bad luck that looks like one: a declared partition."""
         since = self._now() - grace_ns
         return all(
             any(link.cut or link.healed_at_ns > since or link.last_row_ns > since for link in links)
-            for links in self.paths.values()
+            for links in self._everything.values()
         )
 
     def cut(self, sender: int, path: str | None = None) -> None:
-        for links in self.paths.values() if path is None else [self.paths[path]]:
+        for links in self._everything.values() if path is None else [self._everything[path]]:
             links[sender].cut = True
+
+    def send_arp(self, sender: int, lan: str, arrive: Callable[[], None]) -> None:
+        link = self.lans[lan][sender]
+        if not link.cut:
+            self._schedule(self._rng.randint(*link.delay_ns), lambda: None if link.cut else arrive())
 
     def read_again(self, index: int) -> None:
         self.unread.discard(index)
         self._pump_all()
 
     def heal(self) -> None:
-        for links in self.paths.values():
+        for links in self._everything.values():
             for link in links:
                 if link.cut:
                     link.cut = False

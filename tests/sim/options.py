@@ -34,6 +34,7 @@ class Options:
     """The two have other configurations."""
     wait_ms: int = 0
     paths: tuple[str, ...] = ("sync",)
+    takes_owned_vips: bool = False
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
 
@@ -53,6 +54,7 @@ class Options:
             protocols=self.protocols[index],
             window=self.window,
             paths=self.paths,
+            takes_owned_vips=self.takes_owned_vips,
             wait_ns=self.wait_ms * MILLISECOND_NS,
             authenticated=self.authenticated,
         )

@@ -11,6 +11,9 @@ from tests.sim.simulator import World
 
 A, B = 0, 1
 DEAD_AFTER_MS = 150
+PROBE_MS = 37.5
+SILENCE_MS = DEAD_AFTER_MS + PROBE_MS
+"""Until a silent primary is replaced."""
 
 
 def a_ready_pair(seed: int = 1, **options: object) -> World:

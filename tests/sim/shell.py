@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hasyncd.core import effects as fx
 from hasyncd.core.node import Node
-from hasyncd.core.types import Role
+from hasyncd.core.types import Role, VipState
 from tests.sim.checkers import Broken
 from tests.sim.network import Stream
 from tests.sim.options import NAMES
@@ -19,6 +19,7 @@ from tests.sim.table import Table
 if TYPE_CHECKING:
     from tests.sim.simulator import World
 
+VIPS = {"inside": "10.0.1.1", "outside": "203.0.113.5"}
 _QUEUED_MAX = 200
 """Datagrams a sleeping process' socket holds."""
 
@@ -52,6 +53,8 @@ class Shell:
         self.events: list[fx.ReportEvent] = []
         self.sent: list[fx.Effect] = []
         self.announced = 0
+        self.seen_ns = 0
+        self._claims: dict[str, tuple[str, int]] = {}
         self._queued: list[Callable[[], None]] = []
         self._datagrams_queued = 0
         self._timer = 0
@@ -88,6 +91,8 @@ class Shell:
         self.running, self.paused, self.powered_off = True, False, False
         self.world.network.reset_streams(self.index)
         self._queued.clear()
+        self._claims.clear()
+        self.seen_ns = 0
         self._datagrams_queued = 0
         self._armed_for = None
         self._flushing = False
@@ -216,6 +221,10 @@ class Shell:
             case fx.WriteGeneration() | fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips():
                 if not self._perform_on_data_path(effect):
                     return False
+            case fx.ProbeVips():
+                world.ask_for_vips(self)
+            case fx.LookAtVips():
+                self._answers.append(lambda: self.node.receive_vip_states(self._vip_states(), self.now()))
             case fx.ReportRole() | fx.ReportEvent():
                 self._take_report(effect)
             case fx.Stop():
@@ -302,7 +311,19 @@ class Shell:
                 self.lease_until_ns = 0
             case fx.AnnounceVips():
                 self.announced += 1
+                self.world.announce(self)
         return True
+
+    def hear_claim(self, lan: str, mac: str) -> None:
+        """An ARP packet from somebody who has the VIP there."""
+        if self.running and not self.paused:
+            self._claims[lan] = (mac, self.now())
+
+    def _vip_states(self) -> tuple[VipState, ...]:
+        return tuple(
+            VipState(address, lan, *self._claims.get(lan, ("", 0)), self.seen_ns)
+            for lan, address in VIPS.items()
+        )
 
     def _take_report(self, report: fx.ReportRole | fx.ReportEvent) -> None:
         if isinstance(report, fx.ReportEvent):

@@ -23,7 +23,7 @@ from tests.sim.checkers import (
     OneArmed,
 )
 from tests.sim.memory import corrupt
-from tests.sim.network import Link, Network, Stream
+from tests.sim.network import Network, Stream
 from tests.sim.options import NAMES, Options
 from tests.sim.shell import Shell
 
@@ -52,10 +52,14 @@ class World:
         self.network.deliver_end = self._deliver_end
         self.network.room_again = lambda stream, index: self.shells[index].room_again(stream)
         self.network.lag_max_ns = self.options.lag_max_ns
-        self.network.paths |= {name: (Link(), Link()) for name in self.options.paths if name != "sync"}
-        for links in self.network.paths.values():
+        self.network.paths |= {
+            name: links for name, links in self.network.lans.items() if name in self.options.paths
+        }
+        for links in (*self.network.paths.values(), *self.network.lans.values()):
             for link in links:
                 link.loss, link.delay_ns = self.options.loss, self.options.delay_ns
+        self.squatters: dict[str, str] = {}
+        """Third hosts that have a VIP: their MACs, by LAN."""
         self.settings = self.options.settings_of(0)
         self.losses = NothingAcknowledgedIsLost()
         self.certificates = CertificatesHold()
@@ -179,6 +183,24 @@ class World:
 
     # --- what happens between them -----------------------------------------------------------------
 
+    def ask_for_vips(self, shell: Shell) -> None:
+        """ProbeVips: whoever has the VIPs answers, on each LAN."""
+        other = self.shells[1 - shell.index]
+        for lan, mac in self.squatters.items():
+            self.at(self.network.delay(shell.index), lambda lan=lan, mac=mac: shell.hear_claim(lan, mac))  # type: ignore[misc]
+        for lan in self.network.lans:
+
+            def answer(lan: str = lan) -> None:
+                if other.armed and not other.paused:
+                    self.network.send_arp(other.index, lan, lambda: shell.hear_claim(lan, other.name))
+
+            self.network.send_arp(shell.index, lan, answer)
+
+    def announce(self, shell: Shell) -> None:
+        other = self.shells[1 - shell.index]
+        for lan in self.network.lans:
+            self.network.send_arp(shell.index, lan, lambda lan=lan: other.hear_claim(lan, shell.name))  # type: ignore[misc]
+
     def connect(self, shell: Shell) -> None:
         """ConnectStream: one round trip, if the wire lets it."""
         shell.connecting += 1
@@ -262,6 +284,7 @@ class World:
         for shell in self.shells:
             if not shell.armed or shell.paused or shell.role is not Role.PRIMARY:
                 continue
+            shell.seen_ns = shell.now()
             table, dice = shell.table, self.rng.random()
             slots = list(table.flows)
             if dice < 0.5 or not slots:

@@ -87,7 +87,7 @@ def harm_wire(world: World, rng: random.Random, fault: str) -> None:
     if fault == "break":
         world.break_stream()
         return
-    path = rng.choice([None, *world.network.paths])
+    path = rng.choice([None, None, *world.network.paths, "inside"])
     world.cut(*([rng.randint(0, 1)] if fault == "one way" else []), path=path)
     world.at(rng.choice([50, 140, 400, 3000]) * MILLISECOND_NS, world.heal)
 

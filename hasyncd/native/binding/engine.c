@@ -237,6 +237,14 @@ PyObject *hs_engine_announce(PyObject *self, PyObject *unused)
     return PyLong_FromUnsignedLong(hs_gateway_announce(g, scratch));
 }
 
+PyObject *hs_engine_probe_vips(PyObject *self, PyObject *unused)
+{
+    uint8_t scratch[HS_ANNOUNCE_ROOM];
+
+    (void)unused;
+    return PyLong_FromUnsignedLong(hs_gateway_probe(gateway_of(self), scratch));
+}
+
 PyObject *hs_engine_poll(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;

@@ -118,6 +118,8 @@ PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused);
 PyObject *hs_engine_sync_findings(PyObject *self, PyObject *unused);
 PyObject *hs_engine_set_scrub(PyObject *self, PyObject *arguments);
 
+PyObject *hs_engine_probe_vips(PyObject *self, PyObject *unused);
+PyObject *hs_engine_vip_states(PyObject *self, PyObject *unused);
 PyObject *hs_engine_counters(PyObject *self, PyObject *unused);
 PyObject *hs_engine_flow_counts(PyObject *self, PyObject *unused);
 PyObject *hs_engine_backend_flow_counts(PyObject *self, PyObject *arguments);

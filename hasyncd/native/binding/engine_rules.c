@@ -71,6 +71,8 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
     memcpy(rules->vips6, parsed6, count6 * sizeof *parsed6);
     rules->vip_count = count4;
     rules->vip6_count = count6;
+    memset(gateway_of(self)->claims, 0, sizeof gateway_of(self)->claims);
+    memset(gateway_of(self)->claims6, 0, sizeof gateway_of(self)->claims6);
     if (join_groups(self))
         return NULL;
     Py_RETURN_NONE;

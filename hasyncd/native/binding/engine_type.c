@@ -28,6 +28,8 @@ LOCKED(arm)
 LOCKED(disarm)
 LOCKED(relay)
 LOCKED(announce)
+LOCKED(probe_vips)
+LOCKED(vip_states)
 LOCKED(inject)
 LOCKED(take_sent)
 LOCKED(set_vips)
@@ -84,6 +86,8 @@ static PyMethodDef methods[] = {
     METHOD("disarm", locked_disarm, METH_NOARGS),
     METHOD("relay", locked_relay, METH_VARARGS),
     METHOD("announce", locked_announce, METH_NOARGS),
+    METHOD("probe_vips", locked_probe_vips, METH_NOARGS),
+    METHOD("vip_states", locked_vip_states, METH_NOARGS),
     METHOD("tick", hs_engine_tick, METH_VARARGS),
     METHOD("inject", locked_inject, METH_VARARGS),
     METHOD("take_sent", locked_take_sent, METH_NOARGS),

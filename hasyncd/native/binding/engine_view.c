@@ -131,3 +131,35 @@ PyObject *hs_engine_list_flows(PyObject *self, PyObject *arguments)
     }
     return list ? Py_BuildValue("LN", slot < t->capacity ? slot : -1, list) : NULL;
 }
+
+static int append_vip(PyObject *list, int side, PyObject *address, const struct hs_claim *claim, uint64_t seen_ns)
+{
+    PyObject *vip = address ? Py_BuildValue("iNy#KK", side, address, claim->mac, (Py_ssize_t)sizeof claim->mac,
+                                            (unsigned long long)claim->heard_ns, (unsigned long long)seen_ns)
+                            : NULL;
+    int error = !vip || PyList_Append(list, vip);
+
+    Py_XDECREF(vip);
+    return error ? -1 : 0;
+}
+
+PyObject *hs_engine_vip_states(PyObject *self, PyObject *unused)
+{
+    const struct hs_gateway *g = gateway_of(self);
+    PyObject *list = PyList_New(0);
+
+    (void)unused;
+    for (uint32_t i = 0; list && i < g->rules.vip_count; i++) {
+        const struct hs_vip *vip = &g->rules.vips[i];
+
+        if (append_vip(list, vip->side, hs_wrap_address(vip->address), &g->claims[i], g->seen_ns[vip->side][0]))
+            Py_CLEAR(list);
+    }
+    for (uint32_t i = 0; list && i < g->rules.vip6_count; i++) {
+        const struct hs_vip6 *vip = &g->rules.vips6[i];
+
+        if (append_vip(list, vip->side, hs_wrap_address6(&vip->address), &g->claims6[i], g->seen_ns[vip->side][1]))
+            Py_CLEAR(list);
+    }
+    return list;
+}

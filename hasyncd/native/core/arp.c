@@ -45,11 +45,9 @@ void hs_gateway_receive_arp(struct hs_gateway *g, int side, uint8_t *frame, uint
     g->output.send(g->output.context, side, &plain, frame, sizeof *arp);
 }
 
-static void announce(struct hs_gateway *g, struct arp *arp, const struct hs_vip *vip,
-                     uint16_t operation)
+/* A broadcast of ours that names no address yet. */
+static void fill(struct arp *arp, const uint8_t mac[6], uint16_t operation)
 {
-    const uint8_t *mac = g->ports[vip->side].mac;
-
     *arp = (struct arp){
         .ethernet.type = htons(0x0806),
         .hardware = htons(1),
@@ -57,16 +55,36 @@ static void announce(struct hs_gateway *g, struct arp *arp, const struct hs_vip 
         .hardware_length = 6,
         .protocol_length = 4,
         .operation = htons(operation),
-        .sender = vip->address,
-        .target = vip->address,
     };
     memcpy(arp->ethernet.dst, broadcast, 6);
     memcpy(arp->ethernet.src, mac, 6);
     memcpy(arp->sender_mac, mac, 6);
+}
+
+static void announce(struct hs_gateway *g, struct arp *arp, const struct hs_vip *vip,
+                     uint16_t operation)
+{
+    fill(arp, g->ports[vip->side].mac, operation);
+    arp->sender = arp->target = vip->address;
     if (operation == REPLY)
         memcpy(arp->target_mac, broadcast, 6);
     g->counters.arp_announced++;
     g->output.send(g->output.context, vip->side, &plain, (uint8_t *)arp, sizeof *arp);
+}
+
+uint32_t hs_gateway_probe(struct hs_gateway *g, uint8_t *scratch)
+{
+    struct arp *frames = (struct arp *)scratch;
+
+    for (uint32_t i = 0; i < g->rules.vip_count; i++) {
+        const struct hs_vip *vip = &g->rules.vips[i];
+
+        fill(&frames[i], g->ports[vip->side].mac, REQUEST);
+        frames[i].target = vip->address;
+        g->counters.vip_probes_sent++;
+        g->output.send(g->output.context, vip->side, &plain, (uint8_t *)&frames[i], sizeof frames[i]);
+    }
+    return g->rules.vip_count + hs_gateway_probe6(g, (uint8_t *)(frames + g->rules.vip_count));
 }
 
 uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch)

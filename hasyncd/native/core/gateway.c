@@ -150,6 +150,12 @@ static void rewrite(struct hs_gateway *g, struct hs_packet *p, const struct hs_f
     hs_packet6_rewrite(p, &to, &ends);
 }
 
+/* The side's neighbours have learned our MAC: somebody sent to it what is the pair's. */
+static void note_seen(struct hs_gateway *g, int side, const struct hs_packet *p, uint64_t now_ns)
+{
+    g->seen_ns[side][!p->ip] = now_ns;
+}
+
 static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_found found,
                         uint64_t now_ns)
 {
@@ -174,6 +180,7 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     flow->bytes[found.direction] += hs_packet_ip_length(p);
     if (!ignore)
         refresh(g, flow, changed, now_ns);
+    note_seen(g, side, p, now_ns);
     rewrite(g, p, flow, found.direction);
     hs_gateway_forward(g, side, p, flow, now_ns);
 }
@@ -216,10 +223,14 @@ static bool enter(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t 
 
 void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns)
 {
+    uint64_t echoes = g->counters.echo_answered;
     struct hs_found found;
 
-    if (!(p->ip ? enter(g, side, p, now_ns) : hs_gateway_enter6(g, side, p, now_ns)))
+    if (!(p->ip ? enter(g, side, p, now_ns) : hs_gateway_enter6(g, side, p, now_ns))) {
+        if (g->counters.echo_answered != echoes)
+            note_seen(g, side, p, now_ns);
         return;
+    }
     found = hs_gateway_find(g, p, hash);
     if (found.flow && reopens(g, &found, p)) {
         hs_gateway_delete(g, found.flow, HS_DEL_REPLACED, now_ns);
@@ -236,6 +247,7 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
         hs_tcp_note_sequence(found.flow, HS_ORIGINAL, p);
     found.flow->packets[HS_ORIGINAL] = 1;
     found.flow->bytes[HS_ORIGINAL] = hs_packet_ip_length(p);
+    note_seen(g, side, p, now_ns);
     rewrite(g, p, found.flow, HS_ORIGINAL);
     hs_gateway_forward(g, side, p, found.flow, now_ns);
 }
@@ -294,6 +306,7 @@ static void judge(struct hs_gateway *g, int side, struct look *look, uint64_t no
 
 static void receive_unarmed(struct hs_gateway *g, int side, const struct hs_received *r, uint64_t now_ns)
 {
+    hs_gateway_note_claim(g, side, r, now_ns);
     if (now_ns >= g->relay_until_ns || !hs_gateway_relay(g, side, r->vnet, r->frame, r->length))
         g->counters.drop_no_lease++;
 }
@@ -311,6 +324,8 @@ static void receive_some(struct hs_gateway *g, int side, const struct hs_receive
         if (looks[i].kind == HS_PACKET_FLOW)
             hs_flow_table_prefetch_flow(g->table, looks[i].hash, looks[i].packet.tuple.family);
     for (uint32_t i = 0; i < count; i++) {
+        if (is_arp(&received[i]) || looks[i].kind == HS_PACKET_NEIGHBOUR)
+            hs_gateway_note_claim(g, side, &received[i], now_ns);
         if (is_arp(&received[i]))
             hs_gateway_receive_arp(g, side, received[i].frame, received[i].length);
         else

@@ -13,7 +13,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/buckets.h"
 #include "core/delta_log.h"
 #include "core/ends6.h"
 #include "core/flow_table.h"
@@ -28,6 +27,7 @@
 #include "core/rules.h"
 #include "core/rules6.h"
 #include "core/sources.h"
+#include "core/sync_state.h"
 
 /* Counters: name in C, name outside. A drop has exactly one reason. */
 #define HS_COUNTERS_LIST(X)                                                                        \
@@ -40,6 +40,7 @@
     X(arp_announced)                                                                               \
     X(ndp_answered)                                                                                \
     X(ndp_announced)                                                                               \
+    X(vip_probes_sent)                                                                             \
     X(echo_answered)                                                                               \
     X(icmp_errors_translated)                                                                      \
     X(fragmentation_needed_sent)                                                                   \
@@ -121,32 +122,10 @@ struct hs_policy {
     bool early_drop;               /* a full table drops flows that are unanswered or over */
 };
 
-/* The cursor of a sync, on the primary. */
-struct hs_snapshot {
-    struct hs_suspects suspects;
-    bool refresh;       /* flows of the other buckets are told by an UPDATE */
-    uint32_t slot;      /* the next to be looked at */
-};
-
-/* Bytes of `counted`. */
-static inline size_t hs_sync_counted_bytes(uint32_t capacity)
-{
-    return ((capacity - 1) / HS_GRAIN_SLOTS / 64 + 1) * sizeof(uint64_t);
-}
-
-/* A sync, on the backup. */
-struct hs_sync {
-    struct hs_suspects suspects;
-    uint64_t *counted;                           /* a bit a grain: its digest was counted anew */
-    bool running;                                /* between begin_sync and end_sync */
-    uint32_t added, replaced, removed, unchanged; /* flows of suspect buckets */
-};
-
-/* A walk over the table that counts digests anew from the flows' memory. */
-struct hs_scrub {
-    uint32_t seconds; /* the whole table once in so many; 0: never */
-    uint32_t slot;    /* the next */
-    uint64_t paid_ns; /* what was due up to this moment is done */
+/* What somebody else said last of a VIP of ours. */
+struct hs_claim {
+    uint8_t mac[6];
+    uint64_t heard_ns; /* 0: nothing */
 };
 
 struct hs_gateway {
@@ -169,6 +148,8 @@ struct hs_gateway {
     struct hs_port ports[HS_SIDES];
     struct hs_output output;
     struct hs_counters counters;
+    struct hs_claim claims[HS_VIPS_MAX], claims6[HS_VIPS_MAX]; /* as the VIPs in `rules` */
+    uint64_t seen_ns[HS_SIDES][2]; /* when a packet of IPv4, of IPv6, came that this node was to forward or answer */
     uint64_t lease_until_ns;
     uint64_t relay_until_ns;   /* 0: nothing is relayed */
     uint8_t relay_mac[HS_SIDES][6];
@@ -364,15 +345,26 @@ void hs_gateway_receive_arp(struct hs_gateway *g, int side, uint8_t *frame, uint
 enum {
     HS_ARP_FRAME = 42,
     HS_ADVERTISEMENT_FRAME = 86,
+    HS_SOLICITATION_FRAME = 78,
+    HS_ADVERTISED = 14 + 40 + 8, /* where an advertisement names its target, without extension headers */
     HS_ANNOUNCE_ROOM = (2 * HS_ARP_FRAME + HS_ADVERTISEMENT_FRAME) * HS_VIPS_MAX,
 };
 uint32_t hs_gateway_announce(struct hs_gateway *g, uint8_t *scratch);
 uint32_t hs_gateway_announce6(struct hs_gateway *g, uint8_t *scratch);
+/* Asks who has the VIPs, so that no cache changes: ARP probes (RFC 5227 §2.1.1), and solicitations as for duplicate
+ * address detection (RFC 4862 §5.4.2). `scratch` as above. Frames sent. */
+uint32_t hs_gateway_probe(struct hs_gateway *g, uint8_t *scratch);
+uint32_t hs_gateway_probe6(struct hs_gateway *g, uint8_t *scratch);
 /* Answers a solicitation for a VIP (RFC 4861 §7.2.4). */
 void hs_gateway_receive_ndp(struct hs_gateway *g, int side, struct hs_packet *p);
 /* Whether somebody else advertises one of our VIPs, and his MAC. */
 bool hs_gateway_is_owners_advertisement(const struct hs_gateway *g, int side, const struct hs_packet *p,
                                         uint8_t mac[6]);
+
+/* --- claims.c --------------------------------------------------------------------------------- */
+
+/* Looks at a frame before it is judged: does it come from somebody else who has a VIP of ours? */
+void hs_gateway_note_claim(struct hs_gateway *g, int side, const struct hs_received *r, uint64_t now_ns);
 
 /* --- icmp.c, icmp6.c ---------------------------------------------------------------------------- */
 

@@ -149,3 +149,43 @@ uint32_t hs_gateway_announce6(struct hs_gateway *g, uint8_t *scratch)
     }
     return g->rules.vip6_count;
 }
+
+/* To the group of the address, from nobody: so asks who is about to take it. */
+static void make_solicitation(struct neighbour_message *m, const uint8_t mac[6], const struct hs_address6 *vip)
+{
+    struct hs_address6 group = {{0xff, 2, [11] = 1, [12] = 0xff}};
+
+    memcpy(&group.bytes[13], &vip->bytes[13], 3);
+    memcpy(m->ethernet.dst, (const uint8_t[2]){0x33, 0x33}, 2);
+    memcpy(m->ethernet.dst + 2, &group.bytes[12], 4);
+    memcpy(m->ethernet.src, mac, 6);
+    m->ethernet.type = htons(HS_ETHERTYPE_IPV6);
+    m->ip = (struct hs_ipv6){
+        .version_class_label = htonl(6u << 28),
+        .payload_length = htons(FIXED_PART),
+        .next_header = HS_ICMPV6,
+        .hop_limit = HOP_LIMIT,
+        .ends = {.dst = group},
+    };
+    m->type = HS_NEIGHBOUR_SOLICITATION;
+    m->code = 0;
+    m->checksum = 0;
+    m->flags = 0;
+    memset(m->reserved, 0, sizeof m->reserved);
+    m->target = *vip;
+    m->checksum = (uint16_t)~hs_icmp6_sum(&m->ip.ends, (const uint8_t *)m + BEFORE_MESSAGE, FIXED_PART);
+}
+
+uint32_t hs_gateway_probe6(struct hs_gateway *g, uint8_t *scratch)
+{
+    struct neighbour_message *frames = (struct neighbour_message *)scratch;
+
+    for (uint32_t i = 0; i < g->rules.vip6_count; i++) {
+        const struct hs_vip6 *vip = &g->rules.vips6[i];
+
+        make_solicitation(&frames[i], g->ports[vip->side].mac, &vip->address);
+        g->counters.vip_probes_sent++;
+        g->output.send(g->output.context, vip->side, &plain, (uint8_t *)&frames[i], HS_SOLICITATION_FRAME);
+    }
+    return g->rules.vip6_count;
+}
