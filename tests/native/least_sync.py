@@ -104,6 +104,10 @@ class Sync:
         assert self.backup.digest() == self.primary.digest()
 
 
+_MAPPING_MAX = 1 << 30
+"""Bytes; what is longer is a sanitizer's shadow."""
+
+
 class Memory:
     """The flows of one engine of this process, found and written as a broken memory module would."""
 
@@ -122,7 +126,7 @@ class Memory:
         for line in Path("/proc/self/maps").read_text().splitlines():
             bounds, rights, *_ = line.split()
             first, last = (int(end, 16) for end in bounds.split("-"))
-            if not rights.startswith("rw") or "[v" in line:
+            if not rights.startswith("rw") or "[v" in line or last - first > _MAPPING_MAX:
                 continue
             try:
                 held = self._read(first, last - first)

@@ -155,12 +155,13 @@ class World:
             keys = corrupt(shell.table, self.rng)
             self.say("world", f"memory of {shell.name} changes beneath its table: {sorted(keys)}")
             self.losses.excuse(keys)
+            self.certificates.excuse(keys)
 
     def mangle(self, way: str) -> None:
         """The next bytes of a stream arrive otherwise than they were sent, by one byte."""
         self.say("world", f"a byte of the stream is {way}")
         self.network.mangling = way
-        self.losses.blind = self.mangled = True
+        self.losses.blind = self.certificates.blind = self.mangled = True
 
     def resync(self, index: int, *, full: bool = False) -> bool:
         """An operator's; False where it is refused."""
