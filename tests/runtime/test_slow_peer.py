@@ -72,7 +72,7 @@ async def wired_pair(directory: Path, **options: str | int) -> AsyncIterator[tup
 
 
 def sync_of(member: Member) -> dict[str, object]:
-    sync: dict[str, object] = member.report.build(member.shell.armed_counters, {})["sync"]
+    sync: dict[str, object] = member.report.build({})["sync"]
     return sync
 
 
