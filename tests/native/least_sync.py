@@ -111,9 +111,11 @@ _MAPPING_MAX = 1 << 30
 class Memory:
     """The flows of one engine of this process, found and written as a broken memory module would."""
 
-    def __init__(self, slot: int, flow: bytes) -> None:
-        """`flow` are both tuples of the one flow in `slot`, of which there is no other in the process yet."""
-        self._first = self._find(flow) - slot * FLOW_BYTES
+    def __init__(self, slot: int, flow: bytes, elsewhere: frozenset[int] = frozenset()) -> None:
+        """`flow` are both tuples of the flow in `slot`. `elsewhere`: its `places` before the engine had it, as a
+        sanitizer keeps the memory of engines that are gone."""
+        [first] = self.places(flow) - elsewhere
+        self._first = first - slot * FLOW_BYTES
 
     @staticmethod
     def tuples(record: bytes) -> bytes:
@@ -121,25 +123,26 @@ class Memory:
         there = record[12:24] + b"\x11\0\0\0"
         return there + record[16:20] + record[12:16] + record[22:24] + record[20:22] + b"\x11\0\0\0"
 
-    def _find(self, wanted: bytes) -> int:
-        found = []
+    @classmethod
+    def places(cls, wanted: bytes) -> frozenset[int]:
+        """Where in the process a live flow has these tuples."""
+        found = set()
         for line in Path("/proc/self/maps").read_text().splitlines():
             bounds, rights, *_ = line.split()
             first, last = (int(end, 16) for end in bounds.split("-"))
             if not rights.startswith("rw") or "[v" in line or last - first > _MAPPING_MAX:
                 continue
             try:
-                held = self._read(first, last - first)
+                held = cls._read(first, last - first)
             except OSError:
                 continue
             at = held.find(wanted)
             while at >= 0:
                 lived, state = held[at + 75 : at + 76], held[at + AT_STATE : at + AT_STATE + 1]
                 if lived == b"\x01" and state in (b"\x01", b"\x02"):  # else it is a copy of our own
-                    found.append(first + at)
+                    found.add(first + at)
                 at = held.find(wanted, at + 1)
-        assert len(found) == 1, found
-        return found[0]
+        return frozenset(found)
 
     @staticmethod
     def _read(at: int, length: int) -> bytes:

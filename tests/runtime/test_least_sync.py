@@ -76,7 +76,7 @@ async def test_one_flow_that_memory_changed_on_the_backup_is_repaired_by_its_buc
         assert 1 <= last(a).flows_sent <= 16
         assert last(a).refreshed == 0
         assert b.engine.counters()["scrub_mismatches"] == 1
-        shown = a.report.build({}, {})["sync"]
+        shown = a.report.build({})["sync"]
         assert shown["least_syncs"] == 1
         assert shown["last"].keys() == {
             "kind", "buckets", "suspects", "flows_sent", "refreshed", "added", "replaced", "removed", "duration_ms",
