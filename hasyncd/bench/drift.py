@@ -83,7 +83,7 @@ class FlowMemory:
             begin %= _FLOW_BYTES
             found = [
                 first + at
-                for at in range(begin, len(held) - _FLOW_BYTES, _FLOW_BYTES)
+                for at in range(begin, len(held) - _FLOW_BYTES + 1, _FLOW_BYTES)
                 if self._is_flow(held, at)
             ]
             if len(found) >= slots:
@@ -155,8 +155,8 @@ def measure(
     what = f"{seen[0].corrupted:,} of {flows:,} flows corrupted in memory, scrub_s = {scrub_s}"
     return [
         Row(
-            "sync.drift", "found", "s", "lower", median(one.found_s for one in seen), "the scrub's turn", float(scrub_s),
-            rounds, notes=f"{what}; the first: the scrub meets it in a fraction of its turn, then two heartbeats",
+            "sync.drift", "found", "s", "lower", median(one.found_s for one in seen), "the scrub's turn",
+            float(scrub_s), rounds, notes=f"{what}; the first that the scrub meets, then two heartbeats",
         ),
         Row(
             "sync.drift", "repaired", "s", "lower", median(one.repaired_s for one in seen), "the scrub's turn",
