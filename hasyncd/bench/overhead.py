@@ -32,6 +32,8 @@ _SECONDS = 1.0
 _CAPACITY = 4 << 20  # what was opened and reset stays for four minutes: no round may find the table full
 _SETTLE_S = 0.3
 LIVE_RATE = 10_000
+_DEAD_AFTER_MS = 3_000
+"""A neighbour on the same core, conntrackd catching up, keeps a gateway waiting for a second: that is no death."""
 Say = Callable[[str], None]
 
 
@@ -112,7 +114,8 @@ def flood(bed: SyncLinkBed) -> float:
 def make_beds() -> dict[str, SyncLinkBed]:
     """By name; the incumbent's only where it is installed."""
     beds: dict[str, SyncLinkBed] = {
-        commit: PairBed(commit, commit, capacity=_CAPACITY) for commit in ("off", "emit", "ack")
+        commit: PairBed(commit, commit, capacity=_CAPACITY, dead_after_ms=_DEAD_AFTER_MS)
+        for commit in ("off", "emit", "ack")
     }
     if conntrackd.program():
         beds["kernel"] = KernelPairBed("kernel", synced=False)
