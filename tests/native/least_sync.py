@@ -104,8 +104,9 @@ class Sync:
         assert self.backup.digest() == self.primary.digest()
 
 
-_MAPPING_MAX = 1 << 30
+_MAPPING_MAX = 1 << 36
 """Bytes; what is longer is a sanitizer's shadow."""
+_READ_BYTES = 1 << 24
 
 
 class Memory:
@@ -126,23 +127,30 @@ class Memory:
     @classmethod
     def places(cls, wanted: bytes) -> frozenset[int]:
         """Where in the process a live flow has these tuples."""
-        found = set()
+        found: set[int] = set()
         for line in Path("/proc/self/maps").read_text().splitlines():
             bounds, rights, *_ = line.split()
             first, last = (int(end, 16) for end in bounds.split("-"))
             if not rights.startswith("rw") or "[v" in line or last - first > _MAPPING_MAX:
                 continue
-            try:
-                held = cls._read(first, last - first)
-            except OSError:
-                continue
-            at = held.find(wanted)
-            while at >= 0:
-                lived, state = held[at + 75 : at + 76], held[at + AT_STATE : at + AT_STATE + 1]
-                if lived == b"\x01" and state in (b"\x01", b"\x02"):  # else it is a copy of our own
-                    found.add(first + at)
-                at = held.find(wanted, at + 1)
+            for start in range(first, last, _READ_BYTES):
+                found |= cls._places_within(wanted, start, min(start + _READ_BYTES + FLOW_BYTES, last))
         return frozenset(found)
+
+    @classmethod
+    def _places_within(cls, wanted: bytes, first: int, last: int) -> set[int]:
+        found: set[int] = set()
+        try:
+            held = cls._read(first, last - first)
+        except OSError:
+            return found
+        at = held.find(wanted)
+        while at >= 0:
+            lived, state = held[at + 75 : at + 76], held[at + AT_STATE : at + AT_STATE + 1]
+            if lived == b"\x01" and state in (b"\x01", b"\x02"):  # else it is a copy of our own
+                found.add(first + at)
+            at = held.find(wanted, at + 1)
+        return found
 
     @staticmethod
     def _read(at: int, length: int) -> bytes:

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
-from tests.native import frames
+from tests.native import frames, test_model
 from tests.native.engines import (
     CLIENT,
     OUTSIDE_VIP,
@@ -178,3 +178,22 @@ def test_the_counters_of_a_flow_survive_a_takeover_to_within_a_refresh() -> None
     after = counted(backup.drain()[2])
     assert after, "it goes on telling"
     assert told[-1] < after[-1] <= told[-1] + 31, "and counts on from what it was told"
+
+
+def test_a_timeout_that_shrank_before_a_takeover_is_told_when_it_grows_again() -> None:
+    """Half-open flows get less time while there are many; the next mirror has to hear of it when they get more."""
+    pair = test_model.Differential()
+    pair.begin(quota=4, hold_down_s=0, early_drop=True)
+    pair.fill(client="203.0.113.100", count=19, first=1000)
+    pair.replicate()
+    pair.flood(count=3, first=2006)
+    pair.fill(client="203.0.113.100", count=37, first=1036)
+    pair.flood(count=7, first=2000)
+    pair.replicate()
+    pair.take_over(later=0)
+    pair.replicate()
+    pair.fill(client="203.0.113.100", count=1, first=1035)  # the table is full: a half-open one goes
+    pair.flood(count=1, first=2006)
+    pair.replicate()
+    pair.take_over(later=0)
+    pair.teardown()

@@ -127,7 +127,6 @@ static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, ui
     hs_flow_set_expiry(g->table, flow, expires_ms);
     if (!changed && (uint16_t)(expires_ms / 1000 - flow->told_s) < step_s)
         return;
-    flow->told_s = (uint16_t)(expires_ms / 1000);
     hs_gateway_log_flow(g, flow, HS_UPDATE, changed, now_ns);
     if (!changed)
         hs_gateway_log_flow(g, flow, HS_COUNTERS, false, now_ns);

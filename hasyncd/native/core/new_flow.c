@@ -285,7 +285,6 @@ struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *o
         hs_flow_set_ends6(g->table, flow, opening->ends6, &opening->reply_src6);
     hs_flow_set_expiry(g->table, flow,
                        now_ns / 1000000 + (uint64_t)first_timeout_s(g, flow, opening->picked_up) * 1000);
-    flow->told_s = (uint16_t)(flow->expires_ms / 1000);
     flow->rule = (int16_t)(opening->inbound ? opening->service : opening->rule);
     flow->backend = opening->backend;
     hs_gateway_account(g, flow);

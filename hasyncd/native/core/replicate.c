@@ -12,6 +12,8 @@ void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_rec
 
     hs_record_pack_flow(entry->record, kind, g->table, flow, now_ns / 1000000);
     entry->at_risk = at_risk;
+    if (kind != HS_COUNTERS)
+        flow->told_s = (uint16_t)(flow->expires_ms / 1000);
     if (at_risk) {
         g->at_risk += !(flow->flags & HS_FLOW_AT_RISK);
         flow->flags |= HS_FLOW_AT_RISK;
