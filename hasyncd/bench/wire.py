@@ -60,6 +60,10 @@ class WireBed(PairBed):
         self._next_port = _FIRST_SOURCE_PORT
         return self
 
+    def __exit__(self, *reason: object) -> None:
+        self._server.close()
+        super().__exit__(*reason)
+
     def counted(self) -> tuple[int, int]:
         """(bytes to the backup, bytes back) of the stream so far."""
         return self._counted(self.backup), self._counted(self.middle)
