@@ -20,7 +20,7 @@ _ALLOWED = os.sched_getaffinity(0)
 @contextlib.contextmanager
 def on_ends_core() -> Iterator[None]:
     """This process, and what it starts, leaves the gateway's core alone. Raises LabError."""
-    if not _ALLOWED >= {ENDS_CORE, GATEWAY_CORE}:
+    if not {ENDS_CORE, GATEWAY_CORE} <= _ALLOWED:
         raise LabError(
             f"a gateway and its backup need cores {ENDS_CORE} and {GATEWAY_CORE}; there are {_ALLOWED}"
         )
