@@ -60,9 +60,9 @@ class WireBed(PairBed):
         self._next_port = _FIRST_SOURCE_PORT
         return self
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.close()
-        super().__exit__(*reason)
+        super().__exit__()
 
     def counted(self) -> tuple[int, int]:
         """(bytes to the backup, bytes back) of the stream so far."""
