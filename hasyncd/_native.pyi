@@ -191,7 +191,8 @@ class Engine:
         what is at risk is found out by that.) False when the log does not hold it."""
     def bucket_digests(self, capacity: int) -> bytes:
         """The digest of each bucket of a table of `capacity` slots (at most ours), u64 big endian each (proto/sync.md
-        §8). Raises ValueError: no such capacity."""
+        §8); of what the memory says now, where this node does not write the table and is scrubbed. Raises ValueError:
+        no such capacity."""
     def compare_buckets(self, digests: bytes) -> tuple[bytes, int, int]:
         """What a peer said by `bucket_digests`, of our capacity, beside our own, at one moment: (suspects, the last
         sequence written then, flows held then). `suspects`: a bit a bucket, least significant first, 1: it differs.

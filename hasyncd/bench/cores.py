@@ -14,15 +14,17 @@ from hasyncd.lab.namespaces import LabError
 ENDS_CORE, GATEWAY_CORE = 0, 1
 """The gateway and all that the kernel does for it have a core; clients, servers and the backup share the other."""
 
+_ALLOWED = os.sched_getaffinity(0)
+
 
 @contextlib.contextmanager
 def on_ends_core() -> Iterator[None]:
     """This process, and what it starts, leaves the gateway's core alone. Raises LabError."""
-    before = os.sched_getaffinity(0)
-    if not before >= {ENDS_CORE, GATEWAY_CORE}:
+    if not {ENDS_CORE, GATEWAY_CORE} <= _ALLOWED:
         raise LabError(
-            f"a gateway and its backup need cores {ENDS_CORE} and {GATEWAY_CORE}; there are {before}"
+            f"a gateway and its backup need cores {ENDS_CORE} and {GATEWAY_CORE}; there are {_ALLOWED}"
         )
+    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {ENDS_CORE})
     try:
         yield

@@ -27,7 +27,7 @@ from hasyncd.bench.pair_bed import PairBed, SyncLinkBed, build_flow_load
 from hasyncd.bench.row import Row, middle
 from hasyncd.lab.namespaces import LabError
 
-ROUNDS = 5
+ROUNDS = 3
 _SECONDS = 1.0
 _CAPACITY = 4 << 20  # what was opened and reset stays for four minutes: no round may find the table full
 _SETTLE_S = 0.3

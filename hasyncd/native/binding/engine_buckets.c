@@ -34,13 +34,15 @@ static int parse_suspects(struct hs_suspects *suspects, uint32_t capacity, const
 
 PyObject *hs_engine_bucket_digests(PyObject *self, PyObject *arguments)
 {
-    const struct hs_gateway *g = gateway_of(self);
+    struct hs_gateway *g = gateway_of(self);
     unsigned long long asked;
     uint32_t capacity, slots, count;
     PyObject *digests;
 
     if (!PyArg_ParseTuple(arguments, "K", &asked) || !(capacity = check_capacity(g, asked)))
         return NULL;
+    if (!g->active && g->scrub.seconds)
+        hs_gateway_recount_all(g, hs_boottime_ns());
     slots = hs_bucket_slots(capacity);
     count = hs_bucket_count(capacity);
     digests = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)count * 8);

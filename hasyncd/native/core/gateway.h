@@ -429,5 +429,8 @@ uint32_t hs_gateway_end_sync(struct hs_gateway *g);
 void hs_gateway_recount(struct hs_gateway *g, uint32_t slot, uint64_t now_ns);
 /* A bite of the scrub: as many grains as have fallen due, a bounded number. */
 void hs_gateway_scrub(struct hs_gateway *g, uint64_t now_ns);
+/* The whole table at once, some 40 ms a million flows: for a backup that is asked what it holds. What the scrub would
+ * find only after it had answered would make the comparison, and the sync that follows from it, worthless. */
+void hs_gateway_recount_all(struct hs_gateway *g, uint64_t now_ns);
 
 #endif

@@ -64,3 +64,9 @@ void hs_gateway_scrub(struct hs_gateway *g, uint64_t now_ns)
         g->counters.scrub_passes++;
     }
 }
+
+void hs_gateway_recount_all(struct hs_gateway *g, uint64_t now_ns)
+{
+    for (uint32_t slot = 0; slot < g->table->capacity; slot += HS_GRAIN_SLOTS)
+        hs_gateway_recount(g, slot, now_ns);
+}
