@@ -70,15 +70,18 @@ class HostilePeer:
 
         `finish`: closes the own half first, as one who is cut off.
         """
+        answer = b""
         with self.connect() as stream:
             try:
-                for each in what:
+                for number, each in enumerate(what, 1):
                     stream.sendall(each if isinstance(each, bytes) else encode_frame(each))
+                    # A primary that says more before it was answered would be out of its place.
+                    if isinstance(each, Hello) and number < len(what):
+                        answer += stream.recv(65_536)
                 if finish:
                     stream.shutdown(socket.SHUT_WR)
             except OSError:
                 pass  # closed before we had finished: that is its right
-            answer = b""
             try:
                 while data := stream.recv(65_536):
                     answer += data

@@ -109,7 +109,7 @@ def test_a_frame_is_rejected_by_name_and_ends_the_stream(
     [
         ("malformed", b"\x00\x00\x00\x01\xc1"),
         ("unknown_protocol", framed([1, 0, "gw-b", 1, 1, bytes(8), 1, bytes(16), 1, 1, 0])),
-        ("own_node", framed([1, 1, "gw-a", 1, 9, bytes(8), 1, bytes(16), 1, 1, 0])),
+        ("own_node", framed([1, 1, "gw-a", 1, 9, bytes(8), 1, bytes(16), 1, 1, 0, 1])),
         ("unexpected_frame", encode_frame(SyncBegin(1, 1, 0))),
         ("oversized", struct.pack(">I", FRAME_BYTES_MAX + 1)),
         ("oversized", b"GET / HTTP/1.1\r\n\r\n"),
