@@ -133,7 +133,7 @@ def test_a_stream_that_ends_inside_a_frame_is_forgotten(
     assert following.say(cut, finish=True) == b""
     following.say(following.hello, following.begin, cut, finish=True)
     reply = following.say(following.hello, following.begin, Resume(following.generation, 1))
-    assert reply[4:6] == b"\x9a\x02", "the next stream is answered by HELLO_REPLY"
+    assert reply[4:6] == b"\x9b\x02", "the next stream is answered by HELLO_REPLY"
     assert machines.a.status["role"] == "backup"
 
 
