@@ -146,9 +146,9 @@ def test_a_greeting_that_is_never_finished_ends_with_the_handshake_time(
 def test_a_greeting_of_an_older_history_or_a_larger_table_is_refused(
     machines: World, following: HostilePeer
 ) -> None:
-    old = framed([1, 1, "gw-b", 9, 0, bytes(8), CAPACITY, bytes(16), 1, 1, 0])
+    old = framed([1, 1, "gw-b", 9, 0, bytes(8), CAPACITY, bytes(16), 1, 1, 0, 1])
     assert following.say(old) == encode_frame(Refuse("generation"))
-    large = framed([1, 1, "gw-b", 9, following.generation, bytes(8), CAPACITY + 1, bytes(16), 1, 1, 0])
+    large = framed([1, 1, "gw-b", 9, following.generation, bytes(8), CAPACITY + 1, bytes(16), 1, 1, 0, 1])
     assert following.say(large) == encode_frame(Refuse("capacity"))
 
 
