@@ -117,6 +117,8 @@ class Peer(_Section):
     insecure: bool = False
     key_log: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
     """For debugging: the stream's TLS secrets are written here, for Wireshark (proto/README.md)."""
+    protocol: int = Field(2, ge=1, le=2)
+    """The newest version of proto/sync.md §4.1 that is spoken: an older one keeps the way back to an older program."""
     heartbeat_ms: int = Field(50, ge=1, le=60_000)
     dead_after_ms: int = Field(150, ge=3, le=600_000)
     paths: Some[Literal["sync", "inside", "outside"]] = ("sync",)

@@ -111,7 +111,7 @@ class Conduct(RoleChanges):
         return effects
 
     def _tell_about_peer(self, beat: Heartbeat) -> list[Effect]:
-        effects: list[Effect] = []
+        effects = self._versions.hear(beat)
         if self._silence_told:
             self._silence_told = False
             self._timers.wait_until_ns = None

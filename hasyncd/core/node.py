@@ -99,6 +99,14 @@ class Node(Conduct):
         self._listen(now_ns)
         return [*effects, self._report(previous, "fault cleared"), *self._beat(now_ns)]
 
+    def set_fitness(self, fitness: int, now_ns: int) -> list[Effect]:
+        """How fit this machine is to be primary, 0 … 1000; a change is told at once (proto/pair.md §5)."""
+        effects = self._wake(now_ns)
+        if fitness == self._voice.fitness:
+            return effects
+        self._voice.fitness = fitness
+        return effects + self._beat(now_ns) + self._settle(now_ns)
+
     def command_switchover(self, force: bool, now_ns: int) -> tuple[bool, str, list[Effect]]:
         """An operator wants the other node to be primary (or, with `force`, this one)."""
         effects = self._wake(now_ns)
@@ -412,6 +420,7 @@ class Node(Conduct):
             beat.at_risk_oldest_ms if beat and beat.role is Role.PRIMARY else None,
             beat.ring_generations if beat else (),
             tuple(PathView(path.name, path.up is True, path.heard_ns) for path in self._paths),
+            self._versions.pair, self._versions.fitness_of(beat) if beat else None,
         )  # fmt: skip
         half = self._sender if role is Role.PRIMARY else self._receiver
         streaming = half.phase in (Phase.BEGIN, Phase.STREAMING)

@@ -34,6 +34,7 @@ from hasyncd.core.replication import Phase
 from hasyncd.core.sender import Sender
 from hasyncd.core.timers import Timers
 from hasyncd.core.types import Certificate, LogState, PairSettings, Role
+from hasyncd.core.versions import Versions
 from hasyncd.core.vip_watch import Holding, Inquiry
 from hasyncd.core.voice import Voice
 from hasyncd.core.wire import FrameReader
@@ -61,6 +62,7 @@ class RoleChanges:
         self._reader = FrameReader()
         self._log = LogState()
         self._voice = Voice(settings, boot_id)
+        self._versions = Versions(settings)
         self._timers = Timers()
         self._silence_told = False
         self._commit_held = False

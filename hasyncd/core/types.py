@@ -50,7 +50,7 @@ class PairSettings:
     """Flows the table holds."""
     config_hash: bytes
     """8 bytes over the parts both nodes must share."""
-    protocols: tuple[int, int] = (1, 1)
+    protocols: tuple[int, int] = (1, 2)
     """The oldest and the newest version spoken; proto/sync.md §4.1."""
     features: int = 3
     """proto/sync.md §4.2; what the configuration cannot do without is `features_needed`."""
@@ -201,6 +201,9 @@ class PeerView:
     at_risk_oldest_ms: int | None = None
     ring_generations: tuple[int, ...] = ()
     paths: tuple[PathView, ...] = ()
+    protocol: int | None = None
+    """The version that the pair speaks: the older of both nodes' newest."""
+    fitness: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

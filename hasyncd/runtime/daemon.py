@@ -23,7 +23,7 @@ from hasyncd.balance.health import HealthChecks
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
 from hasyncd.core.effects import ReportRole
-from hasyncd.core.messages import FEATURE_IPV6
+from hasyncd.core.messages import FEATURE_IPV6, PROTOCOL_MIN
 from hasyncd.core.node import Node
 from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role
 from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface
@@ -139,6 +139,7 @@ def pair_settings(settings: Settings) -> PairSettings:
         sync_enabled=settings.sync.enabled,
         capacity=settings.node.capacity,
         config_hash=settings.config_hash(),
+        protocols=(PROTOCOL_MIN, settings.peer.protocol),
         features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
         paths=settings.peer.paths,
         takes_owned_vips=settings.peer.on_vip_owned == "take",
