@@ -65,6 +65,8 @@ class Result:
     """CPU seconds a second that the clients and servers used."""
     variant: str | None = None
     timeline: dict[str, Any] | None = None
+    requirements: int = 0
+    """How many were checked besides the flows; those that did not hold are among the failures."""
 
     @property
     def passed(self) -> bool:
@@ -116,13 +118,14 @@ class Result:
                 {
                     "node": fault.node,
                     "at_ms": _ms(fault.at_ns - self.faults[0].at_ns),
-                    "deed": self.scenario.deed,
+                    "deed": fault.deed or self.scenario.deed,
                     "promoted_ms": fault.promoted_ms,
                 }
                 for fault in self.faults
             ],
             "certificate": last.certificate if last else None,
             "losses": self.judgement.losses,
+            "requirements": self.requirements,
             "traffic_cores": None if self.traffic_cores is None else round(self.traffic_cores, 2),
             "notes": [*self.failures, *self.notes],
             "silence_percentiles_ms": " ".join(
@@ -206,6 +209,7 @@ async def _on_stage(
 async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
     began_ns, began_cpu = now_ns(), stage.crew.cpu_seconds()
     own = await scenario.play(stage)
+    result.requirements = stage.checked
     result.traffic_cores = (stage.crew.cpu_seconds() - began_cpu) / ((now_ns() - began_ns) / 1e9)
     if own is not None:
         result.judgement = own

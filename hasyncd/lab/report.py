@@ -96,20 +96,18 @@ def sentence(result: Result) -> str:
         return f"PASSED: {what}, {judgement.lost:,} of {opened:,} flows were lost, as announced{_silence(result)}."
     if result.passed:
         return f"PASSED: {what}, all {opened:,} flows survived and none was remapped{_silence(result)}."
-    if judgement.lost:
-        return f"FAILED: {what}, {judgement.lost:,} of {opened:,} flows were lost{_silence(result)}."
-    reason = (
-        result.failures[0].splitlines()[0].rstrip(".") if result.failures else "the drill did not get so far"
-    )
-    return f"FAILED: {reason}."
+    reasons = [failure.splitlines()[0].rstrip(".") for failure in result.failures]
+    if judgement.lost > judgement.excused:
+        besides = f"; besides, {reasons[0]}" if reasons else ""
+        return f"FAILED: {what}, {judgement.lost:,} of {opened:,} flows were lost{_silence(result)}{besides}."
+    return f"FAILED: {'; '.join(reasons) or 'the drill did not get so far'}."
 
 
 def _what_happened(result: Result) -> str:
-    nodes = [fault.node for fault in result.faults]
-    deed = result.scenario.deed
-    if len(nodes) > _NAMED_MAX:
-        return f"{len(nodes)} times a primary {deed}"
-    return " and ".join(f"{node} {deed}" for node in nodes) or "nothing happened"
+    deeds = [(fault.node, fault.deed or result.scenario.deed) for fault in result.faults]
+    if len(deeds) > _NAMED_MAX:
+        return f"{len(deeds)} times a primary {deeds[0][1]}"
+    return " and ".join(f"{node} {deed}" for node, deed in deeds) or "nothing happened"
 
 
 def _ways(result: Result) -> str:
