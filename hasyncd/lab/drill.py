@@ -43,6 +43,8 @@ class DrillOptions:
     incumbent: IncumbentOptions | None = None
     """The other system is drilled, in the same lab."""
     commit: str = "ack"
+    old_program: Path | None = None
+    """The `hasyncd` that `rolling-upgrade` begins with; None: the same program, pinned to the older protocol."""
     kills: int = 1
     """How many `kill-under-load` makes."""
     logs: Path | None = None
@@ -151,7 +153,7 @@ async def run_drill(
 
     What goes wrong on the way, with the lab itself too, is a failed result: whoever waits for one gets one.
     """
-    maker = make_pair or _pair_maker(options)
+    maker = make_pair or _pair_maker(options, starts_old=scenario.starts_old)
     system = Nodes.system if options.incumbent is None else Incumbent.system
     result = Result(scenario, options, options.engine, system, Judgement(), [], [], [])
     progress.step("building the lab")
@@ -176,13 +178,14 @@ async def run_drill(
     return result
 
 
-def _pair_maker(options: DrillOptions) -> PairMaker:
+def _pair_maker(options: DrillOptions, *, starts_old: bool) -> PairMaker:
     incumbent = options.incumbent
     if incumbent is not None:
         return partial(Incumbent, options=incumbent)
     nodes = NodeOptions(
-        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms
-    )
+        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms,
+        starts_old, options.old_program,
+    )  # fmt: skip
     return partial(Nodes, options=nodes)
 
 

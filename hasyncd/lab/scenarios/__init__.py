@@ -7,12 +7,13 @@ from hasyncd.lab.scenarios.double_kill import SCENARIO as DOUBLE_KILL
 from hasyncd.lab.scenarios.kill_primary import SCENARIO as KILL_PRIMARY
 from hasyncd.lab.scenarios.kill_under_load import SCENARIO as KILL_UNDER_LOAD
 from hasyncd.lab.scenarios.node_dies import SCENARIO as NODE_DIES
+from hasyncd.lab.scenarios.rolling_upgrade import SCENARIO as ROLLING_UPGRADE
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
-    for scenario in (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, SWITCHOVER)
+    for scenario in (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, SWITCHOVER, ROLLING_UPGRADE)
 }
 DEFAULT = KILL_PRIMARY.name
 

@@ -22,3 +22,5 @@ class Scenario:
     """Whether datagrams that were sent into the fault may be missing."""
     deed: str = "was killed"
     """What the sentence of the verdict says of the node."""
+    starts_old: bool = False
+    """Both nodes begin as what they are upgraded from; of other systems there is nothing to upgrade."""
