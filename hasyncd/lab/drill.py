@@ -21,6 +21,7 @@ from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import HEARTBEAT_MS, NodeOptions, Nodes
 from hasyncd.lab.pair import Pair
 from hasyncd.lab.scenarios import Scenario
+from hasyncd.lab.spans import fill
 from hasyncd.lab.stage import Fault, Progress, Stage
 from hasyncd.lab.timeline import Timeline, transfer_json
 from hasyncd.lab.topology import Topology
@@ -229,6 +230,7 @@ async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
         result.judgement = judge(timeline.watch(stage.crew.records()), faults, end_ns)
         result.timeline = timeline.to_json()
         _check_load(result, stage.load)
+        _check_spans(result, stage)
     if result.judgement.wrong_bytes:
         result.failures.append(
             f"{result.judgement.wrong_bytes} times a flow received bytes that nobody had sent"
@@ -238,6 +240,13 @@ async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
         result.failures.append(
             f"{result.judgement.udp.lost_datagrams} datagrams were lost in a planned change"
         )
+
+
+def _check_spans(result: Result, stage: Stage) -> None:
+    fill((*stage.spans, *stage.told_spans), stage.crew.records())
+    result.failures += [span.failure for span in stage.spans if span.failure]
+    result.notes += [span.note for span in (*stage.spans, *stage.told_spans) if not span.failure]
+    result.requirements += len(stage.spans)
 
 
 def _check_last_words(result: Result) -> None:

@@ -9,10 +9,11 @@ from hasyncd.lab.scenarios.kill_under_load import SCENARIO as KILL_UNDER_LOAD
 from hasyncd.lab.scenarios.node_dies import SCENARIO as NODE_DIES
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
+from hasyncd.lab.scenarios.sync_link_cut import SCENARIO as SYNC_LINK_CUT
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
-    for scenario in (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, SWITCHOVER)
+    for scenario in (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, SWITCHOVER, SYNC_LINK_CUT)
 }
 DEFAULT = KILL_PRIMARY.name
 
