@@ -10,11 +10,20 @@ from hasyncd.lab.scenarios.node_dies import SCENARIO as NODE_DIES
 from hasyncd.lab.scenarios.rolling_upgrade import SCENARIO as ROLLING_UPGRADE
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
+from hasyncd.lab.scenarios.sync_link_cut import SCENARIO as SYNC_LINK_CUT
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, SWITCHOVER, ROLLING_UPGRADE)
-}
+_ALL = (
+    KILL_PRIMARY,
+    NODE_DIES,
+    DOUBLE_KILL,
+    KILL_UNDER_LOAD,
+    BULK,
+    SWITCHOVER,
+    ROLLING_UPGRADE,
+    SYNC_LINK_CUT,
+)
+
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 DEFAULT = KILL_PRIMARY.name
 
 __all__ = ["DEFAULT", "SCENARIOS", "Scenario"]
