@@ -26,6 +26,8 @@ HEARTBEAT_MS = 50
 """The program's default."""
 _POLL_S = 0.02
 _PEER_PORT = 7077
+_MISSED = 3
+"""Heartbeats that make a death."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Nodes:
         self.engine = options.engine
         self.variant: str | None = options.variant
         self.remarks: list[str] = []
+        self.environment: dict[str, dict[str, str]] = {}
+        """What each node is to have in its environment besides; read at its start."""
         self._cut_off: set[str] = set()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -98,7 +102,13 @@ class Nodes:
             command,
             log=self.log_file(gateway.name),
             outlives=self._outlive,
+            environment=self.environment.get(gateway.name, {}),
         )
+
+    @property
+    def dead_after_ns(self) -> int:
+        """When a silent peer is dead to these nodes."""
+        return _MISSED * self._options.heartbeat_ms * 1_000_000
 
     def configuration_file(self, name: str) -> Path:
         """Where a node's TOML lies."""
@@ -235,7 +245,7 @@ interface = "outside"
 listen = "{gateway.sync}:{_PEER_PORT}"
 address = "{peer.sync}:{_PEER_PORT}"
 heartbeat_ms = {options.heartbeat_ms}
-dead_after_ms = {3 * options.heartbeat_ms}
+dead_after_ms = {_MISSED * options.heartbeat_ms}
 {trust}
 {"" if options.insecure else _lan_paths(gateway, peer)}
 
