@@ -167,6 +167,8 @@ async def run_drill(
     try:
         with Topology() as topology:
             pair = maker(topology)
+            if scenario.prepare is not None:
+                scenario.prepare(topology, pair)
             result.engine, result.system, result.variant = pair.engine, pair.system, pair.variant
             try:
                 async with _on_stage(topology, pair, options, progress) as stage:

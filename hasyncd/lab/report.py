@@ -107,6 +107,8 @@ def sentence(result: Result) -> str:
 
 def _what_happened(result: Result) -> str:
     deeds = [(fault.node, fault.deed or result.scenario.deed) for fault in result.faults]
+    if len(deeds) > _NAMED_MAX and len({deed for _, deed in deeds}) > 1:
+        return f"{len(deeds)} faults were made"
     if len(deeds) > _NAMED_MAX:
         return f"{len(deeds)} times a primary {deeds[0][1]}"
     return " and ".join(f"{node} {deed}" for node, deed in deeds) or "nothing happened"
