@@ -134,14 +134,15 @@ class Engine:
     # --- the lease --------------------------------------------------------------------------
     def set_lease(self, until_ns: int) -> None:
         """Forwards and answers only while CLOCK_BOOTTIME < until_ns; 0 disarms."""
-    def arm(self, now_ns: int) -> None:
+    def arm(self, now_ns: int, lease_until_ns: int = ..., /) -> None:
         """This node creates and ages flows from now on: ageing resumes with its grace, imported TCP
-        flows are judged liberally."""
+        flows are judged liberally. The lease begins in the same step (default: as it was); where it holds, what waited
+        since `hand_over` is judged here."""
     def disarm(self) -> None:
         """Lease 0, held packets dropped, ageing stopped: the table is the peer's to write."""
-    def relay(self, until_ns: int) -> None:
-        """After `disarm`, for a hand-over: until then frames for the pair wait for the new owner's
-        gratuitous ARP and are sent on to it. `arm` ends it."""
+    def hand_over(self, relay_until_ns: int, /) -> None:
+        """Disarms, but drops nothing: until then held packets, in the form in which they came, and all that arrives for
+        the pair wait for the new owner's gratuitous ARP and are sent on to it. `arm` and `disarm` end it."""
     def announce(self) -> int:
         """Sends gratuitous ARP, request and reply form, for every IPv4 VIP, and an unsolicited neighbour advertisement
         for every IPv6 VIP (the lease permitting); frames sent."""

@@ -73,7 +73,7 @@ PyObject *hs_engine_poll(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_lease(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_arm(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_disarm(PyObject *self, PyObject *unused);
-PyObject *hs_engine_relay(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_hand_over(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_announce(PyObject *self, PyObject *unused);
 PyObject *hs_engine_tick(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_inject(PyObject *self, PyObject *arguments);

@@ -26,7 +26,7 @@
 LOCKED(set_lease)
 LOCKED(arm)
 LOCKED(disarm)
-LOCKED(relay)
+LOCKED(hand_over)
 LOCKED(announce)
 LOCKED(probe_vips)
 LOCKED(vip_states)
@@ -84,7 +84,7 @@ static PyMethodDef methods[] = {
     METHOD("set_lease", locked_set_lease, METH_VARARGS),
     METHOD("arm", locked_arm, METH_VARARGS),
     METHOD("disarm", locked_disarm, METH_NOARGS),
-    METHOD("relay", locked_relay, METH_VARARGS),
+    METHOD("hand_over", locked_hand_over, METH_VARARGS),
     METHOD("announce", locked_announce, METH_NOARGS),
     METHOD("probe_vips", locked_probe_vips, METH_NOARGS),
     METHOD("vip_states", locked_vip_states, METH_NOARGS),
