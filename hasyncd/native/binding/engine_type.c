@@ -41,8 +41,8 @@ LOCKED(open_mapping_log)
 LOCKED(take_mappings)
 LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
-LOCKED_KEYWORDS(publish_ring)
-LOCKED(ring)
+LOCKED(set_balance)
+LOCKED(publish)
 LOCKED(set_rule_commit)
 LOCKED(set_routes)
 LOCKED(set_neighbours)
@@ -100,8 +100,8 @@ static PyMethodDef methods[] = {
     METHOD("take_mappings", locked_take_mappings, METH_VARARGS),
     METHOD("set_policy", locked_set_policy, METH_VARARGS | METH_KEYWORDS),
     METHOD("set_service", locked_set_service, METH_VARARGS),
-    METHOD("publish_ring", locked_publish_ring, METH_VARARGS | METH_KEYWORDS),
-    METHOD("ring", locked_ring, METH_VARARGS),
+    METHOD("set_balance", locked_set_balance, METH_VARARGS),
+    METHOD("publish", locked_publish, METH_VARARGS),
     METHOD("set_rule_commit", locked_set_rule_commit, METH_VARARGS),
     METHOD("set_routes", locked_set_routes, METH_VARARGS),
     METHOD("set_neighbours", locked_set_neighbours, METH_VARARGS),

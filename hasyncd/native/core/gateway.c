@@ -55,8 +55,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
     hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
     for (uint32_t i = 0; i < g->rules.service_count; i++)
-        for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
-            g->rules.services[i].backends[k].flows = 0;
+        hs_service_forget_flows(&g->rules.services[i]);
     hs_delta_log_tell(&g->log, 0, 0);
 }
 
