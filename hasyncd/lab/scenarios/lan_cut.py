@@ -2,8 +2,8 @@
 
 Without the backup's LAN nothing may be felt: a path of the heartbeats is down and that is said. Without the primary's
 the traffic there rests, for its neighbours cannot reach it. The pair has no rule yet by which the better connected node
-takes over (proto/pair.md §5b: silent is who is silent on every path), so what is promised is that nobody makes it worse:
-never two owners, every flow goes on when the LAN is back, and nobody has to do anything for that.
+takes over (proto/pair.md §5b: silent is who is silent on every path), so what is promised is that nobody makes it
+worse: never two owners, every flow goes on when the LAN is back, and nobody has to do anything for that.
 """
 
 from __future__ import annotations
