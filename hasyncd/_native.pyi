@@ -161,6 +161,10 @@ class Engine:
         Until `grace_until_ns` (CLOCK_BOOTTIME) a connection under way whose flow is not known goes by the table before.
         ValueError: a member that is no backend, or more backends (those that left and have flows included) than one
         service can hold."""
+    def count_moving(self, index: int, table: BackendTable, slot: int, count: int, /) -> tuple[int, int, int]:
+        """Of the flows of service `index` in `count` slots from `slot` on: (the next slot or -1, how many they are, how
+        many have another backend than their key has in `table`). Nothing moves them: they are what a table without
+        its flows would move."""
     def set_rule_commit(self, table: str, index: int, mode: str, /) -> None:
         """What the flows of one rule wait for, while anything is held at all: `emit`, `ack`, or `default` (what
         `set_commit` says). `table`: `service`, `nat`, `forward` (1:1 mappings too, in the order of `set_forwards`) or

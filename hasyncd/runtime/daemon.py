@@ -204,7 +204,8 @@ class Daemon:
         self._report = StatusReport(settings, node, self._engine, self._balancer.services)
         self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
-            settings.control.socket, make_handlers(settings, self._shell, self._report)
+            settings.control.socket,
+            make_handlers(settings, self._shell, self._report, self._balancer.services),
         )
         self._netlink = Netlink(
             inside,
