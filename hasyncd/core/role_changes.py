@@ -62,6 +62,9 @@ class RoleChanges:
         self._log = LogState()
         self._voice = Voice(settings, boot_id)
         self._timers = Timers()
+        # Between two inputs no deadline moves: the shell's question after one is answered for the next one, too.
+        self._deadline_ns: int | None = None
+        self._deadline_known = False
         self._silence_told = False
         self._commit_held = False
         self._config_told: bool | None = None
