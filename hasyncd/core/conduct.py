@@ -30,6 +30,11 @@ from hasyncd.core.wire import Rejected
 class Conduct(GivingWay):
     def next_deadline_ns(self) -> int | None:
         """When `handle_timer` wants to be called; None before `start`."""
+        if not self._deadline_known:
+            self._deadline_ns, self._deadline_known = self._earliest_deadline_ns(), True
+        return self._deadline_ns
+
+    def _earliest_deadline_ns(self) -> int | None:
         earliest = None
         for deadline in (
             *self._timers.deadlines(),
@@ -173,6 +178,7 @@ class Conduct(GivingWay):
     def _wake(self, now_ns: int) -> list[Effect]:
         """Own lateness, judged at every input: the timer may not be the first to run after a sleep."""
         deadline = self.next_deadline_ns()
+        self._deadline_known = False  # whatever the input is, it may move it
         if deadline is None or not has_slept(deadline, now_ns, self._settings):
             return []
         late_ms = (now_ns - deadline) // MILLISECOND_NS

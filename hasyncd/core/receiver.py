@@ -57,6 +57,10 @@ FAILURES_MAX = 2
 """Rejected records without a completed sync between them, until everything is asked for; a mismatch counts as two."""
 
 
+UNSAID_MAX = 1024
+"""Records that are installed before they are acknowledged, where more was read than these; proto/sync.md §5."""
+
+
 class Receiver:
     """The backup's half of the stream."""
 
@@ -75,6 +79,8 @@ class Receiver:
         # Batches given to the table and not yet answered, oldest first: (round, first, count).
         self._pending: deque[tuple[int, int, int]] = deque()
         self._round = 0
+        # Records that were installed and not yet acknowledged.
+        self._unsaid = 0
         self._sweep: tuple[int, SyncEnd] | None = None
         self._flow_count = 0
         self._digest = 0
@@ -312,8 +318,8 @@ class Receiver:
     # --- what the table answers ------------------------------------------------------------------
 
     def installed(self, count: int, rejection: str | None, flow_count: int, digest: int) -> bool:
-        """One batch was applied; True when there is something new to acknowledge. Raises `Rejected`
-        when the batch was not installed whole: the table is distrusted from there on.
+        """One batch was applied; True when it is time to acknowledge (§5): all that was read is installed, or much of
+        it. Raises `Rejected` when the batch was not installed whole: the table is distrusted from there on.
         """
         if not self._pending:
             return False
@@ -322,10 +328,16 @@ class Receiver:
             return False
         self._flow_count, self._digest = flow_count, digest
         self.history.installed = first + min(count, promised) - 1
+        self._unsaid += min(count, promised)
         if rejection is not None or count != promised:
             self.history.goes_on = False
             self._fail(rejection or "count_mismatch")
-        return count > 0
+        return (not self._pending or self._unsaid >= UNSAID_MAX) and self.take_unsaid()
+
+    def take_unsaid(self) -> bool:
+        """Whether anything was installed since this was asked last: now it is told."""
+        unsaid, self._unsaid = self._unsaid, 0
+        return unsaid > 0
 
     def swept(self, flow_count: int, digest: int, findings: Findings, now_ns: int) -> list[Effect]:
         """The sweep of SYNC_END is done; something to report when the tables are proven equal. Raises `Rejected`

@@ -70,6 +70,9 @@ class RoleChanges:
         self._stepped_aside = False
         """In fault by its own decision: proto/pair.md §4e."""
         self._timers = Timers()
+        # Between two inputs no deadline moves: the shell's question after one is answered for the next one, too.
+        self._deadline_ns: int | None = None
+        self._deadline_known = False
         self._silence_told = False
         self._commit_held = False
         self._config_told: bool | None = None

@@ -60,6 +60,7 @@ class Shell:
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._untrusted_told_ns = -_UNTRUSTED_EVERY_NS
         self._state_retry: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -254,12 +255,15 @@ class Shell:
                 return
 
     def _rearm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         deadline_ns = self.node.next_deadline_ns()
+        if self._timer is not None:
+            if deadline_ns is not None and self._timer_ns <= deadline_ns:
+                return  # too early is well: it asks again. Most inputs only move the deadline on
+            self._timer.cancel()
         if deadline_ns is None:
             self._timer = None
             return
+        self._timer_ns = deadline_ns
         delay_s = max(0, deadline_ns - now_ns()) / 1e9
         self._timer = self._loop.call_later(delay_s, self._handle_timer)
 
