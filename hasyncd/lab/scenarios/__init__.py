@@ -9,10 +9,19 @@ from hasyncd.lab.scenarios.kill_under_load import SCENARIO as KILL_UNDER_LOAD
 from hasyncd.lab.scenarios.node_dies import SCENARIO as NODE_DIES
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
+from hasyncd.lab.scenarios.switchover_under_load import SCENARIO as SWITCHOVER_UNDER_LOAD
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
-    for scenario in (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, SWITCHOVER)
+    for scenario in (
+        KILL_PRIMARY,
+        NODE_DIES,
+        DOUBLE_KILL,
+        KILL_UNDER_LOAD,
+        BULK,
+        SWITCHOVER,
+        SWITCHOVER_UNDER_LOAD,
+    )
 }
 DEFAULT = KILL_PRIMARY.name
 
