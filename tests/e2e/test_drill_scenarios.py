@@ -49,7 +49,7 @@ def test_planned_change_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_planned_changes_under_load_lose_no_datagram(tmp_path: Path) -> None:
-    """There and back, twice, as many datagrams a second as the machine lets its sender make (50,000), bulk TCP beside."""
+    """There and back, twice; 50,000 datagrams a second, or what the machine lets the sender make; bulk TCP beside."""
     result = drill(tmp_path, "switchover-under-load", "--kills", "4", "--bulk-bytes", str(512 << 20))
     assert result["passed"], result["said"]
     assert result["flood"]["lost"] == result["flows"]["udp"]["lost_datagrams"] == 0
