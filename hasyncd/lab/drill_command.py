@@ -99,7 +99,7 @@ def _add_kill_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="kill-under-load: so many, one node after the other (1)",
+        help="kill-under-load, switchover-under-load: so many, one node after the other (1)",
     )
 
 
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the drills one after the other; the process's exit code."""
     if args.list:
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:17}{scenario.purpose}")
+            print(f"{scenario.name:24}{scenario.purpose}")
         return 0
     names = _chosen_scenarios(args.scenarios)
     errors = _check(args, names)

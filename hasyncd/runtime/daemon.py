@@ -225,7 +225,7 @@ class Daemon:
         self._links = {0: LinkState.UP, 1: LinkState.UP}
         self._started = self._stop_asked = False
         self._claims = Claims(
-            [network.network_address for network in owned_networks(settings)],
+            owned_networks(settings),
             self._shell.journal.report_event,
         )
         self._watched: tuple[int, ...] = ()

@@ -16,6 +16,7 @@ from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.scenarios.split_and_heal import SCENARIO as SPLIT_AND_HEAL
 from hasyncd.lab.scenarios.stop_cont import SCENARIO as STOP_CONT
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
+from hasyncd.lab.scenarios.switchover_under_load import SCENARIO as SWITCHOVER_UNDER_LOAD
 from hasyncd.lab.scenarios.sync_link_cut import SCENARIO as SYNC_LINK_CUT
 from hasyncd.lab.scenarios.sync_loss import SCENARIO as SYNC_LOSS
 
@@ -26,6 +27,7 @@ _ALL = (
     KILL_UNDER_LOAD,
     BULK,
     SWITCHOVER,
+    SWITCHOVER_UNDER_LOAD,
     ROLLING_UPGRADE,
     SYNC_LINK_CUT,
     LAN_CUT,
