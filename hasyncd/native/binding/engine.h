@@ -27,6 +27,7 @@ struct engine {
 };
 
 extern PyType_Spec hs_engine_spec;
+extern PyMethodDef hs_process_methods[];
 
 /* An address of either family, of which only one member is not zero. */
 struct hs_either {
