@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@ static int keep(void *daemon)
     struct pollfd dead = {.fd = fd, .events = POLLIN};
 
     prctl(PR_SET_NAME, "hasyncd-memory");
+    setpriority(PRIO_PROCESS, 0, 19); /* nobody waits for the teardown */
     if (fd > 0)
         close_all_from(0, (unsigned int)fd - 1); /* a copy of each socket would keep it open */
     close_all_from((unsigned int)fd + 1, ~0u);
