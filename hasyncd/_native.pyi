@@ -21,6 +21,11 @@ Prefix: TypeAlias = tuple[Address, int]
 INSIDE: Final = 0
 OUTSIDE: Final = 1
 
+def start_memory_keeper() -> int:
+    """Starts a process that shares this one's memory and sleeps until this one is dead, so that the sockets of a killed
+    daemon close before its tables are freed (native/io/memory_keeper.c). Once a process, before there are threads; its
+    pid. Raises OSError: this kernel cannot (before Linux 5.9)."""
+
 class BackendTable:
     """Which backend a key belongs to: an immutable function of its members, the algorithm and nothing else.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import balance, commit, connect, forward, nat, sync, table
+from hasyncd.bench import balance, commit, connect, forward, nat, sync, table, takeover
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -38,6 +38,7 @@ NAMES = {
     "sync.wire_update": "bytes of an UPDATE and of a DEL",
     "sync.full": "a whole table to an empty backup, and live deltas meanwhile",
     "sync.drift": "corrupted memory of the backup: found and repaired",
+    "takeover.kill": "from the primary's SIGKILL to the first answer through the backup",
     "commit.ack_delay": "what the first packet of a flow waits under emit and ack",
 }
 _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
@@ -47,6 +48,7 @@ _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
     "table": table.measure,
     "balance": balance.measure,
     "sync": sync.measure,
+    "takeover": takeover.measure,
     "commit": commit.measure,
 }
 

@@ -30,7 +30,14 @@ from hasyncd.datapath.kernel_drop import KernelDropError
 from hasyncd.datapath.kernel_tables import NeighbourKey
 from hasyncd.datapath.multicast import join_solicited_nodes
 from hasyncd.datapath.netlink import LinkState, Netlink
-from hasyncd.datapath.packet import SIDES, Engine, build_engine, open_sides, owned_networks
+from hasyncd.datapath.packet import (
+    SIDES,
+    Engine,
+    build_engine,
+    open_sides,
+    owned_networks,
+    start_memory_keeper,
+)
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.balancer import Balancer
@@ -62,6 +69,7 @@ _log = structlog.get_logger("hasyncd")
 def main(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT. 0: a clean end; 2: the machine does not fit the configuration."""
     logs.configure()
+    _keep_memory()
     try:
         uvloop.run(_run(settings))
     except (
@@ -114,6 +122,14 @@ def _load_keys(settings: Settings) -> PairKeys | None:
 def _check_sides(inside: Interface, outside: Interface) -> None:
     if inside.index == outside.index:
         raise InterfaceError(f"interfaces.inside and interfaces.outside are both {inside.name}")
+
+
+def _keep_memory() -> None:
+    """The peer hears of our death at once, and not after our tables are freed."""
+    try:
+        start_memory_keeper()
+    except OSError as error:
+        _log.info("no_memory_keeper", detail=f"a kill is noticed some milliseconds later: {error.strerror}")
 
 
 def _raise_priority(nice: int) -> None:

@@ -27,6 +27,7 @@ struct engine {
 };
 
 extern PyType_Spec hs_engine_spec;
+extern PyMethodDef hs_process_methods[];
 extern PyType_Spec hs_backend_table_spec;
 
 /* The table of a BackendTable, which keeps it; NULL with an exception where `value` is none. */
