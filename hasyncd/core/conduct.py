@@ -105,6 +105,7 @@ class Conduct(GivingWay):
             until = self._liveness.echoed_lease_ns()
             if self._lease.echo(until, now_ns):
                 effects += [*self._lease.pair(until), ReportEvent("paired", beat.node)]
+                effects += self._announce_again(now_ns)
             else:
                 effects += self._lease.extend(until)
         effects += self._sender.hear(beat, self._log, now_ns)
@@ -112,6 +113,13 @@ class Conduct(GivingWay):
             self._sender.want_stream(now_ns)
             effects += self._time_of_streams(now_ns)
         return effects + self._judge_fitness(now_ns)
+
+    def _announce_again(self, now_ns: int) -> list[Effect]:
+        """Whoever was silent may have had the VIPs, too, and hosts may still send to it: proto/pair.md §7."""
+        if not self._lease.armed:
+            return []
+        self._timers.start_train(now_ns)
+        return [AnnounceVips()]
 
     def _tell_about_peer(self, beat: Heartbeat) -> list[Effect]:
         effects = self._versions.hear(beat)

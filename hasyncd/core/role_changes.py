@@ -16,7 +16,6 @@ from hasyncd.core.effects import (
     CloseStream,
     Effect,
     FlushLog,
-    Relay,
     ReportEvent,
     ReportRole,
     SetCommit,
@@ -208,8 +207,7 @@ class RoleChanges:
         self._handover.begin(now_ns, cause)
         self._holding.end()
         self._timers.end_role()
-        relay = Relay(now_ns + RELAY_NS)
-        return [*self._lease.suspend(), relay, FlushLog(), *self._settle(now_ns)]
+        return [*self._lease.suspend(now_ns + RELAY_NS), FlushLog(), *self._settle(now_ns)]
 
     def _abort_handover(self, reason: str, now_ns: int) -> list[Effect]:
         """Nothing was said yet, so this node is still the primary: it goes on, or stops in the plain way."""
