@@ -125,14 +125,19 @@ class Shell:
         self._feed(effects)
         return accepted, message
 
-    def report_link(self, name: str, usable: bool) -> None:
-        """An interface of the data path is gone, or back."""
-        if usable:
+    def report_links(self, fault: str | None) -> None:
+        """Why the interfaces of the data path do not let this node work; None: they do again."""
+        if fault is None:
             self._clear_fault("link")
         else:
             self._faults.add("link")
             self._tell_log_state()
-            self._feed(self.node.receive_fault(f"interface {name} is down", now_ns()))
+            self._feed(self.node.receive_fault(fault, now_ns()))
+
+    def receive_sample(self, name: str, good: bool, why: str) -> None:
+        """A check of this machine has ended."""
+        self._tell_log_state()
+        self._feed(self.node.receive_sample(name, good, why, now_ns()))
 
     def _clear_fault(self, fault: str) -> None:
         self._faults.discard(fault)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hasyncd.core.types import MILLISECOND_NS, PairSettings
+from tests.sim.machine import TRACKS
 
 NAMES = ("gw-a", "gw-b")
 
@@ -34,6 +35,8 @@ class Options:
     """The two have other configurations."""
     wait_ms: int = 0
     paths: tuple[str, ...] = ("sync",)
+    fitness_margin: int = 100
+    hold_down_ms: int = 400
     takes_owned_vips: bool = False
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
@@ -54,6 +57,9 @@ class Options:
             protocols=self.protocols[index],
             window=self.window,
             paths=self.paths,
+            tracks=TRACKS,
+            fitness_margin=self.fitness_margin,
+            hold_down_ns=self.hold_down_ms * MILLISECOND_NS,
             takes_owned_vips=self.takes_owned_vips,
             wait_ns=self.wait_ms * MILLISECOND_NS,
             authenticated=self.authenticated,

@@ -327,6 +327,7 @@ class Shell:
         if isinstance(report, fx.ReportEvent):
             self.events.append(report)
             self.world.leastness.see_event(self, report)
+            self.world.giving_way.see_event(self.world, self, report)
             return
         self.reports.append(report)
         self.world.losses.see(self.world, self, report)
