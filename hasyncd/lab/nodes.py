@@ -39,6 +39,8 @@ class NodeOptions:
     commit: str = "ack"
     heartbeat_ms: int = HEARTBEAT_MS
     """A peer that is silent for three of them is dead."""
+    edits: tuple[tuple[str, str], ...] = ()
+    """(words, other words) for both configuration files."""
 
     @property
     def variant(self) -> str | None:
@@ -92,6 +94,8 @@ class Nodes:
             state_dir.mkdir()
             keys = self._topology.directory / "keys" / gateway.name
             configuration.write_text(node_configuration(gateway, state_dir, keys, self._options))
+            for words, others in self._options.edits:
+                self.edit(gateway.name, words, others)
         command = [sys.executable, "-m", "hasyncd", "run", "-c", str(configuration)]
         self.processes[gateway.name] = spawn(
             self._topology.namespace(gateway.name),
@@ -103,6 +107,19 @@ class Nodes:
     def configuration_file(self, name: str) -> Path:
         """Where a node's TOML lies."""
         return self._topology.directory / f"{name}.toml"
+
+    def edit(self, name: str, words: str, others: str) -> None:
+        """Changes a node's file; it is read when the node starts. Raises LabError where the words are not in it."""
+        file = self.configuration_file(name)
+        text = file.read_text()
+        if words not in text:
+            raise LabError(f"{file.name}: nothing reads {words!r}")
+        file.write_text(text.replace(words, others, 1))
+
+    def forget(self, name: str) -> None:
+        """Removes what a node keeps on disk, as a new installation does; for a node that does not run."""
+        for kept in (self._topology.directory / f"state-{name}").iterdir():
+            kept.unlink()
 
     def log_file(self, name: str) -> Path:
         """Where a node's messages go."""

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from hasyncd.lab.scenarios.backup_restart_loop import SCENARIO as BACKUP_RESTART_LOOP
+from hasyncd.lab.scenarios.both_cold_boot import SCENARIO as BOTH_COLD_BOOT
 from hasyncd.lab.scenarios.bulk import SCENARIO as BULK
+from hasyncd.lab.scenarios.config_skew import SCENARIO as CONFIG_SKEW
+from hasyncd.lab.scenarios.cpu_starved import SCENARIO as CPU_STARVED
 from hasyncd.lab.scenarios.double_kill import SCENARIO as DOUBLE_KILL
+from hasyncd.lab.scenarios.kill_backup import SCENARIO as KILL_BACKUP
+from hasyncd.lab.scenarios.kill_in_sync import SCENARIOS_IN_SYNC
 from hasyncd.lab.scenarios.kill_primary import SCENARIO as KILL_PRIMARY
 from hasyncd.lab.scenarios.kill_under_load import SCENARIO as KILL_UNDER_LOAD
 from hasyncd.lab.scenarios.node_dies import SCENARIO as NODE_DIES
+from hasyncd.lab.scenarios.restart_alone import SCENARIO as RESTART_ALONE
 from hasyncd.lab.scenarios.scenario import Scenario
+from hasyncd.lab.scenarios.slow_backup import SCENARIO as SLOW_BACKUP
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
+from hasyncd.lab.scenarios.switchover_then_kill import SCENARIO as SWITCHOVER_THEN_KILL
+from hasyncd.lab.scenarios.syn_flood import SCENARIO as SYN_FLOOD
 from hasyncd.lab.scenarios.sync_link_cut import SCENARIO as SYNC_LINK_CUT
+from hasyncd.lab.scenarios.table_full import SCENARIO as TABLE_FULL
+
+_DEATHS = (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, BOTH_COLD_BOOT, RESTART_ALONE)
+_BACKUPS = (KILL_BACKUP, BACKUP_RESTART_LOOP, SLOW_BACKUP, *SCENARIOS_IN_SYNC)
+_MOVES = (SWITCHOVER, SWITCHOVER_THEN_KILL)
+_CUTS = (SYNC_LINK_CUT,)
+_PRESSURE = (CPU_STARVED, TABLE_FULL, SYN_FLOOD, CONFIG_SKEW)
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, SWITCHOVER, SYNC_LINK_CUT)
+    scenario.name: scenario for scenario in (*_DEATHS, *_BACKUPS, *_MOVES, *_CUTS, *_PRESSURE)
 }
 DEFAULT = KILL_PRIMARY.name
 

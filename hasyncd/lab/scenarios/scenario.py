@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from hasyncd.lab.crew import Load
 from hasyncd.lab.judge import Judgement
 from hasyncd.lab.stage import Stage
+
+Edits = tuple[tuple[str, str], ...]
+"""(words, other words) for both nodes' configuration files; each must be found there."""
+
+
+def _as_asked(load: Load) -> Load:
+    return load
+
+
+def _no_edits(load: Load) -> Edits:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +34,13 @@ class Scenario:
     """Whether datagrams that were sent into the fault may be missing."""
     deed: str = "was killed"
     """What the sentence of the verdict says of the node."""
+    losses_within_certificate: bool = False
+    """Whether flows may be lost as far as the last promotion's certificate knows them to be missing."""
+    old_flows_may_be_lost: bool = False
+    """Whether flows that were opened before the last fault may be lost: nobody has kept them."""
+    ours_only: bool = False
+    """Whether it looks into nodes of ours, so that no other system can play it."""
+    load: Callable[[Load], Load] = _as_asked
+    """The traffic it needs, from what was asked for."""
+    edits: Callable[[Load], Edits] = _no_edits
+    """How the nodes are configured for it."""
