@@ -62,7 +62,7 @@ local VALUES = {
     count = { as = "integer", least = 1, most = U32 }, records = { as = "bytes" }, sequence = { as = "integer" },
     digest = { as = "integer", hex = true }, handover = { as = "boolean" }, counter = { as = "integer" },
     role = { as = "integer", most = 3, words = ROLES }, priority = { as = "integer" },
-    flags = { as = "integer", most = 63 }, sent_ns = { as = "integer" }, echo_boot_id = { as = "integer", hex = true },
+    flags = { as = "integer", most = 127 }, sent_ns = { as = "integer" }, echo_boot_id = { as = "integer", hex = true },
     echo_sent_ns = { as = "integer" }, heard_ms = { as = "integer", most = U32 },
     ack_boot_id = { as = "integer", hex = true }, ack_sequence = { as = "integer" }, head_sequence = { as = "integer" },
     digest_sequence = { as = "integer" }, ring_generations = { as = "list", most = U32 },
@@ -82,6 +82,7 @@ local field = {
     hears_sync = ProtoField.bool("hasync.flags.hears_sync", "hears_sync"),
     hears_inside = ProtoField.bool("hasync.flags.hears_inside", "hears_inside"),
     hears_outside = ProtoField.bool("hasync.flags.hears_outside", "hears_outside"),
+    young = ProtoField.bool("hasync.flags.young", "young"),
 }
 for name, value in pairs(VALUES) do
     local abbr = "hasync." .. name
@@ -412,7 +413,7 @@ local function dissect_heartbeat(tvb, tree)
     local said = items and dissect_fields(tvb, tree, items, 0, HEARTBEAT)
     if not said then return "heartbeat" end
     local flags, range = said.flags.number, tvb(said.flags.from, said.flags.size)
-    for bit, name in ipairs { "leaving", "ready", "solo", "hears_sync", "hears_inside", "hears_outside" } do
+    for bit, name in ipairs { "leaving", "ready", "solo", "hears_sync", "hears_inside", "hears_outside", "young" } do
         tree:add(field[name], range, math.floor(flags / 2 ^ (bit - 1)) % 2 == 1)
     end
     return string.format("heartbeat %s, %s of generation %s, head %s, ack %s", text_of(said.node, tvb),

@@ -82,8 +82,8 @@ class Conduct(RoleChanges):
 
     def _hear_as_primary(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
         if beat.role is Role.PRIMARY:
-            own = (self._election.generation, self._settings.priority, self._settings.node)
-            if beat.rank > own and not beat.leaving:
+            rank = (self._election.generation, self._settings.priority, self._settings.node)
+            if beat.standing > (not self._young, *rank) and not beat.leaving:
                 self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.

@@ -137,6 +137,13 @@ class Heartbeat:
     at_risk_oldest_ms: int = 0
     hears: int = 0
     """Bits of the paths on which the sender hears its peer: `core.paths.bit_of`."""
+    young: bool = False
+    """A primary that began with an empty table, of which no backup has completed a sync."""
+
+    @property
+    def standing(self) -> tuple[bool, int, int, str]:
+        """What two primaries are compared by: proto/pair.md §7."""
+        return (not self.young, *self.rank)
 
     @property
     def rank(self) -> tuple[int, int, str]:

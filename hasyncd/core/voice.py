@@ -33,6 +33,7 @@ class Voice:
         ready: bool,
         solo: bool,
         hears: int,
+        young: bool,
         echo: Heartbeat | None = None,
         path: str | None = None,
     ) -> SendDatagram:
@@ -67,5 +68,6 @@ class Voice:
             at_risk=(log.at_risk if ready else log.flow_count) if primary else 0,
             at_risk_oldest_ms=log.at_risk_oldest_ns // MILLISECOND_NS if primary else 0,
             hears=hears,
+            young=primary and young,
         )
         return SendDatagram(encode_heartbeat(beat), path)

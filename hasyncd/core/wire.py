@@ -45,7 +45,7 @@ _LENGTH = struct.Struct(">I")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ROLES = (Role.INIT, Role.BACKUP, Role.PRIMARY, Role.FAULT)
 _FLAG_LEAVING, _FLAG_READY, _FLAG_SOLO = 1, 2, 4
-_HEARS_SHIFT, _FLAGS_MAX = 3, 0b111111
+_HEARS_SHIFT, _HEARS_MASK, _FLAG_YOUNG, _FLAGS_MAX = 3, 0b111, 0b1000000, 0b1111111
 _RINGS = 19
 
 
@@ -92,7 +92,7 @@ def _frame_fields(frame: Frame) -> list[object]:
 def encode_heartbeat(beat: Heartbeat) -> bytes:
     """One datagram. Ring generations that would not fit into the limit are left away from the end."""
     flags = beat.leaving * _FLAG_LEAVING + beat.ready * _FLAG_READY + beat.solo * _FLAG_SOLO
-    flags += beat.hears << _HEARS_SHIFT
+    flags += (beat.hears << _HEARS_SHIFT) + beat.young * _FLAG_YOUNG
     fields: list[object] = [
         beat.protocol, beat.node, beat.boot_id, beat.counter, _ROLES.index(beat.role), beat.generation,
         beat.priority, flags, beat.sent_ns, beat.echo_boot_id, beat.echo_sent_ns, beat.heard_ms,
@@ -170,7 +170,8 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         bool(flags & _FLAG_LEAVING), bool(flags & _FLAG_READY), bool(flags & _FLAG_SOLO),
         f.integer(), f.integer(), f.integer(), f.integer(HEARD_NEVER),
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
-        f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
+        f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX),
+        flags >> _HEARS_SHIFT & _HEARS_MASK, bool(flags & _FLAG_YOUNG),
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat

@@ -1,7 +1,7 @@
 """What drills of cuts, losses and stops have in common: who is who before and after, and what the nodes said.
 
-A promotion counts the generation up (proto/pair.md, P1). So one that was not noticed at any moment still shows in the end:
-two equal generations are a proof that nobody was promoted in between.
+A promotion counts the generation up (proto/pair.md, P1). So one that was not noticed at any moment still shows in the
+end: two equal generations are a proof that nobody was promoted in between.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stretches of a drill in which no question may be lost, and what was. Pure: from the same records that the judge reads.
+"""Stretches of a drill in which no question may be lost, and what was. Pure: from the records that the judge reads.
 
 The judge asks whether a flow lives after a fault. Where a fault must not be felt at all, that is not enough: every
 question that a flow asked in such a span has to be answered.

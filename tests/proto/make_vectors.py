@@ -202,6 +202,11 @@ def heartbeats() -> Iterator[Vector]:
             replace(BACKUP_BEAT, hears=0b101),
             "it hears its peer on sync and outside, not on inside",
         ),
+        (
+            "heartbeat_young",
+            replace(BEAT, young=True, ready=False, solo=True),
+            "it began alone, with nothing",
+        ),
         ("heartbeat_first", FIRST_BEAT, "the first of a process that has heard nobody"),
         (
             "heartbeat_leaving",
@@ -223,7 +228,7 @@ def heartbeats() -> Iterator[Vector]:
     yield bad("heartbeat_version_0", "unknown_protocol", packed(0, *fields[1:]), "versions begin with 1")
     yield bad("heartbeat_role_4", "bad_field", packed(*fields[:4], 4, *fields[5:]), "roles are 0 to 3")
     yield bad(
-        "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 64, *fields[8:]), "bit 6 means nothing"
+        "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 128, *fields[8:]), "bit 7 means nothing"
     )
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(

@@ -73,7 +73,7 @@ def test_what_a_node_rejects_is_marked_by_the_same_name_and_nothing_else_is(
 
 
 ROLES = {"init": 0, "backup": 1, "primary": 2, "fault": 3}
-SHOWN_ELSEWHERE = {"type", "leaving", "ready", "solo", "hears"}
+SHOWN_ELSEWHERE = {"type", "leaving", "ready", "solo", "hears", "young"}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_every_field_of_a_message_is_shown_with_its_value(vector: Vector, shown:
             wanted = []
         assert len(found) == len(wanted), name
         assert all(map(same, found, wanted)), f"{name}: {found} is not {wanted}"
-    for name in vector.value.keys() & {"leaving", "ready", "solo"}:
+    for name in vector.value.keys() & {"leaving", "ready", "solo", "young"}:
         assert same(fields[f"hasync.flags.{name}"][0], vector.value[name])
     if "hears" in vector.value:
         for path in PATHS:
