@@ -15,7 +15,7 @@ from typing import Any
 from hasyncd.lab.crew import Crew, Load
 from hasyncd.lab.incumbent import Incumbent
 from hasyncd.lab.incumbent_files import IncumbentOptions
-from hasyncd.lab.judge import Judgement, Verdict, judge, percentile
+from hasyncd.lab.judge import HALF_CLOSED, Judgement, Verdict, judge, percentile
 from hasyncd.lab.last_word import compare
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import HEARTBEAT_MS, NodeOptions, Nodes
@@ -27,6 +27,8 @@ from hasyncd.lab.timeline import Timeline, transfer_json
 from hasyncd.lab.topology import Topology
 from hasyncd.lab.traffic.process import now_ns
 
+_ENOUGH_TCP = 100
+"""Of so many connections some are half-closed in each client process."""
 PairMaker = Callable[[Topology], Pair]
 
 
@@ -44,6 +46,8 @@ class DrillOptions:
     incumbent: IncumbentOptions | None = None
     """The other system is drilled, in the same lab."""
     commit: str = "ack"
+    old_program: Path | None = None
+    """The `hasyncd` that `rolling-upgrade` begins with; None: the same program, pinned to the older protocol."""
     kills: int = 1
     """How many `kill-under-load` makes."""
     logs: Path | None = None
@@ -106,6 +110,10 @@ class Result:
                 path: {"opened": tally.opened, "survived": tally.verdicts[Verdict.SURVIVED]}
                 for path, tally in sorted(self.judgement.paths.items())
             },
+            "tcp_states": {
+                state: {"opened": tally.opened, "survived": tally.verdicts[Verdict.SURVIVED]}
+                for state, tally in sorted(self.judgement.states.items())
+            },
             "gap_ms": {
                 "p50": _ms(percentile(silences, 0.5)),
                 "p99": _ms(percentile(silences, 0.99)),
@@ -152,7 +160,7 @@ async def run_drill(
 
     What goes wrong on the way, with the lab itself too, is a failed result: whoever waits for one gets one.
     """
-    maker = make_pair or _pair_maker(options)
+    maker = make_pair or _pair_maker(options, starts_old=scenario.starts_old)
     system = Nodes.system if options.incumbent is None else Incumbent.system
     result = Result(scenario, options, options.engine, system, Judgement(), [], [], [])
     progress.step("building the lab")
@@ -179,13 +187,14 @@ async def run_drill(
     return result
 
 
-def _pair_maker(options: DrillOptions) -> PairMaker:
+def _pair_maker(options: DrillOptions, *, starts_old: bool) -> PairMaker:
     incumbent = options.incumbent
     if incumbent is not None:
         return partial(Incumbent, options=incumbent)
     nodes = NodeOptions(
-        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms
-    )
+        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms,
+        starts_old, options.old_program,
+    )  # fmt: skip
     return partial(Nodes, options=nodes)
 
 
@@ -264,5 +273,8 @@ def _check_load(result: Result, load: Load) -> None:
     wanted = load.ipv6 * (load.tcp + load.udp) // 100
     if wanted > 10 and not any(path in result.judgement.paths for path in ("lb6", "pass")):
         result.failures.append("no flow went over IPv6")
+    missing = [state for state in HALF_CLOSED if state not in result.judgement.states]
+    if load.tcp >= _ENOUGH_TCP and missing:
+        result.failures.append(f"no connection met the fault {' or '.join(missing)}")
     if load.open_rate > 0 and not result.judgement.opened_during_run:
         result.failures.append("no connection was opened around the fault")

@@ -26,3 +26,5 @@ class Scenario:
     """Called when the lab stands and no node was started. May raise LabError."""
     deed: str = "was killed"
     """What the sentence of the verdict says of the node."""
+    starts_old: bool = False
+    """Both nodes begin as what they are upgraded from; of other systems there is nothing to upgrade."""
