@@ -24,6 +24,7 @@ from hasyncd.lab.traffic.process import now_ns
 
 NAMES = ("gw-a", "gw-b")
 _BURST = 10
+WHOLE_WITHIN_S = 20.0
 _TURN_S = 0.02
 _COUNTS_S = 0.4
 """After an order: until the clients' counts speak of what follows it."""
@@ -145,9 +146,8 @@ async def require_whole(stage: Stage, before: Roll, when: str) -> bool:
             for status in after.values()
         )
 
-    return await stage.require_soon(
-        whole, f"{when}, the pair did not become whole: one primary, one ready backup"
-    )
+    otherwise = f"{when}, the pair did not become whole: one primary, one ready backup"
+    return await stage.require_soon(whole, otherwise, WHOLE_WITHIN_S)
 
 
 async def require_owner(stage: Stage, name: str, when: str) -> None:
