@@ -89,5 +89,8 @@ async def _require_ready(stage: Stage, when: str) -> None:
 
 
 SCENARIO = Scenario(
-    "lan-cut", "cut one LAN of the backup, then of the primary: never two owners, no flow ends", play
+    "lan-cut",
+    "cut one LAN of the backup, then of the primary: never two owners, no flow ends",
+    play,
+    ours_only=True,
 )

@@ -135,4 +135,5 @@ SCENARIO = Scenario(
     "one-way-cut",
     f"lose one direction of the sync link, of a LAN, of all links: {len(CUTS)} cuts, each with its promise",
     acts(CUTS),
+    ours_only=True,
 )

@@ -113,4 +113,5 @@ SCENARIO = Scenario(
     "split-and-heal",
     "split the network in two and heal it, twice: one owner stays, no flow is remapped",
     play,
+    ours_only=True,
 )
