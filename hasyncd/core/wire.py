@@ -17,6 +17,7 @@ import msgpack
 
 from hasyncd.core.buckets import BUCKETS_MAX, DIGEST_BYTES
 from hasyncd.core.messages import (
+    FITNESS_FULL,
     HEARD_NEVER,
     PROTOCOL,
     Deltas,
@@ -45,7 +46,7 @@ _LENGTH = struct.Struct(">I")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ROLES = (Role.INIT, Role.BACKUP, Role.PRIMARY, Role.FAULT)
 _FLAG_LEAVING, _FLAG_READY, _FLAG_SOLO = 1, 2, 4
-_HEARS_SHIFT, _HEARS_MASK, _FLAG_YOUNG, _FLAGS_MAX = 3, 0b111, 0b1000000, 0b1111111
+_HEARS_SHIFT, _FLAGS_MAX = 3, 0b111111
 _RINGS = 19
 
 
@@ -92,7 +93,7 @@ def _frame_fields(frame: Frame) -> list[object]:
 def encode_heartbeat(beat: Heartbeat) -> bytes:
     """One datagram. Ring generations that would not fit into the limit are left away from the end."""
     flags = beat.leaving * _FLAG_LEAVING + beat.ready * _FLAG_READY + beat.solo * _FLAG_SOLO
-    flags += (beat.hears << _HEARS_SHIFT) + beat.young * _FLAG_YOUNG
+    flags += beat.hears << _HEARS_SHIFT
     fields: list[object] = [
         beat.protocol, beat.node, beat.boot_id, beat.counter, _ROLES.index(beat.role), beat.generation,
         beat.priority, flags, beat.sent_ns, beat.echo_boot_id, beat.echo_sent_ns, beat.heard_ms,
@@ -100,11 +101,13 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
         beat.digest, beat.config_hash, list(beat.ring_generations), min(beat.at_risk, U32_MAX),
         min(beat.at_risk_oldest_ms, U32_MAX),
     ]  # fmt: skip
+    if beat.protocol >= 2:
+        fields += [beat.fitness, int(beat.young)]
     payload: bytes = msgpack.packb(fields, use_bin_type=True)
     while len(payload) > HEARTBEAT_BYTES_MAX:
         rings = fields[_RINGS]
         assert isinstance(rings, list), "the list of ring generations"
-        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 10 bytes"
+        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 14 bytes"
         excess = len(payload) - HEARTBEAT_BYTES_MAX
         del rings[-max(1, excess // 5) :]
         payload = msgpack.packb(fields, use_bin_type=True)
@@ -170,8 +173,8 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         bool(flags & _FLAG_LEAVING), bool(flags & _FLAG_READY), bool(flags & _FLAG_SOLO),
         f.integer(), f.integer(), f.integer(), f.integer(HEARD_NEVER),
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
-        f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX),
-        flags >> _HEARS_SHIFT & _HEARS_MASK, bool(flags & _FLAG_YOUNG),
+        f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
+        f.integer(FITNESS_FULL) if protocol >= 2 else FITNESS_FULL, protocol >= 2 and bool(f.integer(1)),
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat

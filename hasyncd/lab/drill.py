@@ -46,6 +46,8 @@ class DrillOptions:
     incumbent: IncumbentOptions | None = None
     """The other system is drilled, in the same lab."""
     commit: str = "ack"
+    old_program: Path | None = None
+    """The `hasyncd` that `rolling-upgrade` begins with; None: the same program, pinned to the older protocol."""
     kills: int = 1
     """How many `kill-under-load` makes."""
     logs: Path | None = None
@@ -166,6 +168,8 @@ async def run_drill(
     try:
         with Topology() as topology:
             pair = maker(topology)
+            if scenario.prepare is not None:
+                scenario.prepare(topology, pair)
             result.engine, result.system, result.variant = pair.engine, pair.system, pair.variant
             try:
                 async with _on_stage(topology, pair, options, progress) as stage:
@@ -189,13 +193,9 @@ def _pair_maker(scenario: Scenario, options: DrillOptions) -> PairMaker:
     if incumbent is not None:
         return partial(Incumbent, options=incumbent)
     nodes = NodeOptions(
-        options.engine,
-        options.sync_enabled,
-        options.insecure,
-        options.commit,
-        options.heartbeat_ms,
-        scenario.edits(options.load),
-    )
+        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms,
+        scenario.starts_old, options.old_program, scenario.edits(options.load),
+    )  # fmt: skip
     return partial(Nodes, options=nodes)
 
 

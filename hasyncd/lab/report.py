@@ -133,6 +133,8 @@ def sentence(result: Result) -> str:
 
 def _what_happened(result: Result) -> str:
     deeds = [(fault.node, fault.deed or result.scenario.deed) for fault in result.faults]
+    if len(deeds) > _NAMED_MAX and len({deed for _, deed in deeds}) > 1:
+        return f"{len(deeds)} faults were made"
     if len(deeds) > _NAMED_MAX:
         words = Counter(word for _, word in deeds)
         return ", ".join(

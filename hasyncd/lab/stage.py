@@ -132,6 +132,12 @@ class Stage:
         await self._burst()
         return await self._watch(self.mark_fault(node, await self.pair.switch_over()))
 
+    async def end_primary(self, end: Callable[[str], int], deed: str) -> Fault:
+        """Has the primary's program ended in good order and watches the planned change of roles."""
+        node = await self.pair.primary()
+        await self._burst()
+        return await self._watch(self.mark_fault(node, end(node), deed))
+
     async def _burst(self) -> None:
         """Opens connections a moment before the fault, so that it meets handshakes and first packets half done."""
         if self.load.open_rate > 0:

@@ -204,7 +204,7 @@ def heartbeats() -> Iterator[Vector]:
         ),
         (
             "heartbeat_young",
-            replace(BEAT, young=True, ready=False, solo=True),
+            replace(BEAT, protocol=2, young=True, ready=False, solo=True),
             "it began alone, with nothing",
         ),
         ("heartbeat_first", FIRST_BEAT, "the first of a process that has heard nobody"),
@@ -214,10 +214,11 @@ def heartbeats() -> Iterator[Vector]:
             "it said LEAVING, or will not come back",
         ),
         (
-            "heartbeat_version_2",
-            replace(BEAT, protocol=2),
-            "of a later version: the first 22 elements are the same",
+            "heartbeat_fitness",
+            replace(BEAT, protocol=2, fitness=750),
+            "of version 2: the first 22 elements are the same, then its fitness and whether its history is young",
         ),
+        ("heartbeat_version_3", replace(BEAT, protocol=3), "of a later version: 23 elements are the same"),
     ]:
         yield Vector(name, HEARTBEAT, "heartbeat", "accepted", comment, encode_heartbeat(beat), to_json(beat))
     fields = msgpack.unpackb(encode_heartbeat(BEAT), raw=False)
@@ -228,8 +229,16 @@ def heartbeats() -> Iterator[Vector]:
     yield bad("heartbeat_version_0", "unknown_protocol", packed(0, *fields[1:]), "versions begin with 1")
     yield bad("heartbeat_role_4", "bad_field", packed(*fields[:4], 4, *fields[5:]), "roles are 0 to 3")
     yield bad(
-        "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 128, *fields[8:]), "bit 7 means nothing"
+        "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 64, *fields[8:]), "bit 6 means nothing"
     )
+    yield bad("heartbeat_fitness_missing", "bad_field", packed(2, *fields[1:]), "version 2 has 24 elements")
+    yield bad(
+        "heartbeat_fitness_of_version_1", "bad_field", packed(*fields, 1000), "version 1 has 22 elements"
+    )
+    yield bad(
+        "heartbeat_fitness_too_high", "bad_field", packed(2, *fields[1:], 1001, 0), "1000 is all there is"
+    )
+    yield bad("heartbeat_young_too_high", "bad_field", packed(2, *fields[1:], 1000, 2), "it is 0 or 1")
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(
         "heartbeat_ring_too_wide",

@@ -44,7 +44,6 @@ async def play(stage: Stage, percent: int) -> None:
     flows = (await status_of(stage, before.backup))["flows"]
     stage.notes.append(f"after its promotion it had {flows['tcp']:,} TCP and {flows['udp']:,} UDP flows")
     await stage.until_proven(fault)
-    stage.notes.append()
 
 
 def _make_thin(stage: Stage) -> None:

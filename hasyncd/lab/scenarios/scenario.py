@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from hasyncd.lab.crew import Load
 from hasyncd.lab.judge import Judgement
+from hasyncd.lab.pair import Pair
 from hasyncd.lab.stage import Stage
+from hasyncd.lab.topology import Topology
 
 Edits = tuple[tuple[str, str], ...]
 """(words, other words) for both nodes' configuration files; each must be found there."""
@@ -32,8 +34,12 @@ class Scenario:
     """Plays it; returns a judgement of its own making, or None where the flows' records are to be judged."""
     datagrams_may_be_lost: bool = True
     """Whether datagrams that were sent into the fault may be missing."""
+    prepare: Callable[[Topology, Pair], None] | None = None
+    """Called when the lab stands and no node was started. May raise LabError."""
     deed: str = "was killed"
     """What the sentence of the verdict says of the node."""
+    starts_old: bool = False
+    """Both nodes begin as what they are upgraded from; of other systems there is nothing to upgrade."""
     losses_within_certificate: bool = False
     """Whether flows may be lost as far as the last promotion's certificate knows them to be missing."""
     old_flows_may_be_lost: bool = False
