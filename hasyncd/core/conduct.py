@@ -23,6 +23,7 @@ from hasyncd.core.messages import Frame, Heartbeat, Hello
 from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
 from hasyncd.core.types import MILLISECOND_NS, Role
+from hasyncd.core.versions import PROTOCOL_OF_YOUTH
 from hasyncd.core.vip_watch import Finding, Intention, Purpose
 from hasyncd.core.wire import Rejected
 
@@ -90,8 +91,9 @@ class Conduct(GivingWay):
 
     def _hear_as_primary(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
         if beat.role is Role.PRIMARY:
-            own = (self._election.generation, self._settings.priority, self._settings.node)
-            if beat.rank > own and not beat.leaving:
+            rank = (self._election.generation, self._settings.priority, self._settings.node)
+            young = self._young and beat.protocol >= PROTOCOL_OF_YOUTH  # what one cannot say, neither weighs
+            if beat.standing > (not young, *rank) and not beat.leaving:
                 self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.

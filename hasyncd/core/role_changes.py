@@ -75,6 +75,8 @@ class RoleChanges:
         self._deadline_known = False
         self._silence_told = False
         self._commit_held = False
+        self._young = False
+        """Of a primary: its table began empty, and no backup has completed a sync of it."""
         self._config_told: bool | None = None
         self._certificate: Certificate | None = None
         self._reason = "started"
@@ -110,6 +112,7 @@ class RoleChanges:
             return []
         effects = self._close_incoming("promoted")
         self._certificate = self._receiver.certify() if previous is Role.BACKUP else None
+        self._young = previous is Role.INIT and not self._log.flow_count
         self._receiver.forget()
         self._leave_role(reason, now_ns)
         generation = self._election.next_generation()
@@ -144,7 +147,7 @@ class RoleChanges:
         return [self._report(Role.INIT, "heard a primary"), *self._beat(now_ns)]
 
     def _step_down(self, now_ns: int) -> list[Effect]:
-        """P4: the higher rank stays. Disarm first."""
+        """P4, P11: the higher rank stays, an old history before a young one. Disarm first."""
         effects = self._lease.disarm()
         self._election.step(Event.HEARD_HIGHER_PRIMARY)
         effects += self._leave_role("heard a primary of higher rank", now_ns)
@@ -280,6 +283,7 @@ class RoleChanges:
                 ready=ready,
                 solo=solo,
                 hears=self._paths.hears(),
+                young=self._young,
                 echo=echo,
                 path=path,
             )
@@ -291,6 +295,7 @@ class RoleChanges:
 
     def _settle(self, now_ns: int) -> list[Effect]:
         """What follows from the state, whatever the input was: commit holds only while the peer is ready."""
+        self._young = self._young and not self._sender.ready
         if self._handover.flushing and self._sender.phase is not Phase.STREAMING:
             return [*self._abort_handover("the stream was lost", now_ns), *self._settle(now_ns)]
         hold = (

@@ -128,15 +128,21 @@ class Wires:
         self._apart = ports
         return now_ns()
 
+    def join(self) -> int:
+        """The halves of both LANs meet again; the moment after they did."""
+        namespace = self._topology.namespace(plan.LAN)
+        apart, self._apart = self._apart, []
+        namespaces.run_ip([f"link set {port} master {_BRIDGES[side]}" for port, side in apart], namespace)
+        met_ns = now_ns()  # removing a bridge takes its time
+        namespaces.run_ip(
+            [f"link del {bridge}-2" for bridge in sorted({_BRIDGES[side] for _, side in apart})], namespace
+        )
+        return met_ns
+
     def heal(self) -> int:
         """All is whole again; the moment after the last wire was."""
         if self._apart:
-            commands = [f"link set {port} master {_BRIDGES[side]}" for port, side in self._apart]
-            commands += [
-                f"link del {bridge}-2" for bridge in sorted({_BRIDGES[side] for _, side in self._apart})
-            ]
-            namespaces.run_ip(commands, self._topology.namespace(plan.LAN))
-            self._apart = []
+            self.join()
         for place in sorted(self._harmed):
             heal(self._topology.namespace(place))
         self._harmed.clear()

@@ -95,8 +95,25 @@ def test_stepping_down_disarms_first() -> None:
 
 def test_a_primary_of_lower_rank_changes_nothing() -> None:
     node, now = a_node(Role.PRIMARY)
-    effects = node.receive_datagram(encode_heartbeat(a_beat(generation=1)), now + ms(1))
+    beat = a_beat(protocol=2, generation=1, young=True)
+    effects = node.receive_datagram(encode_heartbeat(beat), now + ms(1))
     assert kinds(effects) == ["SendDatagram"], "it was new, and hears at once of its better"
+    assert node.role is Role.PRIMARY
+
+
+def test_a_primary_that_began_alone_and_empty_yields_to_one_with_a_history() -> None:
+    """P10: whatever the numbers."""
+    node, now = a_node(Role.PRIMARY)
+    assert said(node.handle_timer(now + ms(50)))[0].young
+    effects = node.receive_datagram(encode_heartbeat(a_beat(protocol=2, generation=1)), now + ms(51))
+    assert effects[0] == fx.Disarm()
+    assert node.role is Role.BACKUP
+    assert not any(beat.young for beat in said(effects)), "only a primary is"
+
+
+def test_in_a_pair_of_version_1_nobody_weighs_who_is_young() -> None:
+    node, now = a_node(Role.PRIMARY)
+    node.receive_datagram(encode_heartbeat(a_beat(protocol=1, generation=0)), now + ms(51))
     assert node.role is Role.PRIMARY
 
 

@@ -46,4 +46,5 @@ SCENARIO = Scenario(
     "garp-lost",
     "kill the primary and lose its successor's first announcements: hosts learn late, not never",
     play,
+    ours_only=True,
 )

@@ -72,5 +72,8 @@ async def _require_little_sent(stage: Stage, before: Roll) -> None:
 
 
 SCENARIO = Scenario(
-    "sync-link-cut", "cut the sync link and mend it: nobody moves, nothing is lost, little is sent anew", play
+    "sync-link-cut",
+    "cut the sync link and mend it: nobody moves, nothing is lost, little is sent anew",
+    play,
+    ours_only=True,
 )
