@@ -18,6 +18,7 @@
 #include "core/flow_table.h"
 #include "core/fragments.h"
 #include "core/mapping_log.h"
+#include "core/merge.h"
 #include "core/nat.h"
 #include "core/next_hop.h"
 #include "core/next_hop6.h"
@@ -69,6 +70,9 @@
     X(commit_suspensions)                                                                          \
     X(records_installed)                                                                           \
     X(flows_displaced)                                                                             \
+    X(flows_merged)                                                                                \
+    X(flows_collided)                                                                              \
+    X(closed_resets_sent)                                                                          \
     X(sync_flows_sent)                                                                             \
     X(sync_flows_refreshed)                                                                        \
     X(scrub_passes)                                                                                \
@@ -167,6 +171,9 @@ struct hs_gateway {
     struct hs_snapshot snapshot;
     struct hs_sync sync;
     struct hs_scrub scrub;
+    struct hs_solo solo;
+    struct hs_closed closed[HS_CLOSED_SETS * HS_CLOSED_WAYS];
+    uint64_t closed_until_s; /* of the last of them */
     uint64_t rejections[HS_REJECTIONS];
 };
 
