@@ -75,7 +75,7 @@ def test_a_promotion_writes_the_generation_then_arms_then_announces_then_reports
         assert kinds(node.handle_timer(now + ms(later))) == ["ProbeVips"]
     assert kinds(node.handle_timer(now + ms(187.5))) == ["LookAtVips"]
     effects = node.receive_vip_states((), now + ms(187.5))
-    order = ["WriteGeneration", "SetCommit", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
+    order = ["WriteGeneration", "SetCommit", "SetSolo", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
     assert kinds(effects) == [*order, "ReportEvent", "ProbeVips"]
     assert effects[-2] == fx.ReportEvent("promoted_incomplete", "at most 0 flows are missing; 0 are held")
     assert effects[0] == fx.WriteGeneration(2)
