@@ -62,6 +62,7 @@ SocketV4 = Annotated[Endpoint, BeforeValidator(read_ipv4_endpoint), _As]
 Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
 Name = Annotated[str, BeforeValidator(read_name)]
 Commit = Literal["ack", "emit"]
+Algorithm = Literal["consistent-hash", "maglev", "ecmp", "round-robin", "weighted-round-robin"]
 """What must be true before the first packets of a new flow leave: proto/sync.md §6."""
 Item = TypeVar("Item")
 # TOML has arrays where settings have tuples; their elements stay strict. The limits, here and below, are
@@ -117,6 +118,8 @@ class Peer(_Section):
     insecure: bool = False
     key_log: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
     """For debugging: the stream's TLS secrets are written here, for Wireshark (proto/README.md)."""
+    protocol: int = Field(2, ge=1, le=2)
+    """The newest version of proto/sync.md §4.1 that is spoken: an older one keeps the way back to an older program."""
     heartbeat_ms: int = Field(50, ge=1, le=60_000)
     dead_after_ms: int = Field(150, ge=3, le=600_000)
     paths: Some[Literal["sync", "inside", "outside"]] = ("sync",)
@@ -130,7 +133,7 @@ class Peer(_Section):
 
     @property
     def has_upper_ports(self) -> bool:
-        """Which half of the public ports is this node's while it is alone: proto/pair.md P10."""
+        """Which half of the public ports is this node's while it is alone: proto/pair.md P20."""
         return (int(self.listen.address), self.listen.port) > (int(self.address.address), self.address.port)
 
     def lan(self, name: str) -> LanPath | None:
@@ -235,7 +238,11 @@ class Service(_Section):
     name: Name
     vip: Socket
     protocol: Literal["tcp", "udp"]
-    algorithm: Literal["consistent-hash"] = "consistent-hash"
+    algorithm: Algorithm = "consistent-hash"
+    key: Literal["tuple", "source", "source-port"] = "tuple"
+    """What of a flow decides on its backend."""
+    load_limit: Annotated[float, Field(strict=False, ge=1.1, le=100)] | None = None
+    """A backend has at most so many times its fair share of the flows; then the next one on the ring is asked."""
     allow: Some[Network] = Field(default_factory=any_client)
     backends: Annotated[tuple[Backend, ...], Field(strict=False, min_length=1, max_length=1024)]
     health: Health | None = None

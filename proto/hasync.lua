@@ -9,7 +9,7 @@
 
 local hasync = Proto("hasync", "hasyncd pair protocol")
 
-local PROTOCOL = 1
+local PROTOCOL = 2
 local FRAME_BYTES_MAX = 1048576
 local HEARTBEAT_BYTES_MAX = 512
 local TAG_BYTES = 16
@@ -44,6 +44,7 @@ local HEARTBEAT = { -- pair.md §5
     "echo_sent_ns", "heard_ms", "ack_boot_id", "ack_sequence", "head_sequence", "flow_count", "digest_sequence",
     "digest", "config_hash", "ring_generations", "at_risk", "at_risk_oldest_ms",
 }
+local HEARTBEAT_LATER = { {}, { "fitness" } } -- behind them, from version 1, 2, … on
 for kind, frame in ipairs(FRAMES) do TYPES[kind] = frame[1] end
 
 -- --- fields ------------------------------------------------------------------------------------------------------
@@ -68,6 +69,7 @@ local VALUES = {
     ack_boot_id = { as = "integer", hex = true }, ack_sequence = { as = "integer" }, head_sequence = { as = "integer" },
     digest_sequence = { as = "integer" }, ring_generations = { as = "list", most = U32 },
     at_risk = { as = "integer", most = U32 }, at_risk_oldest_ms = { as = "integer", most = U32 },
+    fitness = { as = "integer", most = 1000 },
 }
 
 local field = {
@@ -407,10 +409,20 @@ end
 local function text_of(item, tvb) return item and item.length > 0 and tvb(item.body, item.length):string() or "?" end
 local function number_of(item) return item and (item.exact and tostring(item.exact) or string.format("%d", item.number)) or "?" end
 
+-- What a heartbeat of the version that `protocol` says must have.
+local function heartbeat_fields(protocol)
+    local names = { table.unpack(HEARTBEAT) }
+    if not protocol or protocol.as ~= "integer" then return names end
+    for version, later in ipairs(HEARTBEAT_LATER) do
+        for _, name in ipairs(version <= protocol.number and later or {}) do table.insert(names, name) end
+    end
+    return names
+end
+
 local function dissect_heartbeat(tvb, tree)
     if tvb:len() > HEARTBEAT_BYTES_MAX then reject(tree, "oversized") end
     local items = open_array(tvb, tree)
-    local said = items and dissect_fields(tvb, tree, items, 0, HEARTBEAT)
+    local said = items and dissect_fields(tvb, tree, items, 0, heartbeat_fields(items[1]))
     if not said then return "heartbeat" end
     local flags, range = said.flags.number, tvb(said.flags.from, said.flags.size)
     for bit, name in ipairs { "leaving", "ready", "solo", "hears_sync", "hears_inside", "hears_outside" } do

@@ -17,7 +17,7 @@ from hasyncd.core.wire import Rejected, encode_frame
 OFFERED_MAX = 2**24
 """No table has more flows: proto/sync.md §8."""
 TRIES_MAX = 5
-"""Streams on which an offer is begun: P13."""
+"""Streams on which an offer is begun: P23."""
 
 
 class Offering:

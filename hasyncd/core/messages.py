@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hasyncd.core.types import Role
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The newest version that this program speaks; proto/sync.md §4.1."""
 PROTOCOL_MIN = 1
 """The oldest."""
@@ -20,6 +20,9 @@ FEATURES = 0b1 | FEATURE_IPV6 | FEATURE_OFFER
 """Bits of proto/sync.md §4.2: records of kind 5 and 6, OFFER."""
 WINDOW = 65_536
 """Records that a backup lets be sent ahead of its acknowledgement; proto/sync.md §5.1."""
+
+FITNESS_FULL = 1000
+"""All tracks are good; what a peer that says nothing of it counts as."""
 
 HEARD_NEVER = 2**32 - 1
 """`heard_ms` when nothing was heard yet."""
@@ -148,6 +151,8 @@ class Heartbeat:
     at_risk_oldest_ms: int = 0
     hears: int = 0
     """Bits of the paths on which the sender hears its peer: `core.paths.bit_of`."""
+    fitness: int = FITNESS_FULL
+    """Of the sender's machine, up to `FITNESS_FULL`; written from version 2 on."""
 
     @property
     def rank(self) -> tuple[int, int, str]:

@@ -17,6 +17,7 @@ import msgpack
 
 from hasyncd.core.buckets import BUCKETS_MAX, DIGEST_BYTES
 from hasyncd.core.messages import (
+    FITNESS_FULL,
     HEARD_NEVER,
     PROTOCOL,
     Deltas,
@@ -103,11 +104,13 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
         beat.digest, beat.config_hash, list(beat.ring_generations), min(beat.at_risk, U32_MAX),
         min(beat.at_risk_oldest_ms, U32_MAX),
     ]  # fmt: skip
+    if beat.protocol >= 2:
+        fields.append(beat.fitness)
     payload: bytes = msgpack.packb(fields, use_bin_type=True)
     while len(payload) > HEARTBEAT_BYTES_MAX:
         rings = fields[_RINGS]
         assert isinstance(rings, list), "the list of ring generations"
-        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 10 bytes"
+        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 13 bytes"
         excess = len(payload) - HEARTBEAT_BYTES_MAX
         del rings[-max(1, excess // 5) :]
         payload = msgpack.packb(fields, use_bin_type=True)
@@ -174,6 +177,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         f.integer(), f.integer(), f.integer(), f.integer(HEARD_NEVER),
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
         f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
+        f.integer(FITNESS_FULL) if protocol >= 2 else FITNESS_FULL,
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat

@@ -121,6 +121,14 @@ def _add_nodes(parser: argparse.ArgumentParser) -> None:
         help="hasyncd's heartbeats; three that are missed are a death (%(default)s)",
     )
 
+    parser.add_argument(
+        "--old-program",
+        type=Path,
+        metavar="PATH",
+        help="rolling-upgrade: the other installation's hasyncd that both nodes begin with (this one, with the older "
+        "version of the protocol)",
+    )
+
 
 def _add_comparison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -171,6 +179,8 @@ def run(args: argparse.Namespace) -> int:
         with LabLock():
             _clear_the_way()
             for name, incumbent in product(names, _systems(args)):
+                if incumbent is not None and SCENARIOS[name].starts_old:
+                    continue
                 results.append(_run_one(name, args, incumbent))
                 show(results[-1])
                 _write(args, results)
@@ -200,6 +210,7 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
     elif args.engine not in ("packet", "auto"):
         errors.append(f"--engine: {args.engine!r} is no engine; packet is the one of this version")
     errors += _check_comparison(args)
+    errors += _check_upgrade(args, names)
     for flag, value, least, most in (
         ("--tcp", args.tcp, 0, _FLOWS_MAX),
         ("--udp", args.udp, 0, _FLOWS_MAX),
@@ -219,6 +230,18 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
     for flag, path in (("--json", args.json), ("--report", args.report)):
         if path is not None and not path.parent.is_dir():
             errors.append(f"{flag}: {path.parent} is no directory")
+    return errors
+
+
+def _check_upgrade(args: argparse.Namespace, names: list[str]) -> list[str]:
+    errors = []
+    if args.old_program is not None and not os.access(args.old_program, os.X_OK):
+        errors.append(f"--old-program: {args.old_program} cannot be run")
+    upgrades = any(name in SCENARIOS and SCENARIOS[name].starts_old for name in names)
+    if args.old_program is not None and not upgrades:
+        errors.append("--old-program: nothing is upgraded; rolling-upgrade does it")
+    if upgrades and args.scenarios != ["all"] and "incumbent" in args.system.split(","):
+        errors.append("--system: rolling-upgrade is about versions of hasyncd")
     return errors
 
 
@@ -289,6 +312,7 @@ def _run_one(name: str, args: argparse.Namespace, incumbent: IncumbentOptions | 
         bulk_bytes=args.bulk_bytes,
         incumbent=incumbent,
         commit=args.commit,
+        old_program=args.old_program,
         kills=args.kills,
         logs=args.logs / (name if incumbent is None else f"{name}-incumbent-{incumbent.adverts_ms}")
         if args.logs

@@ -10,7 +10,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from hasyncd.lab.drill import Result
-from hasyncd.lab.judge import Verdict
+from hasyncd.lab.judge import ESTABLISHED, HALF_CLOSED, HANDSHAKE, LATER, Verdict
 
 _NAMED_MAX = 3
 
@@ -76,6 +76,8 @@ def show(result: Result) -> None:
         console.print(table)
     if result.judgement.paths:
         console.print(f"  {_ways(result)}", markup=False)
+    if result.judgement.states:
+        console.print(f"  {_states(result)}", markup=False)
     for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
         console.print(f"  {count:6}  {name}", markup=False)
     for row in result.judgement.table:
@@ -96,20 +98,20 @@ def sentence(result: Result) -> str:
         return f"PASSED: {what}, {judgement.lost:,} of {opened:,} flows were lost, as announced{_silence(result)}."
     if result.passed:
         return f"PASSED: {what}, all {opened:,} flows survived and none was remapped{_silence(result)}."
-    if judgement.lost:
-        return f"FAILED: {what}, {judgement.lost:,} of {opened:,} flows were lost{_silence(result)}."
-    reason = (
-        result.failures[0].splitlines()[0].rstrip(".") if result.failures else "the drill did not get so far"
-    )
-    return f"FAILED: {reason}."
+    reasons = [failure.splitlines()[0].rstrip(".") for failure in result.failures]
+    if judgement.lost > judgement.excused:
+        besides = f"; besides, {reasons[0]}" if reasons else ""
+        return f"FAILED: {what}, {judgement.lost:,} of {opened:,} flows were lost{_silence(result)}{besides}."
+    return f"FAILED: {'; '.join(reasons) or 'the drill did not get so far'}."
 
 
 def _what_happened(result: Result) -> str:
-    nodes = [fault.node for fault in result.faults]
-    deed = result.scenario.deed
-    if len(nodes) > _NAMED_MAX:
-        return f"{len(nodes)} times a primary {deed}"
-    return " and ".join(f"{node} {deed}" for node in nodes) or "nothing happened"
+    deeds = [(fault.node, fault.deed or result.scenario.deed) for fault in result.faults]
+    if len(deeds) > _NAMED_MAX and len({deed for _, deed in deeds}) > 1:
+        return f"{len(deeds)} faults were made"
+    if len(deeds) > _NAMED_MAX:
+        return f"{len(deeds)} times a primary {deeds[0][1]}"
+    return " and ".join(f"{node} {deed}" for node, deed in deeds) or "nothing happened"
 
 
 def _ways(result: Result) -> str:
@@ -117,6 +119,13 @@ def _ways(result: Result) -> str:
     names = {"lb": "balanced", "nat": "translated", "lb6": "balanced over IPv6", "pass": "passed over IPv6"}
     paths = result.judgement.paths
     return ", ".join(f"{paths[path].opened:,} {name}" for path, name in names.items() if path in paths)
+
+
+def _states(result: Result) -> str:
+    """In which states the fault met the connections."""
+    states = result.judgement.states
+    names = (ESTABLISHED, HANDSHAKE, *HALF_CLOSED, LATER)
+    return "TCP: " + ", ".join(f"{states[name].opened:,} {name}" for name in names if name in states)
 
 
 def _silence(result: Result) -> str:

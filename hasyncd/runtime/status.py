@@ -130,6 +130,8 @@ class StatusReport:
             "last_heard_ms": _age_ms(view.peer.last_heard_ns, moment),
             "node": view.peer.node,
             "role": view.peer.role.value if view.peer.role else None,
+            "protocol": view.peer.protocol,
+            "fitness": view.peer.fitness,
             "config_matches": view.peer.config_matches,
             "at_risk_flows": view.peer.at_risk,
             "at_risk_oldest_ms": view.peer.at_risk_oldest_ms,

@@ -38,6 +38,15 @@ def test_anything_else_against_us_fails_the_drill_too() -> None:
     assert sentence(broken) == "FAILED: gw-b did not become primary within 10 s."
 
 
+def test_requirement_that_did_not_hold_is_said_beside_lost_flows_too() -> None:
+    lost = result(survived=2, stalled=1)
+    lost.failures.append("two nodes were primary at once")
+    assert sentence(lost).endswith("300 ms (worst); besides, two nodes were primary at once.")
+    lost.faults[0].deed = "was stopped"
+    assert sentence(lost).startswith("FAILED: gw-a was stopped, 1 of 3 flows were lost; ")
+    assert lost.to_json()["faults"][0]["deed"] == "was stopped"
+
+
 def test_json_has_the_keys_and_sums_of_the_design() -> None:
     shown = result(survived=2, stalled=1).to_json()
     assert shown["flows"]["tcp"] == {"opened": 2, "survived": 2, "reset": 0, "stalled": 0, "remapped": 0}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasyncd._native import INSIDE, OUTSIDE
-from tests.native.engines import flows
+from tests.native.engines import flows, publish_ring
 from tests.native.frames import ACK, PSH, RST, SYN, Seen, tcp, udp
 from tests.native.frames6 import number6, read6, tcp6
 from tests.native.gateway6 import BACKENDS6, CLIENT, OUTSIDE_VIP6, WEB6
@@ -298,7 +298,7 @@ def test_ipv6_flows_are_merged_closed_and_reset_alike() -> None:
     engines = [make_engine6(), make_engine6()]
     for number, engine in enumerate(engines):
         backend = list(BACKENDS6.items())[number]
-        engine.publish_ring(WEB6, [(backend[0], number6(backend[1]), 8080, 1)], 2)
+        publish_ring(engine, WEB6, [(backend[0], number6(backend[1]), 8080, 1)], 2)
         engine.set_solo(True, bool(number))
         engine.inject(OUTSIDE, tcp6(CLIENT, 5000, OUTSIDE_VIP6, 80, SYN), 1)
         engine.take_sent()

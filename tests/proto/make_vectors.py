@@ -219,10 +219,11 @@ def heartbeats() -> Iterator[Vector]:
             "it said LEAVING, or will not come back",
         ),
         (
-            "heartbeat_version_2",
-            replace(BEAT, protocol=2),
-            "of a later version: the first 22 elements are the same",
+            "heartbeat_fitness",
+            replace(BEAT, protocol=2, fitness=750),
+            "of version 2: the first 22 elements are the same, then its fitness",
         ),
+        ("heartbeat_version_3", replace(BEAT, protocol=3), "of a later version: 23 elements are the same"),
     ]:
         yield Vector(name, HEARTBEAT, "heartbeat", "accepted", comment, encode_heartbeat(beat), to_json(beat))
     fields = msgpack.unpackb(encode_heartbeat(BEAT), raw=False)
@@ -235,6 +236,13 @@ def heartbeats() -> Iterator[Vector]:
     yield bad(
         "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 64, *fields[8:]), "bit 6 means nothing"
     )
+    yield bad(
+        "heartbeat_fitness_missing", "bad_field", packed(2, *fields[1:]), "version 2 has a 23rd element"
+    )
+    yield bad(
+        "heartbeat_fitness_of_version_1", "bad_field", packed(*fields, 1000), "version 1 has 22 elements"
+    )
+    yield bad("heartbeat_fitness_too_high", "bad_field", packed(2, *fields[1:], 1001), "1000 is all there is")
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(
         "heartbeat_ring_too_wide",

@@ -28,7 +28,7 @@ class Options:
     lag_max_ns: int = 0
     """How much later than another's the bytes of one connection may arrive."""
     window: int = 65_536
-    protocols: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
+    protocols: tuple[tuple[int, int], tuple[int, int]] = ((1, 2), (1, 2))
     """Oldest and newest version of each node."""
     features: tuple[int, int] = (7, 7)
     skewed: bool = False

@@ -292,7 +292,7 @@ class World:
             if not shell.armed or shell.paused or shell.role is not Role.PRIMARY:
                 continue
             if shell.node.view(shell.now()).solo is not shell.table.solo:
-                raise Broken(f"{shell.name} gives out ports of the wrong range (P10)")
+                raise Broken(f"{shell.name} gives out ports of the wrong range (P20)")
             shell.seen_ns = shell.now()
             table, dice = shell.table, self.rng.random()
             slots = list(table.flows)

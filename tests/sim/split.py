@@ -65,7 +65,7 @@ def _merge_one(table: Table, flow: Flow) -> str:
 
 
 class Reunion:
-    """P11 to P13: whatever only the loser knew is judged by the winner before the loser's table is swept."""
+    """P21 to P23: whatever only the loser knew is judged by the winner before the loser's table is swept."""
 
     def __init__(self) -> None:
         self._offered: dict[int, tuple[int, set[tuple[int, int]]]] = {}

@@ -103,7 +103,7 @@ class Table:
         return True
 
     def _free_port(self, key: int) -> int:
-        """Alone, of this node's half while there is one (P10): pairs by turns."""
+        """Alone, of this node's half while there is one (P20): pairs by turns."""
         count = max(8, self.capacity * 5 // 4)
         free = [p for k in range(count) if (p := (key + k) % count + 2) not in self._slot_of_port]
         own = [port for port in free if not self.solo or port >> 1 & 1 == self.half]
