@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from hasyncd.core.conduct import Conduct
+from hasyncd.core.after_split import AfterSplit
 from hasyncd.core.effects import (
     CloseStream,
     Effect,
@@ -43,7 +43,7 @@ from hasyncd.core.types import (
 from hasyncd.core.wire import FrameReader, Rejected, decode_frame, decode_heartbeat, encode_frame
 
 
-class Node(Conduct):
+class Node(AfterSplit):
     """proto/pair.md and proto/sync.md as one object without a clock or a socket."""
 
     # --- inputs: time and orders -------------------------------------------------------------------
@@ -221,13 +221,11 @@ class Node(Conduct):
                 if self._reader is not reader:
                     break
             self._receiver.hear_bytes(self._reader.unfinished, now_ns)
+            self._sender.hear_bytes(now_ns)
         except Rejected as rejected:
             effects += self._reject_stream(rejected.name, now_ns)
         except StreamRefused as refused:
-            effects += [
-                ReportEvent("stream_refused", refused.reason),
-                *self._close_streams("refused", now_ns),
-            ]
+            effects += self._refuse_peer(refused, now_ns)
         effects += self._consider_handover(now_ns)
         return effects + self._settle(now_ns)
 
@@ -431,6 +429,7 @@ class Node(Conduct):
             match_, self._sender.report.full_syncs + self._receiver.report.full_syncs,
             self._sender.report.least_syncs + self._receiver.report.least_syncs, reason,
             half.protocol if streaming else None, half.features if streaming else None, half.report.last,
+            self._sender.merging.report if role is Role.PRIMARY else self._offering.report,
         )  # fmt: skip
         return NodeView(
             role, self._election.generation, self._lease.solo and role is Role.PRIMARY, self._lease.armed,

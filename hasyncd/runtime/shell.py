@@ -22,6 +22,7 @@ from hasyncd.runtime.delta_stream import DeltaStream
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
+from hasyncd.runtime.reunion import Reunion
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.vips import vip_states
 
@@ -74,6 +75,9 @@ class Shell:
             on_flushed=self._log_flushed,
             on_snapshot_done=self._snapshot_done,
             on_overrun=self._log_overrun,
+        )
+        self._reunion = Reunion(
+            node, engine, self._feed, self._tell_log_state, upper=settings.peer.has_upper_ports
         )
 
     # --- inputs ---------------------------------------------------------------------------------
@@ -162,6 +166,7 @@ class Shell:
             return
         self._stream = None
         self.pump.stop()
+        self._reunion.stop()
         self._tell_log_state()
         self._feed(self.node.receive_stream_closed(now_ns()))
 
@@ -297,6 +302,8 @@ class Shell:
                 | fx.Acknowledge()
             ):
                 self._perform_on_table(effect)
+            case fx.OfferFlows() | fx.EndOffer() | fx.MergeFlows() | fx.SetSolo():
+                self._reunion.perform(effect, self._stream)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
             case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
@@ -429,8 +436,12 @@ class Shell:
 
     def _make_stream(self, connection: Connection) -> DeltaStream:
         return DeltaStream(
-            connection.socket, self._receive_data, self._receive_end, self.pump.drained, connection.tls
+            connection.socket, self._receive_data, self._receive_end, self._drained, connection.tls
         )
+
+    def _drained(self) -> None:
+        self.pump.drained()
+        self._reunion.drained()
 
     def _drop_connect(self) -> None:
         """The end of an attempt that nobody waits for any more must not be taken for a stream's."""
@@ -442,5 +453,6 @@ class Shell:
         if self._stream is None:
             return
         self.pump.stop()
+        self._reunion.stop()
         self._stream.close(flush=flush)
         self._stream = None

@@ -75,11 +75,11 @@ def test_a_promotion_writes_the_generation_then_arms_then_announces_then_reports
         assert kinds(node.handle_timer(now + ms(later))) == ["ProbeVips"]
     assert kinds(node.handle_timer(now + ms(187.5))) == ["LookAtVips"]
     effects = node.receive_vip_states((), now + ms(187.5))
-    order = ["WriteGeneration", "SetCommit", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
+    order = ["WriteGeneration", "SetCommit", "SetSolo", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
     assert kinds(effects) == [*order, "ReportEvent", "ProbeVips"]
     assert effects[-2] == fx.ReportEvent("promoted_incomplete", "at most 0 flows are missing; 0 are held")
     assert effects[0] == fx.WriteGeneration(2)
-    assert effects[2] == fx.Arm(now + ms(337.5))
+    assert effects[2:4] == [fx.SetSolo(True), fx.Arm(now + ms(337.5))], "before a port is given out"
     [beat] = said(effects)
     assert (beat.role, beat.generation, beat.solo) == (Role.PRIMARY, 2, True)
 

@@ -3,7 +3,7 @@
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
  * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_balance.c
  * and backend_table.c backends, engine_hops.c routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least
- * syncs, engine_view.c looking, addresses.c arguments.
+ * syncs, engine_merge.c what follows a split, engine_view.c looking, addresses.c arguments.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H
@@ -128,6 +128,12 @@ PyObject *hs_engine_begin_sync(PyObject *self, PyObject *arguments, PyObject *ke
 PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused);
 PyObject *hs_engine_sync_findings(PyObject *self, PyObject *unused);
 PyObject *hs_engine_set_scrub(PyObject *self, PyObject *arguments);
+
+PyObject *hs_engine_set_solo(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_start_offer(PyObject *self, PyObject *unused);
+PyObject *hs_engine_next_offer(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_end_offer(PyObject *self, PyObject *unused);
+PyObject *hs_engine_merge(PyObject *self, PyObject *arguments);
 
 PyObject *hs_engine_probe_vips(PyObject *self, PyObject *unused);
 PyObject *hs_engine_vip_states(PyObject *self, PyObject *unused);
