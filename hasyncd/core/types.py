@@ -66,6 +66,8 @@ class PairSettings:
 
     takes_owned_vips: bool = False
     """Acts alone although somebody else has the VIPs; proto/pair.md §4c."""
+    witness: bool = False
+    """A witness decides who may act alone on silence; proto/pair.md §7a."""
 
     @property
     def probe_ns(self) -> int:
@@ -84,7 +86,8 @@ class PairSettings:
 
     @property
     def acts_alone(self) -> bool:
-        return self.prefer == "availability"
+        """On silence: by its own judgement, or by the witness'."""
+        return self.prefer == "availability" or self.witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,20 @@ class PathView:
     name: str
     up: bool
     last_heard_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessView:
+    """What is known of the witness; proto/pair.md §7a."""
+
+    reachable: bool | None
+    """None: it was not asked yet."""
+    licensed: bool
+    """By its word this node acts alone."""
+    node: str | None
+    """Who wrote the register last; None as the other two where nobody has, or where it is not known."""
+    generation: int | None
+    alone: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +259,5 @@ class NodeView:
     last_change_reason: str
     rejections: Mapping[str, int] = field(default_factory=dict)
     vips: tuple[VipView, ...] = ()
+    witness: WitnessView | None = None
+    """None: there is none."""
