@@ -13,7 +13,7 @@ from hasyncd.core.types import SECOND_NS, PairSettings, WitnessView
 
 LOOK_EVERY_NS = 5 * SECOND_NS
 """Between two looks while there is nothing to be asked."""
-_PATIENCE_NS = 2 * SECOND_NS
+_PATIENCE_NS = SECOND_NS
 """For an answer that nothing waits for."""
 
 
@@ -95,9 +95,11 @@ class Witness:
 
     def begin_alone(self, *, granted: bool = False, over: tuple[int, ...] = (), forced: bool = False) -> None:
         self.licensed, self.over, self.forced = granted and self.configured, over, forced
+        self.hurry()
 
     def end_alone(self) -> None:
         self.licensed, self.over, self.forced = False, (), False
+        self.hurry()
 
     @property
     def licenses(self) -> bool:

@@ -13,6 +13,7 @@ import asyncio
 import base64
 import binascii
 import json
+import os
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -240,6 +241,16 @@ class EtcdWitness:
 
     async def _post(self, url: str, body: dict[str, object]) -> dict[str, Any]:
         try:
+            return await self._post_once(url, body)
+        except aiohttp.ServerDisconnectedError:
+            # A kept connection that the server had closed, by a restart. Everything asked here may be asked twice.
+            try:
+                return await self._post_once(url, body)
+            except aiohttp.ServerDisconnectedError as error:
+                raise Lost(_describe(error)) from None
+
+    async def _post_once(self, url: str, body: dict[str, object]) -> dict[str, Any]:
+        try:
             async with self._session.post(url, json=body, allow_redirects=False) as response:
                 content = bytearray()
                 async for chunk in response.content.iter_chunked(_ANSWER_BYTES_MAX):
@@ -248,14 +259,16 @@ class EtcdWitness:
                         raise Lost("the answer is too long")
                 if response.status != 200:
                     raise Lost(f"HTTP status {response.status}")
+        except aiohttp.ServerDisconnectedError:
+            raise
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             raise Lost(_describe(error)) from None
         return _object(bytes(content))
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return error.os_error.strerror
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno)
     if isinstance(error, TimeoutError):
         return "no answer"
     return str(error) or type(error).__name__
