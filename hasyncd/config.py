@@ -41,6 +41,7 @@ from hasyncd.config_values import (
     read_network,
     read_port_range,
     read_socket_path,
+    read_url,
     refuse,
 )
 
@@ -102,6 +103,20 @@ class LanPath(_Section):
     address: Socket
 
 
+class Witness(_Section):
+    """A third party that decides who may act alone (proto/pair.md §7b)."""
+
+    kind: Literal["etcd"]
+    endpoints: Some[Annotated[str, BeforeValidator(read_url)]]
+    """Members of one cluster, the nearest first."""
+    pair: Name | None = None
+    """The register's name; by default the first outside VIP."""
+    ca: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """For https: who signed the servers' certificates; by default whom the machine trusts."""
+    cert: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    key: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+
+
 class Peer(_Section):
     listen: Socket
     address: Socket
@@ -121,7 +136,7 @@ class Peer(_Section):
     on_vip_owned: Literal["wait", "take"] = "wait"
     """Nobody is heard, but somebody else answers for a VIP on its LAN (proto/pair.md §4c)."""
     wait_ms: int = Field(0, ge=0, le=600_000)
-    witness: Annotated[None, BeforeValidator(refuse)] = None
+    witness: Witness | None = None
 
     @property
     def has_upper_ports(self) -> bool:
@@ -284,6 +299,14 @@ class Settings(_Section):
         """Whether any IPv6 is to be forwarded or answered for."""
         return bool(self.passes) or any(vip.address.version == 6 for vip in self.vip)
 
+    @property
+    def witness_key(self) -> str | None:
+        """Where the witness keeps this pair's register; None without one."""
+        if self.peer.witness is None:
+            return None
+        by_side = sorted((vip.interface != "outside", str(vip.address.ip)) for vip in self.vip)
+        return f"/hasyncd/{self.peer.witness.pair or by_side[0][1]}"
+
     def config_hash(self) -> bytes:
         """8 bytes over what both nodes must have alike, as proto/sync.md §4.3 writes it down.
 
@@ -303,6 +326,8 @@ class Settings(_Section):
             if sections
         }
         shared["commit"] = self.sync.commit
+        if self.witness_key is not None:
+            shared["witness"] = self.witness_key
         text = json.dumps(shared, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:8]
 
@@ -313,6 +338,7 @@ _MODELS: Final[dict[str, type[BaseModel]]] = {
     "interfaces": Interfaces,
     "vip": Vip,
     "peer": Peer,
+    "witness": Witness,
     "inside": LanPath,
     "outside": LanPath,
     "fitness": Fitness,

@@ -66,6 +66,7 @@ class Parts:
             yield "peer.insecure", "contradicts peer.keys: take one of them away"
         if self.peer.key_log is not None and self.peer.keys is None:
             yield "peer.key_log", "logs the secrets of TLS, and without peer.keys there is no TLS"
+        yield from self._witness(self.peer)
         yield from self._paths(self.peer)
         least = 3 * self.peer.heartbeat_ms
         if self.peer.dead_after_ms < least:
@@ -109,6 +110,20 @@ class Parts:
                 "peer.insecure",
                 "is for the sync link alone: on a service LAN anybody could speak as the peer",
             )
+
+    def _witness(self, peer: Peer) -> Iterator[Contradiction]:
+        witness = peer.witness
+        if witness is None:
+            return
+        for place, endpoint in enumerate(witness.endpoints):
+            if endpoint in witness.endpoints[:place]:
+                yield f"peer.witness.endpoints[{place}]", f"{endpoint!r} is listed twice"
+        speaks_tls = any(endpoint.startswith("https:") for endpoint in witness.endpoints)
+        for name, file in (("ca", witness.ca), ("cert", witness.cert), ("key", witness.key)):
+            if file is not None and not speaks_tls:
+                yield f"peer.witness.{name}", "is for https, and no endpoint is https"
+        if witness.key is not None and witness.cert is None:
+            yield "peer.witness.cert", "is missing: peer.witness.key belongs to one"
 
     def _vips(self) -> Iterator[Contradiction]:
         seen: dict[Address, int] = {}

@@ -25,6 +25,7 @@ from hasyncd.addresses import Address, Interface, Network
 SOCKET_PATH_BYTES_MAX: Final = 107  # sockaddr_un, its terminating zero taken off
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _INTERFACE_NAME = re.compile(r"[^\s/:]{1,15}")  # the kernel's own rule (dev_valid_name)
+_URL = re.compile(r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 _UNAVAILABLE = "is not available in this version"
 _NAT_IS_IPV4 = "NAT is for IPv4 only ([[pass]] forwards IPv6)"
 
@@ -236,6 +237,15 @@ def read_socket_path(value: object) -> Path:
     if len(str(path).encode()) > SOCKET_PATH_BYTES_MAX:
         raise ValueError(f"is too long for a Unix socket: {SOCKET_PATH_BYTES_MAX} bytes at most")
     return path
+
+
+def read_url(value: object) -> str:
+    """Of an HTTP server: scheme, host and port, nothing behind them."""
+    text = _read_text(value)
+    if not _URL.fullmatch(text):
+        raise ValueError(f"must be http://HOST:PORT or https://HOST:PORT, not {text!r}")
+    _read_port(text.rpartition(":")[2])
+    return text
 
 
 def read_engine(value: object) -> str:

@@ -85,6 +85,16 @@ def _incomplete(status: dict[str, Any]) -> Text | None:
     return Text(f"! TOOK OVER INCOMPLETE: {how_many} flows of the former primary were missing", style=ALARM)
 
 
+def _witness(witness: dict[str, Any]) -> Text:
+    reachable, node = witness.get("reachable"), witness.get("node")
+    word = {True: "reachable", False: "lost"}.get(reachable, "not asked yet")  # type: ignore[arg-type]
+    state = "acts alone" if witness.get("alone") else "wrote last"
+    return Text.assemble(
+        _judged(reachable, word),
+        f"  {node} {state} in generation {number(witness.get('generation'))}" if node else "",
+    )
+
+
 def _facts(status: dict[str, Any]) -> Table:
     peer, sync, flows = status.get("peer") or {}, status.get("sync") or {}, status.get("flows") or {}
     table = Table.grid(padding=(0, 2))
@@ -108,6 +118,8 @@ def _facts(status: dict[str, Any]) -> Table:
         ),
     )
     table.add_row("fitness", _fitness(status))
+    if witness := status.get("witness"):
+        table.add_row("witness", _witness(witness))
     sync_state = sync.get("state")
     table.add_row(
         "sync",

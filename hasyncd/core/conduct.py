@@ -1,21 +1,13 @@
 """What a node does in each role, and when: hearing the peer, frames, time.
 
-1. `node.py` is the interface on top of it; `role_changes.py` beneath holds the state and how roles change,
-   `giving_way.py` when a fitter peer takes over.
+1. `node.py` is the interface on top of it; `giving_way.py` beneath says when a fitter peer takes over, `alone.py` asks
+   before a node acts alone, and `role_changes.py` holds the state and how roles change.
 2. Nothing is said or armed here but through the methods beneath, so that their order holds.
 """
 
 from __future__ import annotations
 
-from hasyncd.core.effects import (
-    AnnounceVips,
-    Effect,
-    LookAtVips,
-    ProbeVips,
-    ReportEvent,
-    Stop,
-    WriteGeneration,
-)
+from hasyncd.core.effects import AnnounceVips, Effect, ReportEvent, Stop, WriteGeneration
 from hasyncd.core.election import Event, judge_listening
 from hasyncd.core.giving_way import GivingWay
 from hasyncd.core.liveness import has_slept
@@ -24,7 +16,7 @@ from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
 from hasyncd.core.types import MILLISECOND_NS, Role
 from hasyncd.core.versions import PROTOCOL_OF_YOUTH
-from hasyncd.core.vip_watch import Finding, Intention, Purpose
+from hasyncd.core.vip_watch import Intention, Purpose
 from hasyncd.core.wire import Rejected
 
 
@@ -43,6 +35,7 @@ class Conduct(GivingWay):
             self._paths.next_deadline_ns(),
             *self._inquiry.deadlines(),
             *self._holding.deadlines(),
+            *self._witness.deadlines(),
             self._deaths.probe_at_ns,
             self._sender.next_deadline_ns(),
             self._receiver.next_deadline_ns(),
@@ -102,7 +95,7 @@ class Conduct(GivingWay):
         if beat.leaving and not self._timers.trusts(now_ns):
             return effects
         if beat.leaving:
-            return effects + self._go_solo("the peer is leaving", now_ns)
+            return effects + self._go_solo("the peer is leaving", now_ns, proven=True)
         if self._election.adopt(beat.generation):
             # A peer with a longer history would refuse our stream: its number is taken, without + 1,
             # because a promotion of that peer takes the next one.
@@ -113,6 +106,7 @@ class Conduct(GivingWay):
             if self._lease.echo(until, now_ns):
                 effects += [*self._lease.pair(until), ReportEvent("paired", beat.node)]
                 effects += self._announce_again(now_ns)
+                self._witness.end_alone()
             else:
                 effects += self._lease.extend(until)
         effects += self._sender.hear(beat, self._log, now_ns)
@@ -133,6 +127,7 @@ class Conduct(GivingWay):
         if self._silence_told:
             self._silence_told = False
             self._timers.wait_until_ns = None
+            self._witness.tell_anew()
             effects.append(ReportEvent("peer_heard", beat.node))
         matches = beat.config_hash == self._settings.config_hash
         if self._config_told is not matches:
@@ -192,7 +187,8 @@ class Conduct(GivingWay):
         self._liveness.listen_from(now_ns)
         self._paths.listen_from(now_ns)
         rearms = self._intends(Purpose.REARM)
-        self._inquiry.cancel()
+        self._drop_intention()
+        self._witness.forget_request()
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
         self._deaths.void()
         self._advantage.forget()
@@ -200,6 +196,7 @@ class Conduct(GivingWay):
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
         if self._lease.solo and self._lease.armed and now_ns >= self._lease.until_ns:
             effects += self._lease.suspend()
+            self._witness.end_alone()
             self._holding.end()
             rearms = True
         if rearms:
@@ -238,7 +235,8 @@ class Conduct(GivingWay):
             return effects
         if event is Event.LISTENED_ALONE:
             # Judged again should the answer never come.
-            self._timers.listen_until_ns = now_ns + self._settings.probe_ns + self._settings.dead_after_ns
+            patience_ns = self._settings.probe_ns + 3 * self._settings.dead_after_ns
+            self._timers.listen_until_ns = now_ns + patience_ns
             return effects + self._intend(Intention(Purpose.PROMOTE, event.value, event), now_ns)
         return effects + self._promote(event, event.value, now_ns)
 
@@ -292,61 +290,15 @@ class Conduct(GivingWay):
             effects.append(AnnounceVips())
         silent_at = self._silence_deadline_ns()
         if silent_at is not None and now_ns >= silent_at:
-            if self._settings.acts_alone and self._liveness.may_be_replaced(now_ns):
-                return effects + self._intend(Intention(Purpose.SOLO, "the peer is silent"), now_ns)
-            self._silence_told = True
             if self._settings.acts_alone:
-                effects += self._go_solo("the peer is silent", now_ns)
+                replaced = self._liveness.may_be_replaced(now_ns)
+                intention = Intention(Purpose.SOLO, "the peer is silent")
+                effects += self._intend(intention, now_ns, ask_lans=replaced)
             else:
+                self._silence_told = True
                 effects += self._sender.close("the peer is silent", now_ns)
                 effects.append(ReportEvent("peer_silent", "prefer = safety: the lease ends"))
         return effects
-
-    # --- the VIPs ----------------------------------------------------------------------------------
-
-    def _intends(self, purpose: Purpose) -> bool:
-        return self._inquiry.intention is not None and self._inquiry.intention.purpose is purpose
-
-    def _intend(self, intention: Intention, now_ns: int) -> list[Effect]:
-        """proto/pair.md §4c: nobody was heard, so the LANs are asked first."""
-        self._inquiry.begin(intention, now_ns)
-        return self._time_of_vips(now_ns)
-
-    def _time_of_vips(self, now_ns: int) -> list[Effect]:
-        effects: list[Effect] = []
-        inquires, holds = self._inquiry.take_question(now_ns), self._holding.take_question(now_ns)
-        if inquires or holds:
-            effects.append(ProbeVips())
-        inquires, holds = self._inquiry.take_look(now_ns), self._holding.take_look(now_ns)
-        if inquires or holds:
-            effects.append(LookAtVips())
-        return effects
-
-    def _hear_instead(self, now_ns: int) -> None:
-        """The peer was heard: whoever acts alone because nobody is, does not."""
-        if self._inquiry.intention is not None and not self._intends(Purpose.REARM):
-            if self._election.role is Role.INIT:
-                self._timers.listen_until_ns = now_ns
-            self._inquiry.cancel()
-
-    def _act_on(self, finding: Finding, now_ns: int) -> list[Effect]:
-        """The LANs have answered, or have not."""
-        intention, effects = finding.intention, list[Effect]()
-        if finding.owned and finding.is_news:
-            name = "vip_conflict" if self._settings.takes_owned_vips else "vip_still_owned"
-            effects.append(ReportEvent(name, "; ".join(state.describe() for state in finding.owned)))
-        if finding.owned and not self._settings.takes_owned_vips:
-            if intention.purpose is Purpose.REARM:
-                self._timers.rearm_at_ns = self._inquiry.hold_until_ns
-            elif self._election.role is Role.INIT:
-                self._timers.listen_until_ns = self._inquiry.hold_until_ns
-            return effects
-        if intention.event is not None:
-            return effects + self._promote(intention.event, intention.reason, now_ns)
-        if intention.purpose is Purpose.SOLO:
-            self._silence_told = True
-            return effects + self._go_solo(intention.reason, now_ns)
-        return [*effects, *self._arm(now_ns, solo=self._lease.solo), AnnounceVips()]
 
     def _time_of_streams(self, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []

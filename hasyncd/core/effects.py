@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hasyncd.core.register import Request
 from hasyncd.core.types import Certificate, Role
 
 
@@ -208,6 +209,15 @@ class LookAtVips:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWitness:
+    """Compare-and-swap the register; answer with `receive_witness_answer`. It replaces a request under way, whose
+    answer is not wanted any more.
+    """
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRole:
     """One line for the log: the role changed, and why."""
 
@@ -260,6 +270,7 @@ Effect = (
     | AnnounceVips
     | ProbeVips
     | LookAtVips
+    | AskWitness
     | ReportRole
     | ReportEvent
     | Stop

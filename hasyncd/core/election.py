@@ -21,14 +21,15 @@ Rank = tuple[int, int, str]
 
 class Event(enum.Enum):
     HEARD_PRIMARY = "heard a primary"
-    LISTENED_ALONE = "listen ended, nobody heard, prefer = availability"
-    LISTENED_UNSURE = "listen ended, nobody heard, prefer = safety"
+    LISTENED_ALONE = "listen ended, nobody heard, prefer = availability or a witness"
+    LISTENED_UNSURE = "listen ended, nobody heard, prefer = safety, no witness"
     LISTENED_RANKED_HIGHER = "listen ended, peer in `init` of lower rank"
     LISTENED_RANKED_LOWER = "listen ended, peer in `init` of higher rank or in `backup`"
     LISTENED_PEER_LEFT = "listen ended, peer has left or is in `fault`"
-    PEER_SILENT = "peer silent for dead_after, prefer = availability"
-    PEER_SILENT_WAITING = "peer silent for dead_after, prefer = availability, not complete, `wait_ms` to go"
-    PEER_SILENT_UNSURE = "peer silent for dead_after, prefer = safety"
+    PEER_SILENT = "peer silent for dead_after, prefer = availability or a witness"
+    PEER_SILENT_WAITING = "peer silent for dead_after, not complete, `wait_ms` to go"
+    PEER_SILENT_UNSURE = "peer silent for dead_after, prefer = safety, no witness"
+    REFUSED = "the witness refuses, or is lost and prefer = safety"
     PEER_DEAD = "peer's process is dead (§6)"
     HANDED_OVER = "LEAVING with handover, everything up to its sequence installed"
     PEER_LEFT = "peer left without handover (flag `leaving`)"
@@ -56,6 +57,7 @@ TRANSITIONS: dict[tuple[Role, Event], Outcome] = {
     (Role.INIT, Event.HEARD_PRIMARY): Outcome(Role.BACKUP),
     (Role.INIT, Event.LISTENED_ALONE): _SOLO,
     (Role.INIT, Event.LISTENED_UNSURE): Outcome(Role.INIT),
+    (Role.INIT, Event.REFUSED): Outcome(Role.INIT),
     (Role.INIT, Event.LISTENED_RANKED_HIGHER): _PAIRED,
     (Role.INIT, Event.LISTENED_RANKED_LOWER): Outcome(Role.INIT),
     (Role.INIT, Event.LISTENED_PEER_LEFT): _SOLO,
@@ -63,6 +65,7 @@ TRANSITIONS: dict[tuple[Role, Event], Outcome] = {
     (Role.BACKUP, Event.PEER_SILENT): _SOLO,
     (Role.BACKUP, Event.PEER_SILENT_WAITING): Outcome(Role.BACKUP),
     (Role.BACKUP, Event.PEER_SILENT_UNSURE): Outcome(Role.BACKUP),
+    (Role.BACKUP, Event.REFUSED): Outcome(Role.BACKUP),
     (Role.BACKUP, Event.PEER_DEAD): _SOLO,
     (Role.BACKUP, Event.HANDED_OVER): _PAIRED,
     (Role.BACKUP, Event.PEER_LEFT): _SOLO,
@@ -102,6 +105,11 @@ class Election:
         if outcome is not None:
             self._role = outcome.role
         return outcome
+
+    @property
+    def highest_heard(self) -> int:
+        """Its own, or a higher one that somebody named."""
+        return self._highest_heard
 
     def hear(self, generation: int) -> None:
         """Remembers the highest generation that any message named."""

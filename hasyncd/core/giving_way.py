@@ -7,16 +7,16 @@
 
 from __future__ import annotations
 
+from hasyncd.core.alone import ActsAlone
 from hasyncd.core.effects import AnnounceVips, Effect, ReportEvent
 from hasyncd.core.election import Event
 from hasyncd.core.fitness import LANS
 from hasyncd.core.messages import FITNESS_FULL, Heartbeat
-from hasyncd.core.role_changes import RoleChanges
 from hasyncd.core.types import Role
 from hasyncd.core.versions import PROTOCOL_OF_FITNESS
 
 
-class GivingWay(RoleChanges):
+class GivingWay(ActsAlone):
     def _take_sample(self, name: str, good: bool, why: str, now_ns: int) -> list[Effect]:
         """A check has ended."""
         effects: list[Effect] = []

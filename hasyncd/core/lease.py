@@ -1,7 +1,8 @@
 """The licence to forward, as far as the core grants it: proto/pair.md §5. The data path checks it itself.
 
 1. Paired: it ends 0.8 x dead_after after the *sending* of the newest heartbeat that the peer echoed.
-2. Solo: the node's own timer moves it to now + dead_after.
+2. Solo: the node's own timer moves it to now + dead_after. Where that needs a witness' word which is still to come,
+   a lease is lent in advance, once (proto/pair.md §7b).
 3. Becoming paired again may shorten it: from that heartbeat on the peer counts our silence.
 """
 
@@ -18,11 +19,11 @@ class Lease:
         self.solo = False
         self.until_ns = 0
 
-    def arm(self, now_ns: int, *, solo: bool, echoed_until_ns: int) -> list[Effect]:
+    def arm(self, now_ns: int, *, solo: bool, echoed_until_ns: int, lent: bool = False) -> list[Effect]:
         """Arms; without a fresh echo a paired lease begins with the first one that comes."""
         self.armed = True
         self.solo = solo
-        self.until_ns = now_ns + self._settings.dead_after_ns if solo else echoed_until_ns
+        self.until_ns = self._alone_until_ns(now_ns, lent=lent) if solo else echoed_until_ns
         return [Arm(self.until_ns)]
 
     def disarm(self) -> list[Effect]:
@@ -38,10 +39,13 @@ class Lease:
         self.until_ns = 0
         return [Disarm(relay_until_ns)]
 
-    def act_alone(self, now_ns: int) -> list[Effect]:
+    def act_alone(self, now_ns: int, *, lent: bool = False) -> list[Effect]:
         """Solo from now on, or solo still: the node's own timer renews it."""
         self.solo = True
-        return self._set(now_ns + self._settings.dead_after_ns)
+        return self._set(self._alone_until_ns(now_ns, lent=lent))
+
+    def _alone_until_ns(self, now_ns: int, *, lent: bool) -> int:
+        return now_ns + (self._settings.lease_ns if lent else self._settings.dead_after_ns)
 
     def echo(self, echoed_until_ns: int, now_ns: int) -> bool:
         """True when a fresh echo ends the solo time."""

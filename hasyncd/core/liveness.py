@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from hasyncd.core.messages import HEARD_NEVER, Heartbeat
-from hasyncd.core.types import MILLISECOND_NS, SECOND_NS, PairSettings
+from hasyncd.core.types import MILLISECOND_NS, SECOND_NS, PairSettings, Role
 from hasyncd.core.wire import Rejected
 
 PROBE_INTERVAL_NS = 5 * MILLISECOND_NS
@@ -33,6 +33,7 @@ class Liveness:
         self._settings = settings
         self._boot_id = boot_id
         self._judge_from_ns = now_ns
+        self._met_ns = now_ns
         self._former_boots: deque[int] = deque(maxlen=_FORMER_BOOTS_MAX)
         self.last_heard_ns: int | None = None
         self.beat: Heartbeat | None = None
@@ -59,9 +60,18 @@ class Liveness:
             raise Rejected("replayed")
         self.beat = beat
         self.last_heard_ns = now_ns
-        if beat.echo_boot_id == self._boot_id and beat.echo_sent_ns <= now_ns:
+        if fresh_boot:
+            self._met_ns = now_ns
+        if beat.echo_boot_id == self._boot_id and self._echoes_from_ns <= beat.echo_sent_ns <= now_ns:
             self.echo_sent_ns = max(self.echo_sent_ns or 0, beat.echo_sent_ns)
         return fresh_boot
+
+    @property
+    def _echoes_from_ns(self) -> int:
+        """An echo of what was sent before the peer's process was first heard may be the answer to one unproven: no
+        silence of ours is counted from there (proto/pair.md §7b, P24).
+        """
+        return self._met_ns if self._settings.authenticated and self._settings.witness else 0
 
     def _may_return(self, beat: Heartbeat, now_ns: int) -> bool:
         """A late datagram of a process that was replaced must not bring it back to life. But where we have just
@@ -114,6 +124,16 @@ class Liveness:
         if self.last_heard_ns is None or now_ns - self.last_heard_ns >= self._settings.dead_after_ns:
             return None
         return self.beat
+
+    def gone_boots(self) -> tuple[int, ...]:
+        """The process that a proof of death, or `leaving`, speaks of: the one last heard. One heard in `init` has
+        replaced another, if it was not in another role before.
+        """
+        if self.beat is None:
+            return ()
+        if self.beat.role is Role.INIT and self._former_boots:
+            return (self._former_boots[-1],)
+        return (self.beat.boot_id,)
 
     def hears_us(self, now_ns: int) -> bool:
         """The echo of this process is not older than dead_after: the link works both ways."""

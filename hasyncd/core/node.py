@@ -28,6 +28,7 @@ from hasyncd.core.handover import HANDOVER_REASONS
 from hasyncd.core.liveness import Unproven
 from hasyncd.core.messages import Refuse
 from hasyncd.core.paths import SYNC
+from hasyncd.core.register import Answer
 from hasyncd.core.replication import Phase, StreamRefused
 from hasyncd.core.types import (
     Findings,
@@ -53,7 +54,7 @@ class Node(AfterSplit):
         self._deadline_known = False
         self._liveness.listen_from(now_ns)
         self._listen(now_ns)
-        return self._beat(now_ns, on_schedule=True)
+        return self._beat(now_ns, on_schedule=True) + self._time_of_witness(now_ns)
 
     def handle_timer(self, now_ns: int) -> list[Effect]:
         """Everything that time decides."""
@@ -75,7 +76,7 @@ class Node(AfterSplit):
         effects += self._time_of_handover(now_ns)
         effects += self._judge_fitness(now_ns)
         if self._timers.heartbeat_ns is not None and now_ns >= self._timers.heartbeat_ns:
-            if self._lease.solo and self._lease.armed:
+            if self._lease.solo and self._lease.armed and self._witness.licenses:
                 effects += self._lease.act_alone(now_ns)
             effects += self._beat(now_ns, on_schedule=True)
         return effects + self._settle(now_ns)
@@ -265,7 +266,7 @@ class Node(AfterSplit):
         if self._election.role is Role.BACKUP:
             effects += self._promote(Event.PEER_DEAD, "the primary's process is dead", now_ns)
         elif self._election.role is Role.PRIMARY:
-            effects += self._go_solo("the backup's process is dead", now_ns)
+            effects += self._go_solo("the backup's process is dead", now_ns, proven=True)
         return effects + self._settle(now_ns)
 
     # --- inputs: the table -----------------------------------------------------------------------
@@ -336,8 +337,13 @@ class Node(AfterSplit):
         effects += self._holding.learn(states, now_ns)
         finding = self._inquiry.conclude(states, now_ns)
         if finding is not None:
-            effects += self._act_on(finding, now_ns)
+            effects += self._judge_finding(finding, now_ns)
         return effects + self._time_of_vips(now_ns) + self._settle(now_ns)
+
+    def receive_witness_answer(self, number: int, answer: Answer, now_ns: int) -> list[Effect]:
+        """`AskWitness` was performed: the answer to the request of this number."""
+        effects = self._wake(now_ns)
+        return effects + self._hear_witness(number, answer, now_ns) + self._settle(now_ns)
 
     def receive_snapshot_finished(
         self, sequence: int, flow_count: int, digest: int, flows_sent: int, refreshed: int, now_ns: int
@@ -435,4 +441,5 @@ class Node(AfterSplit):
             role, self._election.generation, self._lease.solo and role is Role.PRIMARY, self._lease.armed,
             self._lease.until_ns, self._says_leaving(), self._commit_held, peer, sync, self._certificate,
             self._reason, dict(self._rejections), self._holding.views(), self._tracks.fitness, self._tracks.views(),
+            self._witness.view(),
         )  # fmt: skip

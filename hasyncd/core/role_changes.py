@@ -40,6 +40,10 @@ from hasyncd.core.versions import Versions
 from hasyncd.core.vip_watch import Holding, Inquiry
 from hasyncd.core.voice import Voice
 from hasyncd.core.wire import FrameReader
+from hasyncd.core.witness import Witness
+
+_PROOFS = (Event.PEER_DEAD, Event.PEER_LEFT, Event.LISTENED_PEER_LEFT)
+"""What speaks of a process of the peer's that is not primary any more."""
 
 
 class RoleChanges:
@@ -58,6 +62,7 @@ class RoleChanges:
         self._lease = Lease(settings)
         self._inquiry = Inquiry(settings)
         self._holding = Holding(settings)
+        self._witness = Witness(settings, boot_id)
         self._sender = Sender(settings, boot_id)
         self._receiver = Receiver(settings, boot_id, seed)
         self._offering = Offering()
@@ -108,8 +113,8 @@ class RoleChanges:
 
     # --- changing role -------------------------------------------------------------------------------
 
-    def _promote(self, event: Event, reason: str, now_ns: int) -> list[Effect]:
-        """proto/pair.md §4, step by step. A stopping node promotes no more."""
+    def _promote(self, event: Event, reason: str, now_ns: int, *, granted: bool = False) -> list[Effect]:
+        """proto/pair.md §4, step by step. A stopping node promotes no more. `granted`: by the witness."""
         previous = self._election.role
         if self._handover.stop:
             return []
@@ -124,6 +129,8 @@ class RoleChanges:
         self._leave_role(reason, now_ns)
         generation = self._election.next_generation()
         self._sender.begin(generation)
+        over = self._liveness.gone_boots() if event in _PROOFS else ()
+        self._witness.begin_alone(granted=granted, over=over, forced=event is Event.FORCED)
         effects += [WriteGeneration(generation), SetCommit(False), *self._be_solo(outcome.solo)]
         effects += self._arm(now_ns, solo=outcome.solo)
         self._timers.start_train(now_ns)
@@ -145,7 +152,13 @@ class RoleChanges:
 
     def _arm(self, now_ns: int, *, solo: bool) -> list[Effect]:
         self._holding.begin(now_ns)
-        return self._lease.arm(now_ns, solo=solo, echoed_until_ns=self._liveness.echoed_lease_ns())
+        echoed_until_ns, lent = self._liveness.echoed_lease_ns(), not self._witness.licenses
+        return self._lease.arm(now_ns, solo=solo, echoed_until_ns=echoed_until_ns, lent=lent)
+
+    def _drop_intention(self) -> None:
+        """What was to be done alone is not, or is done."""
+        self._inquiry.cancel()
+        self._witness.abandon()
 
     def _follow(self, now_ns: int) -> list[Effect]:
         """`init` has heard a primary."""
@@ -172,21 +185,31 @@ class RoleChanges:
         effects += self._leave_role("heard a primary of higher rank", now_ns)
         return [*effects, self._report(Role.PRIMARY, "heard a primary of higher rank"), *self._beat(now_ns)]
 
-    def _go_solo(self, reason: str, now_ns: int) -> list[Effect]:
-        """A primary whose peer is gone renews its own lease."""
+    def _go_solo(
+        self, reason: str, now_ns: int, *, granted: bool = False, proven: bool = False
+    ) -> list[Effect]:
+        """A primary whose peer is gone renews its own lease: `granted` by the witness, or `proven` (§6, `leaving`)."""
         self._deaths.cancel()
         effects = self._sender.close(reason, now_ns)
         if self._handover.flushing:
             effects += self._abort_handover(reason, now_ns)
         if self._lease.solo or self._handover.leaving:
             return effects
-        effects += [*self._be_solo(True), *self._lease.act_alone(now_ns), ReportEvent("solo", reason)]
+        self._witness.begin_alone(granted=granted, over=self._liveness.gone_boots() if proven else ())
+        lent = not self._witness.licenses
+        effects += [
+            *self._be_solo(True),
+            *self._lease.act_alone(now_ns, lent=lent),
+            ReportEvent("solo", reason),
+        ]
         return effects + self._beat(now_ns)
 
     def _leave_role(self, reason: str, now_ns: int) -> list[Effect]:
         """What every change of role ends: streams, evidence, trains and patience of the role before."""
         self._deaths.cancel()
-        self._inquiry.cancel()
+        self._drop_intention()
+        self._witness.end_alone()
+        self._witness.tell_anew()
         self._holding.end()
         self._timers.end_role()
         self._silence_told = False
@@ -251,7 +274,8 @@ class RoleChanges:
             if self._sender.phase is Phase.STREAMING and not self._sender.syncing:
                 effects += self._sender.leave(self._log.head_sequence, handover=False)
         effects += self._sender.close("stopping", now_ns, flush=True) + self._close_incoming("stopping")
-        self._inquiry.cancel()
+        self._drop_intention()
+        self._witness.end_alone()
         self._holding.end()
         self._timers.end_role()
         self._handover.leave()

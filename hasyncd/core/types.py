@@ -87,6 +87,8 @@ class PairSettings:
 
     takes_owned_vips: bool = False
     """Acts alone although somebody else has the VIPs; proto/pair.md §4c."""
+    witness: bool = False
+    """A witness decides who may act alone on silence; proto/pair.md §7b."""
 
     @property
     def probe_ns(self) -> int:
@@ -105,7 +107,8 @@ class PairSettings:
 
     @property
     def acts_alone(self) -> bool:
-        return self.prefer == "availability"
+        """On silence: by its own judgement, or by the witness'."""
+        return self.prefer == "availability" or self.witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,20 @@ class PathView:
     name: str
     up: bool
     last_heard_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessView:
+    """What is known of the witness; proto/pair.md §7b."""
+
+    reachable: bool | None
+    """None: it was not asked yet."""
+    licensed: bool
+    """By its word this node acts alone."""
+    node: str | None
+    """Who wrote the register last; None as the other two where nobody has, or where it is not known."""
+    generation: int | None
+    alone: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,3 +322,5 @@ class NodeView:
     vips: tuple[VipView, ...] = ()
     fitness: int = 1000
     tracks: tuple[TrackView, ...] = ()
+    witness: WitnessView | None = None
+    """None: there is none."""

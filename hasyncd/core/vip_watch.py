@@ -51,9 +51,11 @@ class Inquiry:
         self._settings = settings
         self.intention: Intention | None = None
         """What waits for an answer."""
+        self.vips_free = False
+        """Nobody else has them: the intention waits for the witness alone."""
         self.hold_until_ns: int | None = None
         """Somebody else had the VIPs: when to ask again."""
-        self._asked_ns = 0
+        self._asked_ns: int | None = None
         self._ask_at: list[int] = []
         self._look_at_ns: int | None = None
         self._owners: tuple[str, ...] = ()
@@ -61,14 +63,29 @@ class Inquiry:
     def begin(self, intention: Intention, now_ns: int) -> None:
         """`take_question` says at once that it is time for the first one."""
         probe_ns = self._settings.probe_ns
-        self.intention, self.hold_until_ns = intention, None
+        self.intention, self.hold_until_ns, self.vips_free = intention, None, False
         self._asked_ns = now_ns
         self._ask_at = [now_ns, now_ns + probe_ns // 3, now_ns + 2 * probe_ns // 3]
         self._look_at_ns = now_ns + probe_ns
 
+    def skip(self, intention: Intention) -> None:
+        """As `begin`, where the VIPs are nobody else's for sure."""
+        self.cancel()
+        self.intention, self.vips_free, self._asked_ns = intention, True, None
+
+    def hold(self, now_ns: int) -> None:
+        """Not now: it is asked again in dead_after."""
+        self.cancel()
+        self.hold_until_ns = now_ns + self._settings.dead_after_ns
+
+    def is_old(self, now_ns: int) -> bool:
+        """The answers were so long ago that somebody may have come since."""
+        return self._asked_ns is not None and now_ns - self._asked_ns > 2 * self._settings.probe_ns
+
     def cancel(self) -> None:
         """The peer was heard, the role has changed, or we slept: what was asked is void."""
         self.intention = self.hold_until_ns = self._look_at_ns = None
+        self.vips_free = False
         self._ask_at = []
 
     def take_question(self, now_ns: int) -> bool:
@@ -87,14 +104,15 @@ class Inquiry:
 
     def conclude(self, states: tuple[VipState, ...], now_ns: int) -> Finding | None:
         """The answers; None where they answer nothing that is still asked."""
-        if self.intention is None or self._look_at_ns is not None:
+        if self.intention is None or self._look_at_ns is not None or self.vips_free:
             return None
-        owned = tuple(state for state in states if state.claimed_ns >= self._asked_ns)
+        asked_ns = self._asked_ns or 0
+        owned = tuple(state for state in states if state.claimed_ns >= asked_ns)
         owners = tuple(f"{state.address} {state.claimant}" for state in owned)
         finding = Finding(self.intention, owned, owners != self._owners)
-        self.intention, self._owners = None, owners
-        if owned:
-            self.hold_until_ns = now_ns + self._settings.dead_after_ns
+        self._owners, self.vips_free = owners, not owned or self._settings.takes_owned_vips
+        if not self.vips_free:
+            self.hold(now_ns)
         return finding
 
     def deadlines(self) -> tuple[int | None, int | None]:

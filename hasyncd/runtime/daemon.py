@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from ipaddress import IPv6Interface
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
@@ -58,6 +58,9 @@ from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.status import StatusReport
 from hasyncd.runtime.tracking import Tracking
 from hasyncd.runtime.verbs import make_handlers
+
+if TYPE_CHECKING:
+    from hasyncd.runtime.witness import EtcdWitness
 
 TICK_S: Final = 0.01
 REFRESH_NEIGHBOURS_S: Final = 10.0
@@ -169,7 +172,18 @@ def pair_settings(settings: Settings) -> PairSettings:
         takes_owned_vips=settings.peer.on_vip_owned == "take",
         wait_ns=settings.peer.wait_ms * MILLISECOND_NS,
         authenticated=settings.peer.keys is not None,
+        witness=settings.peer.witness is not None,
     )
+
+
+def make_witness(settings: Settings) -> EtcdWitness | None:
+    """None where none is configured. Raises PairKeysError."""
+    witness, key = settings.peer.witness, settings.witness_key
+    if witness is None or key is None:
+        return None
+    from hasyncd.runtime.witness import EtcdWitness  # an HTTP client, for those who need one
+
+    return EtcdWitness(witness, key)
 
 
 def lan_routes(settings: Settings, inside: Interface, outside: Interface) -> list[Route]:
@@ -220,10 +234,11 @@ class Daemon:
         node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())
         node.set_ring_generations(self._balancer.services.ring_generations())
         self._node = node
+        self._witness = make_witness(settings)
         self._shell = Shell(
             settings, node, self._engine,
             PeerPort(settings.peer.listen, settings.peer.address, keys, lan_routes(settings, inside, outside)),
-            state, Journal(), self._stopped.set,
+            state, Journal(), self._stopped.set, self._witness,
         )  # fmt: skip
         self._report = StatusReport(settings, node, self._engine, self._balancer.services)
         self._alarms = Alarms(self._shell.journal.report_event)
@@ -302,6 +317,8 @@ class Daemon:
             if self._membership is not None:
                 self._membership.close()
             self._shell.stop()
+            if self._witness is not None:
+                await self._witness.close()
             await self._tracking.stop()
             await self._balancer.stop()
             await self._control.stop()

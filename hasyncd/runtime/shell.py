@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from hasyncd.config import Settings
 from hasyncd.core import effects as fx
 from hasyncd.core.node import Node
+from hasyncd.core.register import Answer
 from hasyncd.core.types import SECOND_NS, Findings
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
@@ -25,6 +26,9 @@ from hasyncd.runtime.pump import Pump
 from hasyncd.runtime.reunion import Reunion
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.vips import vip_states
+
+if TYPE_CHECKING:
+    from hasyncd.runtime.witness import EtcdWitness  # its HTTP client is for those who have one
 
 _UNTRUSTED_EVERY_NS: Final = 10 * SECOND_NS
 _RETRY_STATE_S: Final = 1.0
@@ -48,6 +52,7 @@ class Shell:
         state: StateDir,
         journal: Journal,
         on_stop: Callable[[], None],
+        witness: EtcdWitness | None = None,
     ) -> None:
         self.node = node
         self.engine = engine
@@ -56,6 +61,7 @@ class Shell:
         self._port = port
         self._state = state
         self._on_stop = on_stop
+        self._witness = witness
         self._relays_until_ns = 0
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
@@ -229,6 +235,10 @@ class Shell:
         self._tell_log_state()
         self._feed(self.node.receive_vip_states(vip_states(self.engine), now_ns()))
 
+    def _tell_witness_answer(self, number: int, answer: Answer) -> None:
+        self._tell_log_state()
+        self._feed(self.node.receive_witness_answer(number, answer, now_ns()))
+
     def _tell_log_state(self) -> None:
         """Node's rule 4: fresh numbers before whatever may quote them."""
         oldest, _, next_sequence, _, flow_count, digest = self.engine.moment()
@@ -313,14 +323,18 @@ class Shell:
             case fx.LookAtVips():
                 # A turn of the loop later: answers may still wait in the packet sockets.
                 self._look = self._loop.call_later(_TURN_S, self._tell_vip_states)
+            case fx.AskWitness():
+                if self._witness is not None:
+                    self._witness.ask(effect.request, self._tell_witness_answer)
             case fx.ReportRole():
                 self.journal.report_role(effect)
             case fx.ReportEvent():
                 self.journal.report_event(effect.name, effect.detail)
             case fx.Stop():
-                # A moment for stragglers: the process is their only way to the new owner.
-                relays = now_ns() < self._relays_until_ns
-                self._loop.call_later(_RELAY_AT_STOP_S if relays else 0, self._on_stop)
+                # A moment for stragglers, whose only way to the new owner this process is, and for the register.
+                busy = self._witness is not None and self._witness.busy
+                waits = busy or now_ns() < self._relays_until_ns
+                self._loop.call_later(_RELAY_AT_STOP_S if waits else 0, self._on_stop)
             case _:
                 assert_never(effect)
 

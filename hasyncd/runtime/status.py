@@ -113,6 +113,7 @@ class StatusReport:
                 for track in view.tracks
             ],
             "peer": self._peer(view, moment),
+            "witness": self._witness(view),
             "sync": self._sync(view, counters, total),
             "flows": {"total": total, "tcp": tcp, "udp": udp, "icmp": icmp, "other": 0},
             "vips": [
@@ -152,6 +153,16 @@ class StatusReport:
                 {"name": path.name, "up": path.up, "last_heard_ms": _age_ms(path.last_heard_ns, moment)}
                 for path in view.peer.paths
             ],
+        }
+
+    def _witness(self, view: NodeView) -> dict[str, Any] | None:
+        """What the register says is null where nobody has written, or the witness is lost."""
+        if view.witness is None or self._settings.peer.witness is None:
+            return None
+        return {
+            "kind": self._settings.peer.witness.kind,
+            "key": self._settings.witness_key,
+            **dataclasses.asdict(view.witness),
         }
 
     def _sync(self, view: NodeView, counters: dict[str, int], total: int) -> dict[str, Any]:

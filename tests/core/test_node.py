@@ -102,7 +102,7 @@ def test_a_primary_of_lower_rank_changes_nothing() -> None:
 
 
 def test_a_primary_that_began_alone_and_empty_yields_to_one_with_a_history() -> None:
-    """P10: whatever the numbers."""
+    """P11: whatever the numbers."""
     node, now = a_node(Role.PRIMARY)
     assert said(node.handle_timer(now + ms(50)))[0].young
     effects = node.receive_datagram(encode_heartbeat(a_beat(protocol=2, generation=1)), now + ms(51))

@@ -32,7 +32,8 @@ class OneArmed:
             return
         grace_ns = 4 * world.settings.heartbeat_ns + world.network.links[0].delay_ns[1]
         if world.options.prefer == "safety" and not world.forced:
-            raise Broken("two nodes are armed although prefer = safety")
+            witness = ", and a witness" if world.options.witness else ""
+            raise Broken(f"two nodes are armed although prefer = safety{witness}")
         if not world.network.excused(grace_ns):
             raise Broken("two nodes are armed outside a partition")
         first, second = armed

@@ -46,6 +46,10 @@ class Options:
 
     rough: bool = False
     """A stream may lose, double or change a byte."""
+    witness: bool = False
+    """A register outside the pair decides who may act alone: proto/pair.md §7b."""
+    witness_delay_ns: tuple[int, int] = (200_000, 1_500_000)
+    """One way."""
 
     def settings_of(self, index: int) -> PairSettings:
         return PairSettings(
@@ -67,4 +71,5 @@ class Options:
             takes_owned_vips=self.takes_owned_vips,
             wait_ns=self.wait_ms * MILLISECOND_NS,
             authenticated=self.authenticated,
+            witness=self.witness,
         )

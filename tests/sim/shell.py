@@ -227,6 +227,8 @@ class Shell:
                 world.ask_for_vips(self)
             case fx.LookAtVips():
                 self._answers.append(lambda: self.node.receive_vip_states(self._vip_states(), self.now()))
+            case fx.AskWitness(request):
+                world.witness.ask(self, request)
             case fx.ReportRole() | fx.ReportEvent():
                 self._take_report(effect)
             case fx.Stop():
@@ -434,6 +436,8 @@ def describe(effect: fx.Effect) -> str:
             return f"event {name} {detail}"
         case fx.Arm(until):
             return f"Arm until {until}"
+        case fx.AskWitness(request):
+            return f"AskWitness {request.kind.value} {request.generation}, number {request.number}"
         case fx.StartSnapshot(first, _, suspects, refresh):
             return f"StartSnapshot {first}, {f'suspects {suspects.hex()}' if suspects else 'everything'}" + (
                 ", refresh" if refresh else ""

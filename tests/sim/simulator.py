@@ -29,6 +29,7 @@ from tests.sim.network import Network, Stream
 from tests.sim.options import NAMES, Options
 from tests.sim.shell import Shell
 from tests.sim.split import Reunion
+from tests.sim.witness import WitnessModel
 
 
 @dataclass
@@ -61,6 +62,7 @@ class World:
         for links in (*self.network.paths.values(), *self.network.lans.values()):
             for link in links:
                 link.loss, link.delay_ns = self.options.loss, self.options.delay_ns
+        self.witness = WitnessModel(self)
         self.squatters: dict[str, str] = {}
         """Third hosts that have a VIP: their MACs, by LAN."""
         self.settings = self.options.settings_of(0)
@@ -146,6 +148,21 @@ class World:
     def heal(self) -> None:
         self.say("world", "the wires are whole")
         self.network.heal()
+
+    def end_witness(self) -> None:
+        self.say("world", "the witness is ended")
+        self.witness.up = False
+
+    def cut_from_witness(self, *indices: int) -> None:
+        """Cuts the way of these (default: both) to the witness."""
+        for index in indices or (0, 1):
+            self.say("world", f"{NAMES[index]} is cut from the witness")
+            self.witness.cut_from.add(index)
+
+    def heal_witness(self) -> None:
+        self.say("world", "the witness is there for everybody")
+        self.witness.up = True
+        self.witness.cut_from.clear()
 
     def stop_reading(self, index: int) -> None:
         self.say("world", f"{NAMES[index]} reads nothing from its stream")

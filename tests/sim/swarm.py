@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hasyncd.core.types import MILLISECOND_NS, Role
 from tests.sim.checkers import Broken, check_converged
@@ -19,6 +20,7 @@ FAULTS = (
     "kill", "kill", "power", "boot", "cold boot", "alone", "pause", "cut", "one way", "slow", "break", "break", "order",
     "memory", "unfit", "unplugged",
 )  # fmt: skip
+WITNESS_FAULTS = ("no witness", "far witness", "part")
 
 
 def options_of(rng: random.Random) -> Options:
@@ -46,13 +48,24 @@ def options_of(rng: random.Random) -> Options:
     )
 
 
+def with_witness(options: Options, rng: random.Random) -> Options:
+    """Drawn by itself, so that a seed without a witness is what it was before there were any."""
+    if rng.random() < 0.6:
+        return options
+    delays = rng.choice([(200_000, 1_500_000), (200_000, 1_500_000), (5_000_000, 40_000_000)])
+    prefer = "safety" if rng.random() < 0.6 else "availability"
+    return replace(options, witness=True, witness_delay_ns=delays, prefer=prefer)
+
+
 def one_fault(world: World, rng: random.Random) -> None:
     """Something bad (or merely an operator) happens to the pair; where it cannot now, nothing does."""
     shell = world.shells[rng.randint(0, 1)]
     primaries = [s for s in world.shells if s.running and s.role is Role.PRIMARY]
     victim = primaries[0] if primaries and rng.random() < 0.7 else shell
-    fault = rng.choice(FAULTS)
-    if fault in ("unfit", "unplugged"):
+    fault = rng.choice(FAULTS + WITNESS_FAULTS if world.options.witness else FAULTS)
+    if fault in WITNESS_FAULTS:
+        harm_witness(world, rng, fault)
+    elif fault in ("unfit", "unplugged"):
         harm_machine(world, rng, fault, victim)
     elif fault in ("cut", "one way", "break"):
         harm_wire(world, rng, fault)
@@ -111,6 +124,18 @@ def harm_wire(world: World, rng: random.Random, fault: str) -> None:
     world.at(rng.choice([50, 140, 400, 3000]) * MILLISECOND_NS, world.heal)
 
 
+def harm_witness(world: World, rng: random.Random, fault: str) -> None:
+    """It ends, or some cannot reach it; `part`: in the same moment nothing comes through between the two, either."""
+    if fault == "part":
+        world.cut(*([rng.randint(0, 1)] if rng.random() < 0.3 else []))
+        world.at(rng.choice([140, 400, 3000]) * MILLISECOND_NS, world.heal)
+    if fault == "no witness":
+        world.end_witness()
+    elif rng.random() < 0.8:
+        world.cut_from_witness(*rng.choice([(0,), (1,), (0, 1)]))
+    world.at(rng.choice([100, 600, 3000, 8000]) * MILLISECOND_NS, world.heal_witness)
+
+
 def boot_some(world: World, rng: random.Random, fault: str, victim: Shell) -> None:
     """Whoever is down; or both after a power cut; or, after one, a single node that finds nobody."""
     if fault == "boot":
@@ -160,6 +185,7 @@ def come_together(world: World) -> None:
     world.heal()
     for machine in world.machines:
         machine.mend()
+    world.heal_witness()
     for index in sorted(world.network.unread):
         world.read_again(index)
     for shell in world.shells:
@@ -183,7 +209,7 @@ def come_together(world: World) -> None:
 def run(seed: int) -> str | None:
     """None where the pair kept every promise; else the story of how it did not, and how to see it again."""
     rng = random.Random(seed * 2 + 1)
-    world = World(seed, options_of(rng))
+    world = World(seed, with_witness(options_of(rng), random.Random(-seed - 1)))
     try:
         live_through(world, rng)
         come_together(world)
