@@ -92,6 +92,32 @@ class InstallRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferFlows:
+    """Put what a node that lost a split offers on the stream, each batch encoded by `Node.encode_offer` and made when
+    write(2) has taken the one before; then answer with `receive_offer_finished`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class EndOffer:
+    """The offer was judged: nothing that is held is at risk any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeFlows:
+    """Add those of these flows that collide with none; answer with `receive_merged`."""
+
+    records: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetSolo:
+    """Alone (or not): ports come of this node's half first, and what happens to flows is remembered for an offer."""
+
+    solo: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SendFrom:
     """Deltas may flow: continue the log at `sequence`, at most `window` records ahead of the acknowledgement."""
 
@@ -159,14 +185,11 @@ class RenewLease:
 
 @dataclass(frozen=True, slots=True)
 class Disarm:
-    """Stop forwarding and answering now."""
+    """Stop forwarding and answering now. In a hand-over, what waits and what still arrives for the pair goes on to the
+    VIPs' new owner until `relay_until_ns`: in one step, because a packet may come between two."""
 
-
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """After `Disarm` in a hand-over: send what still arrives for the pair on to the VIPs' new owner."""
-
-    until_ns: int
+    relay_until_ns: int = 0
+    """0: what waits is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +243,10 @@ Effect = (
     | BeginSync
     | EndSync
     | InstallRecords
+    | OfferFlows
+    | EndOffer
+    | MergeFlows
+    | SetSolo
     | SendFrom
     | StartSnapshot
     | StopDeltas
@@ -230,7 +257,6 @@ Effect = (
     | Arm
     | RenewLease
     | Disarm
-    | Relay
     | AnnounceVips
     | ProbeVips
     | LookAtVips

@@ -30,6 +30,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Offer,
     Refuse,
     Resume,
     SyncBegin,
@@ -144,6 +145,11 @@ class Receiver:
         """Silence counts from now on."""
         self._waits_since_ns = now_ns if self._is_owed() else None
 
+    def go_on_offering(self, now_ns: int) -> None:
+        """Of an offer, ahead of HELLO_REPLY, each batch begins the handshake's second anew (proto/sync.md §7a)."""
+        if self.phase is Phase.BEGIN:
+            self._handshake_until_ns = now_ns + HANDSHAKE_NS
+
     def hear_bytes(self, unfinished: bool, now_ns: int) -> None:
         """The stream has brought something; `unfinished`: the rest of a frame is still to come."""
         self._unfinished = unfinished
@@ -235,7 +241,7 @@ class Receiver:
         """Everything after HELLO. Raises `Rejected`."""
         hello = self._hello
         if (
-            isinstance(frame, Hello | HelloReply | Refuse)
+            isinstance(frame, Hello | HelloReply | Refuse | Offer)
             or not self.greeted
             or hello is None
             or self._replies

@@ -22,6 +22,7 @@ from hasyncd.runtime.delta_stream import DeltaStream
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
+from hasyncd.runtime.reunion import Reunion
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.vips import vip_states
 
@@ -55,7 +56,7 @@ class Shell:
         self._port = port
         self._state = state
         self._on_stop = on_stop
-        self._relays = False
+        self._relays_until_ns = 0
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
@@ -74,6 +75,9 @@ class Shell:
             on_flushed=self._log_flushed,
             on_snapshot_done=self._snapshot_done,
             on_overrun=self._log_overrun,
+        )
+        self._reunion = Reunion(
+            node, engine, self._feed, self._tell_log_state, upper=settings.peer.has_upper_ports
         )
 
     # --- inputs ---------------------------------------------------------------------------------
@@ -125,14 +129,19 @@ class Shell:
         self._feed(effects)
         return accepted, message
 
-    def report_link(self, name: str, usable: bool) -> None:
-        """An interface of the data path is gone, or back."""
-        if usable:
+    def report_links(self, fault: str | None) -> None:
+        """Why the interfaces of the data path do not let this node work; None: they do again."""
+        if fault is None:
             self._clear_fault("link")
         else:
             self._faults.add("link")
             self._tell_log_state()
-            self._feed(self.node.receive_fault(f"interface {name} is down", now_ns()))
+            self._feed(self.node.receive_fault(fault, now_ns()))
+
+    def receive_sample(self, name: str, good: bool, why: str) -> None:
+        """A check of this machine has ended."""
+        self._tell_log_state()
+        self._feed(self.node.receive_sample(name, good, why, now_ns()))
 
     def _clear_fault(self, fault: str) -> None:
         self._faults.discard(fault)
@@ -157,6 +166,7 @@ class Shell:
             return
         self._stream = None
         self.pump.stop()
+        self._reunion.stop()
         self._tell_log_state()
         self._feed(self.node.receive_stream_closed(now_ns()))
 
@@ -292,9 +302,11 @@ class Shell:
                 | fx.Acknowledge()
             ):
                 self._perform_on_table(effect)
+            case fx.OfferFlows() | fx.EndOffer() | fx.MergeFlows() | fx.SetSolo():
+                self._reunion.perform(effect, self._stream)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
-            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.Relay() | fx.AnnounceVips() | fx.SetCommit():
+            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
                 self._perform_on_data_path(effect)
             case fx.ProbeVips():
                 self.engine.probe_vips()
@@ -307,7 +319,8 @@ class Shell:
                 self.journal.report_event(effect.name, effect.detail)
             case fx.Stop():
                 # A moment for stragglers: the process is their only way to the new owner.
-                self._loop.call_later(_RELAY_AT_STOP_S if self._relays else 0, self._on_stop)
+                relays = now_ns() < self._relays_until_ns
+                self._loop.call_later(_RELAY_AT_STOP_S if relays else 0, self._on_stop)
             case _:
                 assert_never(effect)
 
@@ -373,19 +386,20 @@ class Shell:
                 self.pump.acknowledge(effect.sequence)
 
     def _perform_on_data_path(
-        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.Relay | fx.AnnounceVips | fx.SetCommit
+        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit
     ) -> None:
         match effect:
             case fx.Arm():
-                self.engine.arm(now_ns())
-                self.engine.set_lease(effect.lease_until_ns)
+                self._relays_until_ns = 0
+                self.engine.arm(now_ns(), effect.lease_until_ns)
             case fx.RenewLease():
                 self.engine.set_lease(effect.lease_until_ns)
             case fx.Disarm():
-                self.engine.disarm()
-            case fx.Relay():
-                self.engine.relay(effect.until_ns)
-                self._relays = True
+                self._relays_until_ns = effect.relay_until_ns
+                if effect.relay_until_ns:
+                    self.engine.hand_over(effect.relay_until_ns)
+                else:
+                    self.engine.disarm()
             case fx.AnnounceVips():
                 self.engine.announce()
             case fx.SetCommit():
@@ -422,8 +436,12 @@ class Shell:
 
     def _make_stream(self, connection: Connection) -> DeltaStream:
         return DeltaStream(
-            connection.socket, self._receive_data, self._receive_end, self.pump.drained, connection.tls
+            connection.socket, self._receive_data, self._receive_end, self._drained, connection.tls
         )
+
+    def _drained(self) -> None:
+        self.pump.drained()
+        self._reunion.drained()
 
     def _drop_connect(self) -> None:
         """The end of an attempt that nobody waits for any more must not be taken for a stream's."""
@@ -435,5 +453,6 @@ class Shell:
         if self._stream is None:
             return
         self.pump.stop()
+        self._reunion.stop()
         self._stream.close(flush=flush)
         self._stream = None

@@ -75,11 +75,11 @@ def test_a_promotion_writes_the_generation_then_arms_then_announces_then_reports
         assert kinds(node.handle_timer(now + ms(later))) == ["ProbeVips"]
     assert kinds(node.handle_timer(now + ms(187.5))) == ["LookAtVips"]
     effects = node.receive_vip_states((), now + ms(187.5))
-    order = ["WriteGeneration", "SetCommit", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
+    order = ["WriteGeneration", "SetCommit", "SetSolo", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
     assert kinds(effects) == [*order, "ReportEvent", "ProbeVips"]
     assert effects[-2] == fx.ReportEvent("promoted_incomplete", "at most 0 flows are missing; 0 are held")
     assert effects[0] == fx.WriteGeneration(2)
-    assert effects[2] == fx.Arm(now + ms(337.5))
+    assert effects[2:4] == [fx.SetSolo(True), fx.Arm(now + ms(337.5))], "before a port is given out"
     [beat] = said(effects)
     assert (beat.role, beat.generation, beat.solo) == (Role.PRIMARY, 2, True)
 
@@ -95,8 +95,25 @@ def test_stepping_down_disarms_first() -> None:
 
 def test_a_primary_of_lower_rank_changes_nothing() -> None:
     node, now = a_node(Role.PRIMARY)
-    effects = node.receive_datagram(encode_heartbeat(a_beat(generation=1)), now + ms(1))
+    beat = a_beat(protocol=2, generation=1, young=True)
+    effects = node.receive_datagram(encode_heartbeat(beat), now + ms(1))
     assert kinds(effects) == ["SendDatagram"], "it was new, and hears at once of its better"
+    assert node.role is Role.PRIMARY
+
+
+def test_a_primary_that_began_alone_and_empty_yields_to_one_with_a_history() -> None:
+    """P10: whatever the numbers."""
+    node, now = a_node(Role.PRIMARY)
+    assert said(node.handle_timer(now + ms(50)))[0].young
+    effects = node.receive_datagram(encode_heartbeat(a_beat(protocol=2, generation=1)), now + ms(51))
+    assert effects[0] == fx.Disarm()
+    assert node.role is Role.BACKUP
+    assert not any(beat.young for beat in said(effects)), "only a primary is"
+
+
+def test_in_a_pair_of_version_1_nobody_weighs_who_is_young() -> None:
+    node, now = a_node(Role.PRIMARY)
+    node.receive_datagram(encode_heartbeat(a_beat(protocol=1, generation=0)), now + ms(51))
     assert node.role is Role.PRIMARY
 
 

@@ -17,11 +17,12 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
     g->sync.counted = calloc(1, hs_sync_counted_bytes(limits.capacity));
-    if (!g->table || !g->sync.counted || !hs_nat_init(&g->nat, limits.capacity, seed) ||
+    g->solo.told = calloc((limits.capacity + 63) / 64, sizeof *g->solo.told);
+    if (!g->table || !g->sync.counted || !g->solo.told || !hs_nat_init(&g->nat, limits.capacity, seed) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
         !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held[0], limits.held_packets, limits.held_bytes) ||
-        !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
+        !hs_packet_queue_init(&g->unresolved, HS_UNRESOLVED_PACKETS, 1 << 20) ||
         !hs_packet_queue_init(&g->held[1], limits.held_packets, limits.held_bytes)) {
         hs_gateway_destroy(g);
         return NULL;
@@ -35,6 +36,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
         return;
     hs_flow_table_destroy(g->table);
     free(g->sync.counted);
+    free(g->solo.told);
     hs_delta_log_free(&g->log);
     hs_packet_queue_free(&g->held[0]);
     hs_packet_queue_free(&g->held[1]);
@@ -54,9 +56,10 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
     hs_sources_clear(&g->sources);
     hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
+    g->closed_until_s = 0;
+    memset(g->closed, 0, sizeof g->closed);
     for (uint32_t i = 0; i < g->rules.service_count; i++)
-        for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
-            g->rules.services[i].backends[k].flows = 0;
+        hs_service_forget_flows(&g->rules.services[i]);
     hs_delta_log_tell(&g->log, 0, 0);
 }
 
@@ -71,17 +74,30 @@ void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
         g->grace_until_ms = now_ns / 1000000 + HS_TAKEOVER_GRACE_S * 1000;
     g->active = true;
     g->log.head->active = 1;
-    hs_gateway_end_relay(g);
+    hs_gateway_take_back(g, now_ns);
 }
 
-void hs_gateway_disarm(struct hs_gateway *g)
+static void disarm(struct hs_gateway *g)
 {
     g->lease_until_ns = 0;
     g->active = false;
     g->log.head->active = 0;
     g->suspended[0] = g->suspended[1] = false;
+}
+
+void hs_gateway_disarm(struct hs_gateway *g)
+{
+    disarm(g);
+    g->relay_until_ns = 0;
     g->counters.drop_hold_lost += hs_gateway_drop_held(g) + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->unresolved);
+    hs_fragments_clear(&g->fragments);
+}
+
+void hs_gateway_hand_over(struct hs_gateway *g, uint64_t relay_until_ns)
+{
+    disarm(g);
+    hs_gateway_begin_relay(g, relay_until_ns);
     hs_fragments_clear(&g->fragments);
 }
 
@@ -140,6 +156,7 @@ static void rewrite(struct hs_gateway *g, struct hs_packet *p, const struct hs_f
     struct hs_ends6 ends;
 
     p->hairpin = hs_flow_is_hairpin(flow);
+    p->direction = direction;
     if (p->ip) {
         hs_packet_rewrite(p, &to);
         return;
@@ -239,6 +256,8 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
         receive_hit(g, side, p, found, now_ns);
         return;
     }
+    if (hs_gateway_reset_closed(g, side, p, now_ns))
+        return;
     found.flow = p->ip ? hs_gateway_new_flow(g, side, p, now_ns) : hs_gateway_new_flow6(g, side, p, now_ns);
     if (!found.flow)
         return;
