@@ -80,8 +80,7 @@ class Receiver:
         # Batches given to the table and not yet answered, oldest first: (round, first, count).
         self._pending: deque[tuple[int, int, int]] = deque()
         self._round = 0
-        # Records that were installed and not yet acknowledged.
-        self._unsaid = 0
+        self._unsaid = 0  # records that were installed and not yet acknowledged
         self._sweep: tuple[int, SyncEnd] | None = None
         self._flow_count = 0
         self._digest = 0
@@ -324,9 +323,8 @@ class Receiver:
     # --- what the table answers ------------------------------------------------------------------
 
     def installed(self, count: int, rejection: str | None, flow_count: int, digest: int) -> bool:
-        """One batch was applied; True when it is time to acknowledge (§5): all that was read is installed, or much of
-        it. Raises `Rejected` when the batch was not installed whole: the table is distrusted from there on.
-        """
+        """One batch was applied; True when it is to be acknowledged now (§5). Raises `Rejected` when the batch was not
+        installed whole: the table is distrusted from there on."""
         if not self._pending:
             return False
         round_, first, promised = self._pending.popleft()
