@@ -25,6 +25,8 @@ _BINS = 260
 _RATE_BINS, _RATE_BIN_MS = 150, 20.0
 """Rates are drawn coarser: ten milliseconds hold so few answers that they only flicker."""
 _ROW = 54.0
+NAMED_MARKS = 2
+"""More than these would be written over each other: they are numbered, and named below the picture."""
 _STATES = ("alive", "remapped", "silent", "dead")
 """From the ground up."""
 _RANGE_MIN_MS, _RANGE_MAX_MS = 1_000.0, 60_000.0
@@ -169,14 +171,18 @@ def _bands(marks: Sequence[Mark], frames: Sequence[Frame]) -> list[str]:
     return parts
 
 
+def mark_words(mark: Mark) -> str:
+    """What happened at a mark, for people."""
+    words = f"{mark.node} {mark.deed}"
+    return words if mark.promoted_ms is None else f"{words}, promotion after {duration(mark.promoted_ms)}"
+
+
 def _marks(marks: Sequence[Mark], frames: Sequence[Frame]) -> list[str]:
     parts = []
     for number, mark in enumerate(marks):
         x = frames[0].x(mark.at_ms)
         row = 14.0 + 15 * (number % 2)
-        words = f"{mark.node} {mark.deed}"
-        if mark.promoted_ms is not None:
-            words += f", promotion after {duration(mark.promoted_ms)}"
+        words = mark_words(mark) if len(marks) <= NAMED_MARKS else str(number + 1)
         left = x < frames[0].left + frames[0].width * 0.45
         parts.append(text(x + (4 if left else -4), row, words, "mark-name", "start" if left else "end"))
         parts.append(line(x, row - 10, x, frames[0].top, "fault"))

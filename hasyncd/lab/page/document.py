@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from hasyncd.lab.page.charts import css_of, distribution, outages, over_time, time_range
+from hasyncd.lab.page.charts import (
+    NAMED_MARKS,
+    css_of,
+    distribution,
+    mark_words,
+    outages,
+    over_time,
+    time_range,
+)
 from hasyncd.lab.page.rows import Candidate, Row, Run, gather
 from hasyncd.lab.page.style import CSS, PATTERNS
 from hasyncd.lab.page.svg import duration
@@ -19,9 +27,11 @@ _FLOW_KEYS = (
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The browser itself sees to it that the page loads nothing and runs nothing."""
 _COLUMNS = (
-    "system", "verdict", "runs", "flows", "lost flows", "outage", "silence p50", "p99", "max", "promoted",
+    "verdict", "system", "runs", "flows", "lost flows", "outage", "silence p50", "p99", "max", "promoted",
 )  # fmt: skip
 _TILES_MAX = 6
+_LINE_MAX = 300
+_UP = "<a class='soft' href='#all'>all drills</a>"
 _WORDS = (
     ("flow", "one TCP connection or UDP conversation between real kernel sockets; every byte of an answer is checked"),
     ("lost", "reset, stalled (no verified answer within 10 s of the fault), remapped (another server or source)"),
@@ -76,7 +86,9 @@ def _tiles(scenarios: dict[str, list[Candidate]]) -> str:
         (f"{sum(candidate.opened for candidate in ours):,}", f"flows judged in {_count(runs, 'drill')}"),
         (f"{lost:,}", "of them lost"),
     ]
-    for name, group in list(scenarios.items())[:_TILES_MAX]:
+    if len(scenarios) > _TILES_MAX:
+        tiles.insert(0, (f"{sum(one.passed for one in ours)} of {runs}", "drills passed"))
+    for name, group in scenarios.items() if len(scenarios) <= _TILES_MAX else ():
         first, others = _ours(group)[0], [one for one in group if one.system != "hasyncd"]
         if first.outage_ms is None:
             continue
@@ -92,12 +104,27 @@ def _tiles(scenarios: dict[str, list[Candidate]]) -> str:
 
 
 def _summary(scenarios: dict[str, list[Candidate]]) -> str:
-    lines = []
+    """The contents: every scenario with its verdict and a link to its pictures, and what spoke against us."""
+    lines, against = [], []
     for name, group in scenarios.items():
         for candidate in group:
             label = f"<a href='#{escape(_anchor(name))}'>{escape(name)}</a>" if candidate is group[0] else ""
             lines.append(f"<tr><td class='name'>{label}</td>{_figures(candidate)}</tr>")
-    return _table("<th class='name'>scenario</th>", lines)
+        bad = [run for candidate in _ours(group) for run in candidate.runs if not run.passed]
+        against += [
+            f"<li><a href='#{escape(_anchor(name))}'>{escape(name)}</a>: {escape(_short(run.notes[0]))}</li>"
+            for run in bad
+            if run.notes
+        ]
+    failed = f"<h3>What failed</h3><ul class='notes'>{''.join(against)}</ul>" if against else ""
+    contents = _table("<th class='name'>scenario</th>", lines)
+    return f"<div id='all'></div>{contents}{failed}"
+
+
+def _short(note: str) -> str:
+    """A failure's first line; a whole log stands in its section."""
+    line = note.splitlines()[0] if note else ""
+    return line if len(line) <= _LINE_MAX else line[: _LINE_MAX - 1] + "…"
 
 
 def _table(first: str, lines: Sequence[str]) -> str:
@@ -116,8 +143,10 @@ def _figures(candidate: Candidate) -> str:
     counts = [len(candidate.runs), candidate.opened]
     times = [_time(value) for value in (candidate.outage_ms, *gap, candidate.promoted_ms)]
     lost = ", ".join(f"{count:,} {name}" for name, count in candidate.lost.items()) or "none"
+    if candidate.lost and candidate.passed == len(candidate.runs):
+        lost += " (nobody had promised them)"
     return (
-        f"<td class='name'>{escape(candidate.name)}</td><td class='name'>{_verdict(candidate)}</td>"
+        f"<td class='name'>{_verdict(candidate)}</td><td class='name'>{escape(candidate.name)}</td>"
         + "".join(f"<td>{count:,}</td>" for count in counts)
         + f"<td class='name'>{lost}</td>"
         + "".join(f"<td>{cell}</td>" for cell in times)
@@ -137,8 +166,10 @@ def _scenario(name: str, group: Sequence[Candidate], purpose: str) -> str:
     shown = [candidate.shown for candidate in group]
     begin, end = time_range(shown)
     figures = [_over_time(candidate, begin, end) for candidate in group if candidate.shown.series]
+    if len(group) > 1 or len(group[0].runs) > 1:
+        words = "the sharpest silence that was measured; a stroke is the median"
+        figures.append(_figure("Outage of each run", words, outages(group)))
     figures += [
-        _figure("Outage of each run", "the sharpest silence that was measured; a stroke is the median", outages(group)),
         _figure("Silence over flows", "each flow's longest silence: the share of flows that had heard by then",
                 distribution(group), _candidate_keys(group)),
     ]  # fmt: skip
@@ -146,7 +177,7 @@ def _scenario(name: str, group: Sequence[Candidate], purpose: str) -> str:
     missing = f"<p class='soft'>No series over time: {escape('; '.join(without))}.</p>" if without else ""
     lead = f"<p>{escape(purpose[:1].upper() + purpose[1:])}.</p>" if purpose else ""
     lines = [f"<tr>{_figures(candidate)}</tr>" for candidate in group]
-    head = f"<div class='head'><h2>{escape(name)}</h2>{_verdict(_ours(group)[0])}</div>"
+    head = f"<div class='head'><h2>{escape(name)}</h2>{_verdict(_ours(group)[0])}{_UP}</div>"
     return (
         f"<section id='{escape(_anchor(name))}'>{head}{lead}"
         f"{_table('', lines)}<div class='charts'>{''.join(figures)}</div>{missing}{_notes(group)}</section>\n"
@@ -180,6 +211,11 @@ def _time_keys(run: Run) -> str:
             if css in ("alive", "silent") or any(run.series.get(css, ())):
                 keys.append((swatch.format(box.format(css)), words))
         keys += [(swatch.format(box.format(css)), f"{css.upper()} answers") for css in ("tcp", "udp")]
+    if len(run.marks) > NAMED_MARKS:
+        keys += [
+            (f"<b>{number}</b> ", f"{_seconds(mark.at_ms)}: {mark_words(mark)}")
+            for number, mark in enumerate(run.marks, 1)
+        ]
     if run.marks:
         keys.append((swatch.format("<line x1='12' y1='0' x2='12' y2='12' class='fault'/>"), "fault"))
         keys.append((swatch.format("<line x1='12' y1='0' x2='12' y2='12' class='promotion'/>"), "promotion"))
@@ -202,7 +238,8 @@ def _notes(group: Sequence[Candidate]) -> str:
     lines = []
     for candidate in group:
         notes = dict.fromkeys(note for run in candidate.runs for note in run.notes)
-        lines += [f"<li>{escape(candidate.name)}: {escape(note)}</li>" for note in notes]
+        whose = f"{escape(candidate.name)}: " if len(group) > 1 else ""
+        lines += [f"<li>{whose}{escape(note)}</li>" for note in notes]
     return f"<ul class='notes'>{''.join(lines[:40])}</ul>" if lines else ""
 
 
@@ -217,6 +254,10 @@ def _how_to_read() -> str:
 
 def _anchor(name: str) -> str:
     return "scenario-" + "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _seconds(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.1f} s"
 
 
 def _time(milliseconds: float | None) -> str:

@@ -48,7 +48,8 @@ async def play(stage: Stage) -> None:
     await require_whole(stage, before, f"after {fault.node} had booted alone and rejoined")
     await require_owner(stage, before.primary, f"after {fault.node} had booted alone and rejoined")
     await stage.until_proven(healed)
-    unharmed(stage, again.at_ns, f"{fault.node} booted alone and rejoined")
+    # Cut off before it died, it was a silent death: the primary paused until its lease was its own (proto/pair.md, P3).
+    unharmed(stage, again.at_ns, f"{fault.node} booted alone and rejoined", strict=False)
 
 
 SCENARIO = Scenario(
