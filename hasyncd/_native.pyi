@@ -26,6 +26,35 @@ def start_memory_keeper() -> int:
     daemon close before its tables are freed (native/io/memory_keeper.c). Once a process, before there are threads; its
     pid. Raises OSError: this kernel cannot (before Linux 5.9)."""
 
+class BackendTable:
+    """Which backend a key belongs to: an immutable function of its members, the algorithm and nothing else.
+
+    `consistent-hash`, `maglev` and `ecmp` hash; `round-robin` and `weighted-round-robin` go in turn, and a flow keeps
+    its backend through the flow table alone.
+    """
+
+    algorithm: str
+    generation: int
+    digest: int
+    """Of all that a lookup can find: equal tables have equal ones, whatever their generation."""
+
+    def __init__(
+        self, algorithm: str, members: Sequence[tuple[int, int]], generation: int, vnodes: int = 160
+    ) -> None:
+        """Members as (server_id, weight), in any order; those of weight 0 are left out. `vnodes`: of the ring, for a
+        unit of weight. Built without the interpreter's lock. ValueError: an id with two weights, more members or vnodes
+        than a service can hold."""
+    def find(self, hash: int, /) -> int | None:
+        """The id of the member that a hash (u32) belongs to; None where there is none."""
+    def shares(self) -> list[tuple[int, int, int]]:
+        """(server_id, weight, how many of the 2**32 hashes are its own), by id."""
+    def moved(self, after: BackendTable, /) -> int:
+        """How many of the 2**32 hashes belong to another member in `after`; all, where one of both has none."""
+    def ring(self) -> list[tuple[int, int, int, int]]:
+        """The vnodes of a ring: (point, server_id, weight, generation), sorted."""
+    def slots(self) -> list[int]:
+        """The ids in the slots of `maglev` and the buckets of `ecmp`."""
+
 class Engine:
     """One flow table, its rules, its delta log and, once opened, two packet sockets."""
 
@@ -121,32 +150,38 @@ class Engine:
     ) -> None:
         """Declares service `index` (0, 1, 2 … in order of configuration), as yet without a table. A service is of one
         family: `allow` and its backends are of the VIP's (else ValueError); no source is allowed by an empty list."""
-    def publish_ring(
+    def set_balance(self, index: int, key: str, load_limit_percent: int) -> None:
+        """What of a flow decides on its backend (`tuple`, `source`, `source-port`), and how many of all flows a backend
+        may have, in percent of its fair share: above 100; 0 is no limit. It holds for a ring: other tables have no
+        next backend."""
+    def publish(
         self,
         index: int,
         backends: Sequence[tuple[int, Address, int, int]],
-        generation: int,
-        vnodes: int = 160,
+        table: BackendTable,
+        grace_until_ns: int = 0,
+        /,
     ) -> None:
-        """Builds and publishes the ring of a service: (server_id, address, port, weight)."""
+        """Makes `table` the service's own: backends as (server_id, address, port, weight), its members among them.
+        Until `grace_until_ns` (CLOCK_BOOTTIME) a connection under way whose flow is not known goes by the table before.
+        ValueError: a member that is no backend, or more backends (those that left and have flows included) than one
+        service can hold."""
     def set_rule_commit(self, table: str, index: int, mode: str, /) -> None:
         """What the flows of one rule wait for, while anything is held at all: `emit`, `ack`, or `default` (what
         `set_commit` says). `table`: `service`, `nat`, `forward` (1:1 mappings too, in the order of `set_forwards`) or
         `pass`; a rule that is replaced has the default again. IndexError: no such rule."""
-    def ring(self, index: int) -> list[tuple[int, int, int, int]]:
-        """The published ring: (point, server_id, weight, generation), sorted."""
-
     # --- the lease --------------------------------------------------------------------------
     def set_lease(self, until_ns: int) -> None:
         """Forwards and answers only while CLOCK_BOOTTIME < until_ns; 0 disarms."""
-    def arm(self, now_ns: int) -> None:
+    def arm(self, now_ns: int, lease_until_ns: int = ..., /) -> None:
         """This node creates and ages flows from now on: ageing resumes with its grace, imported TCP
-        flows are judged liberally."""
+        flows are judged liberally. The lease begins in the same step (default: as it was); where it holds, what waited
+        since `hand_over` is judged here."""
     def disarm(self) -> None:
         """Lease 0, held packets dropped, ageing stopped: the table is the peer's to write."""
-    def relay(self, until_ns: int) -> None:
-        """After `disarm`, for a hand-over: until then frames for the pair wait for the new owner's
-        gratuitous ARP and are sent on to it. `arm` ends it."""
+    def hand_over(self, relay_until_ns: int, /) -> None:
+        """Disarms, but drops nothing: until then held packets, in the form in which they came, and all that arrives for
+        the pair wait for the new owner's gratuitous ARP and are sent on to it. `arm` and `disarm` end it."""
     def announce(self) -> int:
         """Sends gratuitous ARP, request and reply form, for every IPv4 VIP, and an unsolicited neighbour advertisement
         for every IPv6 VIP (the lease permitting); frames sent."""

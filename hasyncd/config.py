@@ -62,6 +62,7 @@ SocketV4 = Annotated[Endpoint, BeforeValidator(read_ipv4_endpoint), _As]
 Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
 Name = Annotated[str, BeforeValidator(read_name)]
 Commit = Literal["ack", "emit"]
+Algorithm = Literal["consistent-hash", "maglev", "ecmp", "round-robin", "weighted-round-robin"]
 """What must be true before the first packets of a new flow leave: proto/sync.md §6."""
 Item = TypeVar("Item")
 # TOML has arrays where settings have tuples; their elements stay strict. The limits, here and below, are
@@ -232,7 +233,11 @@ class Service(_Section):
     name: Name
     vip: Socket
     protocol: Literal["tcp", "udp"]
-    algorithm: Literal["consistent-hash"] = "consistent-hash"
+    algorithm: Algorithm = "consistent-hash"
+    key: Literal["tuple", "source", "source-port"] = "tuple"
+    """What of a flow decides on its backend."""
+    load_limit: Annotated[float, Field(strict=False, ge=1.1, le=100)] | None = None
+    """A backend has at most so many times its fair share of the flows; then the next one on the ring is asked."""
     allow: Some[Network] = Field(default_factory=any_client)
     backends: Annotated[tuple[Backend, ...], Field(strict=False, min_length=1, max_length=1024)]
     health: Health | None = None

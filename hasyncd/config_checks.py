@@ -198,6 +198,8 @@ class Parts:
                 yield f"{key}.vip", f"{service.vip.address} is no [[vip]] of this file"
             elif vip is not None and vip.interface == "inside":
                 yield f"{key}.vip", f"{service.vip.address} is an inside VIP; clients come from outside"
+            if service.load_limit is not None and service.algorithm != "consistent-hash":
+                yield f"{key}.load_limit", f"is for consistent-hash: {service.algorithm} has no next backend"
             yield from self._families(key, service)
             yield from self._backends(key, service, set(vips))
 

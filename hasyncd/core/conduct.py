@@ -1,6 +1,7 @@
 """What a node does in each role, and when: hearing the peer, frames, time.
 
-1. `node.py` is the interface on top of it; `role_changes.py` beneath holds the state and how roles change.
+1. `node.py` is the interface on top of it; `role_changes.py` beneath holds the state and how roles change,
+   `giving_way.py` when a fitter peer takes over.
 2. Nothing is said or armed here but through the methods beneath, so that their order holds.
 """
 
@@ -16,17 +17,17 @@ from hasyncd.core.effects import (
     WriteGeneration,
 )
 from hasyncd.core.election import Event, judge_listening
+from hasyncd.core.giving_way import GivingWay
 from hasyncd.core.liveness import has_slept
 from hasyncd.core.messages import Frame, Heartbeat, Hello
 from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
-from hasyncd.core.role_changes import RoleChanges
 from hasyncd.core.types import MILLISECOND_NS, Role
 from hasyncd.core.vip_watch import Finding, Intention, Purpose
 from hasyncd.core.wire import Rejected
 
 
-class Conduct(RoleChanges):
+class Conduct(GivingWay):
     def next_deadline_ns(self) -> int | None:
         """When `handle_timer` wants to be called; None before `start`."""
         earliest = None
@@ -40,6 +41,8 @@ class Conduct(RoleChanges):
             self._sender.next_deadline_ns(),
             self._receiver.next_deadline_ns(),
             self._handover.deadline_ns,
+            self._advantage.deadline_ns,
+            self._aside_deadline_ns(),
         ):  # asked at every input: no list, no generator
             if deadline is not None and (earliest is None or deadline < earliest):
                 earliest = deadline
@@ -102,13 +105,21 @@ class Conduct(RoleChanges):
             until = self._liveness.echoed_lease_ns()
             if self._lease.echo(until, now_ns):
                 effects += [*self._lease.pair(until), ReportEvent("paired", beat.node)]
+                effects += self._announce_again(now_ns)
             else:
                 effects += self._lease.extend(until)
         effects += self._sender.hear(beat, self._log, now_ns)
         if self._peer_takes_streams(now_ns):
             self._sender.want_stream(now_ns)
             effects += self._time_of_streams(now_ns)
-        return effects
+        return effects + self._judge_fitness(now_ns)
+
+    def _announce_again(self, now_ns: int) -> list[Effect]:
+        """Whoever was silent may have had the VIPs, too, and hosts may still send to it: proto/pair.md §7."""
+        if not self._lease.armed:
+            return []
+        self._timers.start_train(now_ns)
+        return [AnnounceVips()]
 
     def _tell_about_peer(self, beat: Heartbeat) -> list[Effect]:
         effects = self._versions.hear(beat)
@@ -171,6 +182,7 @@ class Conduct(RoleChanges):
         self._inquiry.cancel()
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
         self._deaths.void()
+        self._advantage.forget()
         self._receiver.listen_from(now_ns)
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
         if self._lease.solo and self._lease.armed and now_ns >= self._lease.until_ns:

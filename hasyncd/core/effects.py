@@ -159,14 +159,11 @@ class RenewLease:
 
 @dataclass(frozen=True, slots=True)
 class Disarm:
-    """Stop forwarding and answering now."""
+    """Stop forwarding and answering now. In a hand-over, what waits and what still arrives for the pair goes on to the
+    VIPs' new owner until `relay_until_ns`: in one step, because a packet may come between two."""
 
-
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """After `Disarm` in a hand-over: send what still arrives for the pair on to the VIPs' new owner."""
-
-    until_ns: int
+    relay_until_ns: int = 0
+    """0: what waits is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +227,6 @@ Effect = (
     | Arm
     | RenewLease
     | Disarm
-    | Relay
     | AnnounceVips
     | ProbeVips
     | LookAtVips

@@ -32,11 +32,11 @@ class Lease:
         self.until_ns = 0
         return [Disarm()]
 
-    def suspend(self) -> list[Effect]:
-        """Disarms, solo or paired as it was: after sleeping, or while handing over."""
+    def suspend(self, relay_until_ns: int = 0) -> list[Effect]:
+        """Disarms, solo or paired as it was: after sleeping, or while handing over, which relays."""
         self.armed = False
         self.until_ns = 0
-        return [Disarm()]
+        return [Disarm(relay_until_ns)]
 
     def act_alone(self, now_ns: int) -> list[Effect]:
         """Solo from now on, or solo still: the node's own timer renews it."""

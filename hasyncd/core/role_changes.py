@@ -16,7 +16,6 @@ from hasyncd.core.effects import (
     CloseStream,
     Effect,
     FlushLog,
-    Relay,
     ReportEvent,
     ReportRole,
     SetCommit,
@@ -24,6 +23,7 @@ from hasyncd.core.effects import (
     WriteGeneration,
 )
 from hasyncd.core.election import Election, Event
+from hasyncd.core.fitness import Advantage, Tracks
 from hasyncd.core.handover import RELAY_NS, Handover
 from hasyncd.core.lease import Lease
 from hasyncd.core.liveness import DeathWatch, Liveness
@@ -63,6 +63,12 @@ class RoleChanges:
         self._log = LogState()
         self._voice = Voice(settings, boot_id)
         self._versions = Versions(settings)
+        self._tracks = Tracks(settings)
+        self._advantage = Advantage(settings)
+        self._sampled_good: dict[str, bool] = {}
+        """What the last sample of a track said, whatever its row of samples says."""
+        self._stepped_aside = False
+        """In fault by its own decision: proto/pair.md §4e."""
         self._timers = Timers()
         self._silence_told = False
         self._commit_held = False
@@ -169,19 +175,39 @@ class RoleChanges:
         self._sender.begin(self._election.generation)
         return effects
 
+    def _fail(self, reason: str, now_ns: int) -> list[Effect]:
+        """This machine is unfit: it owns nothing, and its peer hears that it has left."""
+        previous = self._election.role
+        effects = self._lease.disarm()
+        if previous is Role.PRIMARY:
+            self._election.hear(self._election.generation + 1)  # the peer's, as when handing over
+        self._election.step(Event.FAULT)
+        effects += self._leave_role(reason, now_ns)
+        self._receiver.forget()
+        if previous is not Role.FAULT:
+            effects.append(self._report(previous, f"fault: {reason}"))
+        return effects + self._beat(now_ns) + self._settle(now_ns)
+
+    def _clear_fault(self, now_ns: int) -> list[Effect]:
+        """Listens, as after a start."""
+        previous, self._stepped_aside = self._election.role, False
+        if self._election.step(Event.FAULT_CLEARED) is None:
+            return []
+        self._listen(now_ns)
+        return [self._report(previous, "fault cleared"), *self._beat(now_ns)]
+
     def _listen(self, now_ns: int) -> None:
         self._leave_role("", now_ns)
         self._timers.listen_until_ns = now_ns + self._settings.listen_ns
 
     # --- handing over ----------------------------------------------------------------------------------
 
-    def _begin_handover(self, now_ns: int, *, stop: bool) -> list[Effect]:
+    def _begin_handover(self, now_ns: int, *, cause: Event) -> list[Effect]:
         """Disarm, relay what arrives, flush the log; LEAVING follows in `receive_log_flushed`."""
-        self._handover.begin(now_ns, stop=stop)
+        self._handover.begin(now_ns, cause)
         self._holding.end()
         self._timers.end_role()
-        relay = Relay(now_ns + RELAY_NS)
-        return [*self._lease.suspend(), relay, FlushLog(), *self._settle(now_ns)]
+        return [*self._lease.suspend(now_ns + RELAY_NS), FlushLog(), *self._settle(now_ns)]
 
     def _abort_handover(self, reason: str, now_ns: int) -> list[Effect]:
         """Nothing was said yet, so this node is still the primary: it goes on, or stops in the plain way."""

@@ -36,6 +36,21 @@ class SyncState(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class TrackSettings:
+    """One check of this machine's fitness; proto/pair.md §4e."""
+
+    name: str
+    kind: str
+    """`lan`, `interface`, `gateway` or `command`."""
+    weight: int
+    """Its share of the fitness; 0 of a LAN, without which there is none."""
+    rise: int
+    """Good samples in a row that bring it back."""
+    fall: int
+    """Bad ones in a row that make it fail."""
+
+
+@dataclass(frozen=True, slots=True)
 class PairSettings:
     """What the core has to know of the configuration."""
 
@@ -63,6 +78,12 @@ class PairSettings:
     """How much longer than dead_after a backup without all flows waits for a silent primary; proto/pair.md §4b."""
     authenticated: bool = False
     """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
+
+    tracks: tuple[TrackSettings, ...] = ()
+    """Beside the two LANs, which every node tracks."""
+    fitness_margin: int = 100
+    """By how much the peer has to be fitter, and for how long, before this node hands over; proto/pair.md §4e."""
+    hold_down_ns: int = SECOND_NS
 
     takes_owned_vips: bool = False
     """Acts alone although somebody else has the VIPs; proto/pair.md §4c."""
@@ -148,6 +169,16 @@ class VipView:
     """Milliseconds after arming; None: not verified."""
     claimant: str | None
     """The MAC of somebody else who has it, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackView:
+    name: str
+    kind: str
+    weight: int
+    good: bool
+    why: str
+    """What the last check said where it is not good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +276,5 @@ class NodeView:
     last_change_reason: str
     rejections: Mapping[str, int] = field(default_factory=dict)
     vips: tuple[VipView, ...] = ()
+    fitness: int = 1000
+    tracks: tuple[TrackView, ...] = ()

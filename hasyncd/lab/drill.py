@@ -15,17 +15,20 @@ from typing import Any
 from hasyncd.lab.crew import Crew, Load
 from hasyncd.lab.incumbent import Incumbent
 from hasyncd.lab.incumbent_files import IncumbentOptions
-from hasyncd.lab.judge import Judgement, Verdict, judge, percentile
+from hasyncd.lab.judge import HALF_CLOSED, Judgement, Verdict, judge, percentile
 from hasyncd.lab.last_word import compare
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import HEARTBEAT_MS, NodeOptions, Nodes
 from hasyncd.lab.pair import Pair
 from hasyncd.lab.scenarios import Scenario
+from hasyncd.lab.spans import fill
 from hasyncd.lab.stage import Fault, Progress, Stage
 from hasyncd.lab.timeline import Timeline, transfer_json
 from hasyncd.lab.topology import Topology
 from hasyncd.lab.traffic.process import now_ns
 
+_ENOUGH_TCP = 100
+"""Of so many connections some are half-closed in each client process."""
 PairMaker = Callable[[Topology], Pair]
 
 
@@ -107,6 +110,10 @@ class Result:
                 path: {"opened": tally.opened, "survived": tally.verdicts[Verdict.SURVIVED]}
                 for path, tally in sorted(self.judgement.paths.items())
             },
+            "tcp_states": {
+                state: {"opened": tally.opened, "survived": tally.verdicts[Verdict.SURVIVED]}
+                for state, tally in sorted(self.judgement.states.items())
+            },
             "gap_ms": {
                 "p50": _ms(percentile(silences, 0.5)),
                 "p99": _ms(percentile(silences, 0.99)),
@@ -160,6 +167,8 @@ async def run_drill(
     try:
         with Topology() as topology:
             pair = maker(topology)
+            if scenario.prepare is not None:
+                scenario.prepare(topology, pair)
             result.engine, result.system, result.variant = pair.engine, pair.system, pair.variant
             try:
                 async with _on_stage(topology, pair, options, progress) as stage:
@@ -226,6 +235,7 @@ async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
         result.judgement = judge(timeline.watch(stage.crew.records()), faults, end_ns)
         result.timeline = timeline.to_json()
         _check_load(result, stage.load)
+        _check_spans(result, stage)
     if result.judgement.wrong_bytes:
         result.failures.append(
             f"{result.judgement.wrong_bytes} times a flow received bytes that nobody had sent"
@@ -235,6 +245,13 @@ async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
         result.failures.append(
             f"{result.judgement.udp.lost_datagrams} datagrams were lost in a planned change"
         )
+
+
+def _check_spans(result: Result, stage: Stage) -> None:
+    fill((*stage.spans, *stage.told_spans), stage.crew.records())
+    result.failures += [span.failure for span in stage.spans if span.failure]
+    result.notes += [span.note for span in (*stage.spans, *stage.told_spans) if not span.failure]
+    result.requirements += len(stage.spans)
 
 
 def _check_last_words(result: Result) -> None:
@@ -256,5 +273,8 @@ def _check_load(result: Result, load: Load) -> None:
     wanted = load.ipv6 * (load.tcp + load.udp) // 100
     if wanted > 10 and not any(path in result.judgement.paths for path in ("lb6", "pass")):
         result.failures.append("no flow went over IPv6")
+    missing = [state for state in HALF_CLOSED if state not in result.judgement.states]
+    if load.tcp >= _ENOUGH_TCP and missing:
+        result.failures.append(f"no connection met the fault {' or '.join(missing)}")
     if load.open_rate > 0 and not result.judgement.opened_during_run:
         result.failures.append("no connection was opened around the fault")

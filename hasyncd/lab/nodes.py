@@ -26,6 +26,8 @@ HEARTBEAT_MS = 50
 """The program's default."""
 _POLL_S = 0.02
 _PEER_PORT = 7077
+_MISSED = 3
+"""Heartbeats that make a death."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Nodes:
         self.engine = options.engine
         self.variant: str | None = options.variant
         self.remarks: list[str] = []
+        self.environment: dict[str, dict[str, str]] = {}
+        """What each node is to have in its environment besides; read at its start."""
         self._cut_off: set[str] = set()
         self._old = {gateway.name for gateway in plan.GATEWAYS} if options.starts_old else set()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -108,7 +112,13 @@ class Nodes:
             command,
             log=self.log_file(gateway.name),
             outlives=self._outlive,
+            environment=self.environment.get(gateway.name, {}),
         )
+
+    @property
+    def dead_after_ns(self) -> int:
+        """When a silent peer is dead to these nodes."""
+        return _MISSED * self._options.heartbeat_ms * 1_000_000
 
     def _program(self, name: str) -> list[str]:
         if name in self._old and self._options.old_program is not None:
@@ -262,7 +272,7 @@ interface = "outside"
 listen = "{gateway.sync}:{_PEER_PORT}"
 address = "{peer.sync}:{_PEER_PORT}"
 heartbeat_ms = {options.heartbeat_ms}
-dead_after_ms = {3 * options.heartbeat_ms}
+dead_after_ms = {_MISSED * options.heartbeat_ms}
 {trust}
 {"" if options.insecure else _lan_paths(gateway, peer)}
 

@@ -10,7 +10,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from hasyncd.lab.drill import Result
-from hasyncd.lab.judge import Verdict
+from hasyncd.lab.judge import ESTABLISHED, HALF_CLOSED, HANDSHAKE, LATER, Verdict
 
 _NAMED_MAX = 3
 
@@ -76,6 +76,8 @@ def show(result: Result) -> None:
         console.print(table)
     if result.judgement.paths:
         console.print(f"  {_ways(result)}", markup=False)
+    if result.judgement.states:
+        console.print(f"  {_states(result)}", markup=False)
     for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
         console.print(f"  {count:6}  {name}", markup=False)
     for row in result.judgement.table:
@@ -105,6 +107,8 @@ def sentence(result: Result) -> str:
 
 def _what_happened(result: Result) -> str:
     deeds = [(fault.node, fault.deed or result.scenario.deed) for fault in result.faults]
+    if len(deeds) > _NAMED_MAX and len({deed for _, deed in deeds}) > 1:
+        return f"{len(deeds)} faults were made"
     if len(deeds) > _NAMED_MAX:
         return f"{len(deeds)} times a primary {deeds[0][1]}"
     return " and ".join(f"{node} {deed}" for node, deed in deeds) or "nothing happened"
@@ -115,6 +119,13 @@ def _ways(result: Result) -> str:
     names = {"lb": "balanced", "nat": "translated", "lb6": "balanced over IPv6", "pass": "passed over IPv6"}
     paths = result.judgement.paths
     return ", ".join(f"{paths[path].opened:,} {name}" for path, name in names.items() if path in paths)
+
+
+def _states(result: Result) -> str:
+    """In which states the fault met the connections."""
+    states = result.judgement.states
+    names = (ESTABLISHED, HANDSHAKE, *HALF_CLOSED, LATER)
+    return "TCP: " + ", ".join(f"{states[name].opened:,} {name}" for name in names if name in states)
 
 
 def _silence(result: Result) -> str:

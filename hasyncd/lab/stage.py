@@ -12,6 +12,7 @@ from hasyncd.lab.crew import Crew, Load
 from hasyncd.lab.judge import WINDOW_NS
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.pair import Pair, other
+from hasyncd.lab.spans import Span
 from hasyncd.lab.topology import Topology
 from hasyncd.lab.traffic.process import now_ns
 
@@ -66,6 +67,9 @@ class Stage:
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What speaks against us besides lost flows; each is one sentence."""
+    spans: list[Span] = field(default_factory=list)
+    """In these no question may be lost; in `told_spans` it may, and what was is told."""
+    told_spans: list[Span] = field(default_factory=list)
     checked: int = 0
     """How many requirements were looked at, so that a drill cannot pass by asking nothing."""
     _last_status: dict[str, dict[str, Any]] = field(default_factory=dict)

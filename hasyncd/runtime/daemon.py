@@ -19,8 +19,7 @@ import structlog
 import uvloop
 
 from hasyncd.addresses import for_engine
-from hasyncd.balance.health import HealthChecks
-from hasyncd.balance.services import Services
+from hasyncd.balance.tables import first_tables
 from hasyncd.config import Settings
 from hasyncd.core.effects import ReportRole
 from hasyncd.core.messages import FEATURE_IPV6, PROTOCOL_MIN
@@ -41,6 +40,7 @@ from hasyncd.datapath.packet import (
 )
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
+from hasyncd.runtime.balancer import Balancer
 from hasyncd.runtime.claims import Claims
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
@@ -205,29 +205,23 @@ class Daemon:
         self._interfaces = (inside, outside)
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self._services = Services(settings.service)
+        self._balancer = Balancer(settings.service)
         seed = secrets.token_bytes(16)
-        self._engine: Engine = build_engine(
-            settings,
-            seed,
-            [(each, self._services.publication(each.service)) for each in self._services.declarations()],
-            log_file,
-        )
+        self._engine: Engine = build_engine(settings, seed, first_tables(self._balancer.services), log_file)
         boot_id = secrets.randbelow(2**64 - 1) + 1
         node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())
-        node.set_ring_generations(self._services.ring_generations())
+        node.set_ring_generations(self._balancer.services.ring_generations())
         self._node = node
         self._shell = Shell(
             settings, node, self._engine,
             PeerPort(settings.peer.listen, settings.peer.address, keys, lan_routes(settings, inside, outside)),
             state, Journal(), self._stopped.set,
         )  # fmt: skip
-        self._report = StatusReport(settings, node, self._engine, self._services)
+        self._report = StatusReport(settings, node, self._engine, self._balancer.services)
         self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
             settings.control.socket, make_handlers(settings, self._shell, self._report)
         )
-        self._health = HealthChecks(settings.service, self._backend_changed)
         self._netlink = Netlink(
             inside,
             outside,
@@ -266,7 +260,9 @@ class Daemon:
             self._join_groups()
             self._tell_missing_ipv6()
             await self._control.start()
-            self._health.start()
+            self._balancer.start(
+                self._engine, self._node.set_ring_generations, self._shell.journal.report_event
+            )
             # What was made so far lives until the end: the collector need not look at it again.
             gc.freeze()
             self._shell.start()
@@ -293,7 +289,7 @@ class Daemon:
             if self._membership is not None:
                 self._membership.close()
             self._shell.stop()
-            await self._health.stop()
+            await self._balancer.stop()
             await self._control.stop()
             self._netlink.close()
 
@@ -411,15 +407,6 @@ class Daemon:
             (side, gateway) for _, _, side, gateway in self._netlink.routes if gateway
         ]
         return list(dict.fromkeys(backends + gateways))
-
-    def _backend_changed(self, index: int, backend_id: int, up: bool, reason: str) -> None:
-        publication = self._services.set_backend_up(index, backend_id, up)
-        if publication is None:
-            return
-        self._engine.publish_ring(*publication)
-        self._node.set_ring_generations(self._services.ring_generations())
-        name = f"{self._settings.service[index].name}/{backend_id}"
-        self._shell.journal.report_event("backend_up" if up else "backend_down", f"{name}: {reason}")
 
     def _link_changed(self, side: int, state: LinkState) -> None:
         usable_before = self._unusable_side() is None

@@ -55,7 +55,7 @@ class Shell:
         self._port = port
         self._state = state
         self._on_stop = on_stop
-        self._relays = False
+        self._relays_until_ns = 0
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
@@ -290,7 +290,7 @@ class Shell:
                 self._perform_on_table(effect)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
-            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.Relay() | fx.AnnounceVips() | fx.SetCommit():
+            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
                 self._perform_on_data_path(effect)
             case fx.ProbeVips():
                 self.engine.probe_vips()
@@ -303,7 +303,8 @@ class Shell:
                 self.journal.report_event(effect.name, effect.detail)
             case fx.Stop():
                 # A moment for stragglers: the process is their only way to the new owner.
-                self._loop.call_later(_RELAY_AT_STOP_S if self._relays else 0, self._on_stop)
+                relays = now_ns() < self._relays_until_ns
+                self._loop.call_later(_RELAY_AT_STOP_S if relays else 0, self._on_stop)
             case _:
                 assert_never(effect)
 
@@ -369,19 +370,20 @@ class Shell:
                 self.pump.acknowledge(effect.sequence)
 
     def _perform_on_data_path(
-        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.Relay | fx.AnnounceVips | fx.SetCommit
+        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit
     ) -> None:
         match effect:
             case fx.Arm():
-                self.engine.arm(now_ns())
-                self.engine.set_lease(effect.lease_until_ns)
+                self._relays_until_ns = 0
+                self.engine.arm(now_ns(), effect.lease_until_ns)
             case fx.RenewLease():
                 self.engine.set_lease(effect.lease_until_ns)
             case fx.Disarm():
-                self.engine.disarm()
-            case fx.Relay():
-                self.engine.relay(effect.until_ns)
-                self._relays = True
+                self._relays_until_ns = effect.relay_until_ns
+                if effect.relay_until_ns:
+                    self.engine.hand_over(effect.relay_until_ns)
+                else:
+                    self.engine.disarm()
             case fx.AnnounceVips():
                 self.engine.announce()
             case fx.SetCommit():

@@ -9,9 +9,12 @@ import pytest
 from hasyncd.core import effects as fx
 from hasyncd.core.messages import FITNESS_FULL
 from hasyncd.core.node import Node
+from hasyncd.core.types import TrackSettings
 from hasyncd.core.versions import Versions
 from hasyncd.core.wire import decode_heartbeat, encode_heartbeat
 from tests.core.messages import SEED, SETTINGS, a_beat
+
+TRACKS = (TrackSettings("gateway", "gateway", 3, 1, 1), TrackSettings("disk", "command", 1, 1, 1))
 
 
 def told(effects: list[fx.Effect]) -> list[str]:
@@ -44,18 +47,19 @@ def test_a_pinned_node_counts_no_fitness_as_its_peer_counts_none_of_its_own(own:
 
 
 def test_a_change_of_fitness_is_told_at_once_and_once() -> None:
-    node = Node(SETTINGS, 0xB, 1, SEED, 0)
+    node = Node(replace(SETTINGS, tracks=TRACKS), 0xB, 1, SEED, 0)
     node.start(0)
-    [beat] = node.set_fitness(250, 1)
+    event, beat = node.receive_sample("gateway", False, "no answer", 1)
+    assert event == fx.ReportEvent("track_failed", "gateway: no answer, the fitness is 250")
     assert isinstance(beat, fx.SendDatagram)
     assert decode_heartbeat(beat.payload).fitness == 250
-    assert node.set_fitness(250, 2) == []
+    assert node.receive_sample("gateway", False, "no answer", 2) == []
 
 
 def test_a_pinned_node_writes_what_version_1_knows() -> None:
-    node = Node(replace(SETTINGS, protocols=(1, 1)), 0xB, 1, SEED, 0)
+    node = Node(replace(SETTINGS, protocols=(1, 1), tracks=TRACKS), 0xB, 1, SEED, 0)
     node.start(0)
-    [beat] = node.set_fitness(250, 1)
+    _, beat = node.receive_sample("gateway", False, "no answer", 1)
     assert isinstance(beat, fx.SendDatagram)
     said = decode_heartbeat(beat.payload)
     assert (said.protocol, said.fitness) == (1, FITNESS_FULL), "22 elements: nobody is told"

@@ -12,7 +12,7 @@ from tests.native.engines import now_ns, record_kinds
 
 FLOW_BYTES = 96
 """sizeof(struct hs_flow), core/flow_table.h: both tuples come first."""
-AT_STATE, AT_VERSION = 72, 76
+AT_EXPIRES, AT_STATE, AT_VERSION = 32, 72, 76
 ADD, UPDATE = 1, 2
 UDP, BOTH_SEEN, UNREPLIED, REPLIED = 4, 2, 1, 2
 
@@ -107,15 +107,27 @@ class Sync:
 _MAPPING_MAX = 1 << 36
 """Bytes; what is longer is a sanitizer's shadow."""
 _READ_BYTES = 1 << 24
+_TOLD_S = 4321
+"""A timeout that nobody else has."""
 
 
 class Memory:
     """The flows of one engine of this process, found and written as a broken memory module would."""
 
-    def __init__(self, slot: int, flow: bytes, elsewhere: frozenset[int] = frozenset()) -> None:
-        """`flow` are both tuples of the flow in `slot`. `elsewhere`: its `places` before the engine had it, as a
-        sanitizer keeps the memory of engines that are gone."""
-        [first] = self.places(flow) - elsewhere
+    def __init__(self, engine: Engine, record: bytes) -> None:
+        """`record`: the ADD of a flow that the engine holds, unarmed.
+
+        Copies of its table lie elsewhere too: engines that are gone, what a sanitizer keeps, what we read ourselves.
+        Only the engine's own follows when it is told another timeout.
+        """
+        slot, version, timeout_s = struct.unpack(">IHH", record[4:12])
+        candidates, moment = self.places(self.tuples(record)), now_ns()
+        for told_s in (_TOLD_S, timeout_s):
+            update = short(UPDATE, slot, version, state=record[1], timeout_s=told_s)
+            assert engine.install(update, moment) == (1, None)
+            expires = struct.pack("=Q", moment // 1_000_000 + told_s * 1000)
+            candidates = {at for at in candidates if self._read(at + AT_EXPIRES, 8) == expires}
+        [first] = candidates
         self._first = first - slot * FLOW_BYTES
 
     @staticmethod
@@ -125,8 +137,8 @@ class Memory:
         return there + record[16:20] + record[12:16] + record[22:24] + record[20:22] + b"\x11\0\0\0"
 
     @classmethod
-    def places(cls, wanted: bytes) -> frozenset[int]:
-        """Where in the process a live flow has these tuples."""
+    def places(cls, wanted: bytes) -> set[int]:
+        """Where in the process a live flow has these tuples, or seems to."""
         found: set[int] = set()
         for line in Path("/proc/self/maps").read_text().splitlines():
             bounds, rights, *_ = line.split()
@@ -135,7 +147,7 @@ class Memory:
                 continue
             for start in range(first, last, _READ_BYTES):
                 found |= cls._places_within(wanted, start, min(start + _READ_BYTES + FLOW_BYTES, last))
-        return frozenset(found)
+        return found
 
     @classmethod
     def _places_within(cls, wanted: bytes, first: int, last: int) -> set[int]:
@@ -147,7 +159,7 @@ class Memory:
         at = held.find(wanted)
         while at >= 0:
             lived, state = held[at + 75 : at + 76], held[at + AT_STATE : at + AT_STATE + 1]
-            if lived == b"\x01" and state in (b"\x01", b"\x02"):  # else it is a copy of our own
+            if lived == b"\x01" and state in (b"\x01", b"\x02"):
                 found.add(first + at)
             at = held.find(wanted, at + 1)
         return found

@@ -285,8 +285,7 @@ static void check_relay(void)
     g->rules.vips[g->rules.vip_count++] = (struct hs_vip){hs_ip("203.0.113.5"), HS_INSIDE};
     memcpy(foreign + 26, &stranger, 4); /* from no NAT source: the machine's own, say */
     memcpy(untouched, frame, sizeof untouched);
-    hs_gateway_disarm(g);
-    hs_gateway_begin_relay(g, now + 1000 * ms);
+    hs_gateway_hand_over(g, now + 1000 * ms);
     CHECK(1, receive(g, frame, vnet, now), 0);
     CHECK(2, g->held[HS_INSIDE].count, 1);
     CHECK(3, receive(g, foreign, vnet, now), 0);

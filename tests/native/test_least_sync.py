@@ -62,10 +62,8 @@ def scrub(engine: Engine) -> None:
 def in_step(capacity: int, count: int) -> tuple[Engine, Engine, Memory]:
     """A primary, a backup that has all of its flows, and the backup's memory."""
     primary, backup = pair(capacity)
-    last = Memory.tuples(add(count - 1))
-    elsewhere = Memory.places(last)
     fill(backup, range(count))
-    memory = Memory(count - 1, last, elsewhere)
+    memory = Memory(backup, add(count - 1))
     fill(primary, range(count))
     arm(primary)
     assert primary.digest() == backup.digest()
@@ -132,10 +130,8 @@ def test_a_full_sync_heals_corrupted_memory_too_with_no_scrub_before() -> None:
 
 def test_the_primarys_own_memory_is_what_is_copied_but_for_what_nobody_could_be_told() -> None:
     primary, backup = pair(256)
-    last = Memory.tuples(add(199))
-    elsewhere = Memory.places(last)
     fill(primary, range(200))
-    memory = Memory(199, last, elsewhere)
+    memory = Memory(primary, add(199))
     fill(backup, range(200))
     arm(primary)
     memory.flip(10, AT_STATE, 0)

@@ -142,8 +142,7 @@ def test_a_node_that_handed_over_sends_stragglers_to_whoever_advertises_the_vip(
     gateway = Gateway6()
     engine, owner = gateway.engine, b"\x02\0\0\0\0\x99"
     target = gateway.crosses(OUTSIDE, tcp6(CLIENT, 4000, OUTSIDE_VIP6, 80, 2)).target
-    engine.disarm()
-    engine.relay(gateway.now + 10**9)
+    engine.hand_over(gateway.now + 10**9)
     straggler, other = tcp6(CLIENT, 4000, OUTSIDE_VIP6, 80, ACK), udp6(SERVER, 1, "2001:db8:5::1", 1)
     assert gateway.frames(OUTSIDE, straggler) == []
     assert gateway.drops(OUTSIDE, other) == "drop_no_lease"

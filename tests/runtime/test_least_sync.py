@@ -44,7 +44,7 @@ def memory_of(member: Member) -> Memory:
     """Where its flows lie; asked before it has any."""
     record = add(5, host=0x7070)
     install(member.engine, record)
-    memory = Memory(5, Memory.tuples(record))
+    memory = Memory(member.engine, record)
     member.engine.reset(member.node.seed)
     return memory
 

@@ -286,8 +286,6 @@ class Shell:
                 table.acknowledge(sequence)
             case fx.SetCommit(hold):
                 table.hold(hold)
-            case fx.Relay():
-                pass  # frames in flight have no model here: a lease is what the checkers watch
 
     def _perform_on_data_path(self, effect: fx.Effect) -> bool:
         """False when the rest of the list must be dropped."""

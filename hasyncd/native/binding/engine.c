@@ -201,10 +201,11 @@ PyObject *hs_engine_set_lease(PyObject *self, PyObject *arguments)
 
 PyObject *hs_engine_arm(PyObject *self, PyObject *arguments)
 {
-    unsigned long long now_ns;
+    unsigned long long now_ns, lease_until_ns = gateway_of(self)->lease_until_ns;
 
-    if (!PyArg_ParseTuple(arguments, "K", &now_ns))
+    if (!PyArg_ParseTuple(arguments, "K|K", &now_ns, &lease_until_ns))
         return NULL;
+    gateway_of(self)->lease_until_ns = lease_until_ns;
     hs_gateway_arm(gateway_of(self), now_ns);
     Py_RETURN_NONE;
 }
@@ -216,13 +217,13 @@ PyObject *hs_engine_disarm(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyObject *hs_engine_relay(PyObject *self, PyObject *arguments)
+PyObject *hs_engine_hand_over(PyObject *self, PyObject *arguments)
 {
-    unsigned long long until_ns;
+    unsigned long long relay_until_ns;
 
-    if (!PyArg_ParseTuple(arguments, "K", &until_ns))
+    if (!PyArg_ParseTuple(arguments, "K", &relay_until_ns))
         return NULL;
-    hs_gateway_begin_relay(gateway_of(self), until_ns);
+    hs_gateway_hand_over(gateway_of(self), relay_until_ns);
     Py_RETURN_NONE;
 }
 

@@ -1,7 +1,7 @@
 /* hasyncd._native.Engine: a gateway with two packet sockets, as one Python object.
  *
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
- * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_hops.c
+ * backend_table.c what is published, engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_hops.c
  * routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least syncs, engine_view.c looking, addresses.c
  * arguments.
  */
@@ -28,6 +28,12 @@ struct engine {
 
 extern PyType_Spec hs_engine_spec;
 extern PyMethodDef hs_process_methods[];
+extern PyType_Spec hs_backend_table_spec;
+
+/* The table of a BackendTable, which keeps it; NULL with an exception where `value` is none. */
+struct hs_backend_table *hs_parse_backend_table(PyObject *value);
+/* One holder less; the last one frees it. NULL is nothing. */
+void hs_release_backend_table(struct hs_backend_table *table);
 
 /* An address of either family, of which only one member is not zero. */
 struct hs_either {
@@ -74,7 +80,7 @@ PyObject *hs_engine_poll(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_lease(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_arm(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_disarm(PyObject *self, PyObject *unused);
-PyObject *hs_engine_relay(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_hand_over(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_announce(PyObject *self, PyObject *unused);
 PyObject *hs_engine_tick(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_inject(PyObject *self, PyObject *arguments);
@@ -89,8 +95,8 @@ PyObject *hs_engine_take_mappings(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_policy(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);
-PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *keywords);
-PyObject *hs_engine_ring(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_set_balance(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_publish(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_rule_commit(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments);

@@ -137,8 +137,7 @@ PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments)
     }
     service = &rules->services[index];
     if (index == rules->service_count) {
-        *service = (struct hs_service){.backends = calloc(HS_BACKENDS_MAX, sizeof *service->backends)};
-        if (!service->backends)
+        if (!hs_service_init(service))
             return PyErr_NoMemory();
         rules->service_count++;
     }
@@ -212,46 +211,51 @@ static int parse_backend(PyObject *list, Py_ssize_t index, const struct hs_servi
     return 0;
 }
 
-PyObject *hs_engine_publish_ring(PyObject *self, PyObject *arguments, PyObject *keywords)
+PyObject *hs_engine_set_balance(PyObject *self, PyObject *arguments)
 {
-    static char *names[] = {"index", "backends", "generation", "vnodes", NULL};
-    static struct hs_backend backends[HS_BACKENDS_MAX];
-    unsigned int index, generation, vnodes = 160;
+    static const char *const keys[] = {"tuple", "source", "source-port"};
+    unsigned int index, load_limit_percent;
     struct hs_service *service;
-    PyObject *list;
+    const char *key;
+
+    if (!PyArg_ParseTuple(arguments, "IsI", &index, &key, &load_limit_percent) ||
+        !(service = find_service(self, index)))
+        return NULL;
+    for (int i = HS_KEY_TUPLE; i <= HS_KEY_SOURCE_PORT; i++) {
+        if (strcmp(key, keys[i]) == 0 && (!load_limit_percent || load_limit_percent > 100)) {
+            service->key = (enum hs_balance_key)i;
+            service->load_limit_percent = load_limit_percent;
+            Py_RETURN_NONE;
+        }
+    }
+    PyErr_SetString(PyExc_ValueError, "no such key, or a limit below the fair share");
+    return NULL;
+}
+
+PyObject *hs_engine_publish(PyObject *self, PyObject *arguments)
+{
+    static struct hs_backend backends[HS_BACKENDS_MAX];
+    struct hs_backend_table *table, *unused = NULL;
+    unsigned long long grace_until_ns = 0;
+    struct hs_service *service;
+    PyObject *list, *wrapped;
+    unsigned int index;
     Py_ssize_t count;
 
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "IOI|I", names, &index, &list,
-                                     &generation, &vnodes) ||
+    if (!PyArg_ParseTuple(arguments, "IOO|K", &index, &list, &wrapped, &grace_until_ns) ||
+        !(table = hs_parse_backend_table(wrapped)) ||
         !(service = find_service(self, index)) ||
         (count = hs_checked_size(list, HS_BACKENDS_MAX, "backends")) < 0)
         return NULL;
     for (Py_ssize_t i = 0; i < count; i++)
         if (parse_backend(list, i, service, &backends[i]))
             return NULL;
-    if (hs_service_publish(service, backends, (uint32_t)count, generation, vnodes)) {
-        PyErr_SetString(PyExc_ValueError, "more backends or vnodes than one service can hold");
+    table->references++;
+    if (hs_service_publish(service, backends, (uint32_t)count, table, grace_until_ns, &unused)) {
+        hs_release_backend_table(table);
+        PyErr_SetString(PyExc_ValueError, "a member that is no backend, or more backends than one service can hold");
         return NULL;
     }
+    hs_release_backend_table(unused);
     Py_RETURN_NONE;
-}
-
-PyObject *hs_engine_ring(PyObject *self, PyObject *arguments)
-{
-    struct hs_service *service;
-    unsigned int index;
-    PyObject *list;
-
-    if (!PyArg_ParseTuple(arguments, "I", &index) || !(service = find_service(self, index)))
-        return NULL;
-    list = PyList_New(0);
-    for (uint32_t i = 0; list && service->ring && i < service->ring->count; i++) {
-        const struct hs_vnode *v = &service->ring->vnodes[i];
-        PyObject *vnode = Py_BuildValue("IIHI", v->point, v->server_id, v->weight, v->generation);
-
-        if (!vnode || PyList_Append(list, vnode))
-            Py_CLEAR(list);
-        Py_XDECREF(vnode);
-    }
-    return list;
 }

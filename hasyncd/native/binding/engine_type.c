@@ -26,7 +26,7 @@
 LOCKED(set_lease)
 LOCKED(arm)
 LOCKED(disarm)
-LOCKED(relay)
+LOCKED(hand_over)
 LOCKED(announce)
 LOCKED(probe_vips)
 LOCKED(vip_states)
@@ -41,8 +41,8 @@ LOCKED(open_mapping_log)
 LOCKED(take_mappings)
 LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
-LOCKED_KEYWORDS(publish_ring)
-LOCKED(ring)
+LOCKED(set_balance)
+LOCKED(publish)
 LOCKED(set_rule_commit)
 LOCKED(set_routes)
 LOCKED(set_neighbours)
@@ -84,7 +84,7 @@ static PyMethodDef methods[] = {
     METHOD("set_lease", locked_set_lease, METH_VARARGS),
     METHOD("arm", locked_arm, METH_VARARGS),
     METHOD("disarm", locked_disarm, METH_NOARGS),
-    METHOD("relay", locked_relay, METH_VARARGS),
+    METHOD("hand_over", locked_hand_over, METH_VARARGS),
     METHOD("announce", locked_announce, METH_NOARGS),
     METHOD("probe_vips", locked_probe_vips, METH_NOARGS),
     METHOD("vip_states", locked_vip_states, METH_NOARGS),
@@ -100,8 +100,8 @@ static PyMethodDef methods[] = {
     METHOD("take_mappings", locked_take_mappings, METH_VARARGS),
     METHOD("set_policy", locked_set_policy, METH_VARARGS | METH_KEYWORDS),
     METHOD("set_service", locked_set_service, METH_VARARGS),
-    METHOD("publish_ring", locked_publish_ring, METH_VARARGS | METH_KEYWORDS),
-    METHOD("ring", locked_ring, METH_VARARGS),
+    METHOD("set_balance", locked_set_balance, METH_VARARGS),
+    METHOD("publish", locked_publish, METH_VARARGS),
     METHOD("set_rule_commit", locked_set_rule_commit, METH_VARARGS),
     METHOD("set_routes", locked_set_routes, METH_VARARGS),
     METHOD("set_neighbours", locked_set_neighbours, METH_VARARGS),

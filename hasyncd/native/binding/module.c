@@ -2,12 +2,15 @@
 
 static int module_exec(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &hs_engine_spec, NULL);
-    int failed = !type || PyModule_AddObjectRef(module, "Engine", type) ||
+    PyObject *engine = PyType_FromModuleAndSpec(module, &hs_engine_spec, NULL);
+    PyObject *table = PyType_FromModuleAndSpec(module, &hs_backend_table_spec, NULL);
+    int failed = !engine || PyModule_AddObjectRef(module, "Engine", engine) || !table ||
+                 PyModule_AddObjectRef(module, "BackendTable", table) ||
                  PyModule_AddIntConstant(module, "INSIDE", HS_INSIDE) ||
                  PyModule_AddIntConstant(module, "OUTSIDE", HS_OUTSIDE);
 
-    Py_XDECREF(type);
+    Py_XDECREF(engine);
+    Py_XDECREF(table);
     return failed ? -1 : 0;
 }
 

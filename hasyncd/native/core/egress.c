@@ -96,6 +96,10 @@ void hs_gateway_forward(struct hs_gateway *g, int side, struct hs_packet *p,
 
     if (!(p->ip ? direct(g, side, p, &packet) : hs_gateway_direct6(g, side, p, &packet, now_ns)))
         return;
+    packet.came_by = (uint8_t)side;
+    packet.slot = flow ? hs_flow_slot(g->table, flow) : HS_NOTHING;
+    packet.version = flow ? flow->version : 0;
+    packet.direction = p->direction;
     if (p->vnet)
         packet.vnet = *p->vnet;
     packet.vnet.flags &= (uint8_t)~HS_VNET_DATA_VALID; /* the kernel refuses it on transmit */

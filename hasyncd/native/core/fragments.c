@@ -5,8 +5,6 @@
 
 #include "core/gateway.h"
 
-enum { DONE_WITH = 0 }; /* no key is 0 */
-
 bool hs_fragments_init(struct hs_fragments *fragments)
 {
     fragments->sets = calloc(HS_FRAGMENT_SETS, sizeof *fragments->sets);
@@ -80,7 +78,7 @@ struct hs_fragmented *hs_fragments_put(struct hs_fragments *fragments, uint64_t 
 
 /* --- the gateway's part -------------------------------------------------------------------- */
 
-static uint32_t offset_of(const struct hs_packet *p)
+uint32_t hs_gateway_fragment_offset(const struct hs_packet *p)
 {
     return p->ip ? (ntohs(p->ip->fragment) & 0x1fffu) * 8 : hs_packet6_fragment_offset(p);
 }
@@ -92,6 +90,11 @@ static bool is_impossible(const struct hs_packet *p)
 
     return p->ip6 && ((hs_packet6_has_more_fragments(p) && p->l4_length % 8) || !p->l4_length ||
                       before + hs_packet6_fragment_offset(p) + p->l4_length > 65535);
+}
+
+bool hs_gateway_parse_first_fragment(const struct hs_gateway *g, struct hs_packet *p)
+{
+    return p->ip ? hs_packet_parse_first_fragment(p) : hs_packet6_parse_first_fragment(p, g->table->seed);
 }
 
 static void rewrite_later(struct hs_gateway *g, struct hs_packet *p, const struct hs_flow *flow,
@@ -114,11 +117,12 @@ static bool forward_later(struct hs_gateway *g, int side, struct hs_packet *p, s
 {
     struct hs_flow *flow = &g->table->flows[entry->slot];
 
-    entry->overlapped |= offset_of(p) < entry->first_bytes;
+    entry->overlapped |= hs_gateway_fragment_offset(p) < entry->first_bytes;
     if (!hs_flow_table_holds(g->table, entry->slot) || flow->version != entry->version || entry->overlapped)
         return false;
     rewrite_later(g, p, flow, entry->direction);
     p->hairpin = hs_flow_is_hairpin(flow);
+    p->direction = entry->direction;
     flow->packets[entry->direction]++;
     flow->bytes[entry->direction] += hs_packet_ip_length(p);
     g->counters.fragments_forwarded++;
@@ -138,7 +142,7 @@ static void release_waiting(struct hs_gateway *g, struct hs_fragmented *entry, u
 
         if (queued->sequence != entry->key)
             continue;
-        queued->sequence = DONE_WITH;
+        queued->sequence = HS_FRAGMENT_DONE_WITH;
         hs_gateway_parse(g, &p, &queued->vnet, queued->frame, queued->length);
         if (!forward_later(g, queued->side, &p, entry, now_ns))
             g->counters.drop_fragment++;
@@ -173,7 +177,7 @@ static void receive_first(struct hs_gateway *g, int side, struct hs_packet *p, u
     struct hs_found found;
 
     if ((p->ip6 && contradicts(hs_fragments_find(&g->fragments, key, now_ns / 1000000), bytes)) ||
-        !(p->ip ? hs_packet_parse_first_fragment(p) : hs_packet6_parse_first_fragment(p, g->table->seed))) {
+        !hs_gateway_parse_first_fragment(g, p)) {
         g->counters.drop_fragment++;
         return;
     }
@@ -192,7 +196,7 @@ static void receive_first(struct hs_gateway *g, int side, struct hs_packet *p, u
 
 void hs_gateway_receive_fragment(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
-    uint32_t offset = offset_of(p);
+    uint32_t offset = hs_gateway_fragment_offset(p);
     uint64_t key = hs_fragments_key(g->table->seed, side, p);
     struct hs_fragmented *entry;
     struct hs_queued queued;
@@ -236,8 +240,8 @@ void hs_gateway_expire_fragments(struct hs_gateway *g, uint64_t now_ns)
     struct hs_queued *queued;
 
     while ((queued = hs_packet_queue_front(&g->fragments.waiting)) &&
-           (queued->sequence == DONE_WITH || queued->deadline_ns <= now_ns)) {
-        g->counters.drop_fragment += queued->sequence != DONE_WITH;
+           (queued->sequence == HS_FRAGMENT_DONE_WITH || queued->deadline_ns <= now_ns)) {
+        g->counters.drop_fragment += queued->sequence != HS_FRAGMENT_DONE_WITH;
         hs_packet_queue_pop(&g->fragments.waiting);
     }
 }

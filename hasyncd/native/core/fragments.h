@@ -26,9 +26,11 @@ struct hs_fragmented {
     uint16_t first_bytes; /* IPv6: where the first fragment ends */
 };
 
+enum { HS_FRAGMENT_DONE_WITH = 0 }; /* no key is 0 */
+
 struct hs_fragments {
     struct hs_fragmented (*sets)[HS_FRAGMENT_WAYS];
-    struct hs_packet_queue waiting; /* `sequence` is the key, `side` where it came in */
+    struct hs_packet_queue waiting; /* `sequence` is the key or HS_FRAGMENT_DONE_WITH, `side` where it came in */
 };
 
 bool hs_fragments_init(struct hs_fragments *fragments);

@@ -55,8 +55,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
     hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
     for (uint32_t i = 0; i < g->rules.service_count; i++)
-        for (uint32_t k = 0; k < g->rules.services[i].backend_count; k++)
-            g->rules.services[i].backends[k].flows = 0;
+        hs_service_forget_flows(&g->rules.services[i]);
     hs_delta_log_tell(&g->log, 0, 0);
 }
 
@@ -71,17 +70,30 @@ void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns)
         g->grace_until_ms = now_ns / 1000000 + HS_TAKEOVER_GRACE_S * 1000;
     g->active = true;
     g->log.head->active = 1;
-    hs_gateway_end_relay(g);
+    hs_gateway_take_back(g, now_ns);
 }
 
-void hs_gateway_disarm(struct hs_gateway *g)
+static void disarm(struct hs_gateway *g)
 {
     g->lease_until_ns = 0;
     g->active = false;
     g->log.head->active = 0;
     g->suspended[0] = g->suspended[1] = false;
+}
+
+void hs_gateway_disarm(struct hs_gateway *g)
+{
+    disarm(g);
+    g->relay_until_ns = 0;
     g->counters.drop_hold_lost += hs_gateway_drop_held(g) + g->unresolved.count + g->fragments.waiting.count;
     hs_packet_queue_clear(&g->unresolved);
+    hs_fragments_clear(&g->fragments);
+}
+
+void hs_gateway_hand_over(struct hs_gateway *g, uint64_t relay_until_ns)
+{
+    disarm(g);
+    hs_gateway_begin_relay(g, relay_until_ns);
     hs_fragments_clear(&g->fragments);
 }
 
@@ -140,6 +152,7 @@ static void rewrite(struct hs_gateway *g, struct hs_packet *p, const struct hs_f
     struct hs_ends6 ends;
 
     p->hairpin = hs_flow_is_hairpin(flow);
+    p->direction = direction;
     if (p->ip) {
         hs_packet_rewrite(p, &to);
         return;

@@ -241,7 +241,10 @@ static inline bool hs_gateway_is_behind(const struct hs_gateway *g, uint64_t now
     return g->active && hs_flow_wheel_is_behind(&g->table->wheel, now_ns / 1000000);
 }
 void hs_gateway_arm(struct hs_gateway *g, uint64_t now_ns);
+/* Drops what waits. */
 void hs_gateway_disarm(struct hs_gateway *g);
+/* Disarms as well, in one step with the beginning of the relay: what waits goes to the new owner, as it came. */
+void hs_gateway_hand_over(struct hs_gateway *g, uint64_t relay_until_ns);
 
 /* --- new_flow.c, new_flow6.c -------------------------------------------------------------- */
 
@@ -274,6 +277,10 @@ bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint
 
 /* --- fragments.c --------------------------------------------------------------------------- */
 
+/* Where a fragment belongs in its packet, in bytes. */
+uint32_t hs_gateway_fragment_offset(const struct hs_packet *p);
+/* Reads the tuple of a first fragment; false: it does not hold its headers whole. */
+bool hs_gateway_parse_first_fragment(const struct hs_gateway *g, struct hs_packet *p);
 void hs_gateway_receive_fragment(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
 /* Drops those that have waited too long for their first. */
 void hs_gateway_expire_fragments(struct hs_gateway *g, uint64_t now_ns);
@@ -391,9 +398,12 @@ void hs_gateway_send_too_big6(struct hs_gateway *g, int side, struct hs_packet *
 
 /* --- relay.c -------------------------------------------------------------------------------------- */
 
-/* After a hand-over, until `until_ns`: frames for the pair go to whoever announces the VIPs. */
+/* After a hand-over, until `until_ns`: frames for the pair go to whoever announces the VIPs, those first that wait for
+ * their commit, their neighbour or their first fragment. */
 void hs_gateway_begin_relay(struct hs_gateway *g, uint64_t until_ns);
 void hs_gateway_end_relay(struct hs_gateway *g);
+/* Ends it because this node goes on: what has waited is judged here, where the lease holds, as if it had come now. */
+void hs_gateway_take_back(struct hs_gateway *g, uint64_t now_ns);
 /* True: the frame was relayed, kept for it, or an ARP packet; false: it is none of the pair's. */
 bool hs_gateway_relay(struct hs_gateway *g, int side, struct hs_vnet *vnet, uint8_t *frame,
                       uint32_t length);

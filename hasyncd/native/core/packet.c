@@ -212,13 +212,23 @@ uint32_t hs_packet_sequence_end(const struct hs_packet *p)
            !!(p->tcp_flags & HS_FIN);
 }
 
-void hs_packet_decrement_ttl(struct hs_packet *p)
+static void set_ttl(struct hs_packet *p, uint8_t ttl)
 {
     /* TTL and protocol share a word; the TTL is its first byte. */
     uint16_t old, new;
 
     memcpy(&old, &p->ip->ttl, 2);
-    p->ip->ttl--;
+    p->ip->ttl = ttl;
     memcpy(&new, &p->ip->ttl, 2);
     p->ip->checksum = hs_checksum_apply(p->ip->checksum, hs_checksum_delta16(old, new));
+}
+
+void hs_packet_decrement_ttl(struct hs_packet *p)
+{
+    set_ttl(p, p->ip->ttl - 1);
+}
+
+void hs_packet_restore_ttl(struct hs_packet *p)
+{
+    set_ttl(p, p->ip->ttl + 1);
 }

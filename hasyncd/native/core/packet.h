@@ -80,6 +80,7 @@ struct hs_packet {
     uint8_t tcp_flags, icmp_type; /* echoes have IPv4's types in both families */
     struct hs_ipv4 *inner; /* of an ICMP error */
     bool hairpin;          /* leaves by the side that it came in by */
+    uint8_t direction;     /* of its flow, once it is rewritten */
     struct hs_ipv6 *inner6;
     uint8_t *inner6_l4;
     uint8_t *fragment6;    /* the fragment header, unless it is alone (RFC 6946) */
@@ -131,5 +132,7 @@ uint32_t hs_packet_sequence_end(const struct hs_packet *p);
 
 /* Decrements the TTL; the caller made sure that it is above 1. */
 void hs_packet_decrement_ttl(struct hs_packet *p);
+/* Takes that back. */
+void hs_packet_restore_ttl(struct hs_packet *p);
 
 #endif

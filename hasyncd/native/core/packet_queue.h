@@ -14,6 +14,9 @@ struct hs_queued {
     uint32_t next_hop;    /* network order; which neighbour it leaves by; 0: the one below */
     struct hs_address6 next_hop6;
     uint8_t side;
+    uint8_t came_by, direction; /* of a flow's packet: where it came in, and which of its ways it goes */
+    uint16_t version;           /* the flow's */
+    uint32_t slot;              /* the flow's; HS_NOTHING: it is of none */
     uint64_t sequence;    /* the delta that must be committed first */
     uint64_t deadline_ns;
 };
