@@ -63,11 +63,3 @@ def test_the_way_back_is_open_while_one_of_them_is_pinned(versions: tuple[tuple[
         assert report.certificate.complete
         start(world, primary, OLD, OLD)
         assert spoken(world) == [(1, 1), (1, 1)]
-
-
-def test_fitness_is_weighed_by_both_or_by_neither() -> None:
-    world = a_ready_pair(protocols=(OLD, NEW))
-    for shell in world.shells:
-        shell.perform(shell.node.set_fitness(500, shell.now()))
-    world.run_ms(200)
-    assert [shell.node.view(shell.now()).peer.fitness for shell in world.shells] == [1000, 1000]
