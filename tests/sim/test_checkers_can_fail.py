@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hasyncd.core import certificate
+from hasyncd.core import certificate, register
 from hasyncd.core.effects import Effect
 from hasyncd.core.election import Election
 from hasyncd.core.messages import Heartbeat
@@ -156,7 +156,13 @@ def promise_that_nothing_is_missing(patch: Patch) -> None:
     patch(certificate, "judge_missing", lambda mirror, word: (0, "exact"))
 
 
+def let_the_witness_grant_everybody(patch: Patch) -> None:
+    """Against P10 and P11: a claim is granted whoever acts alone."""
+    patch(register, "_judge_claim", lambda *_, **__: register.Outcome.GRANTED)
+
+
 MUTATIONS = [
+    (let_the_witness_grant_everybody, "prefer = safety, and a witness"),
     (promise_that_nothing_is_missing, "flows are missing"),
     (acknowledge_what_was_only_sent, "acknowledged flows"),
     (promote_without_the_next_number, "two nodes are armed in generation"),
