@@ -16,10 +16,11 @@ from hasyncd.config import Settings
 from hasyncd.core import effects as fx
 from hasyncd.core.node import Node
 from hasyncd.core.register import Answer
-from hasyncd.core.types import SECOND_NS, Findings
+from hasyncd.core.types import SECOND_NS
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.delta_stream import DeltaStream
+from hasyncd.runtime.engine_effects import EngineEffects
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
@@ -62,7 +63,7 @@ class Shell:
         self._state = state
         self._on_stop = on_stop
         self._witness = witness
-        self._relays_until_ns = 0
+        self._on_engine = EngineEffects(settings, node, engine, self._feed)
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
@@ -309,17 +310,18 @@ class Shell:
                 | fx.BeginSync()
                 | fx.EndSync()
                 | fx.InstallRecords()
-                | fx.Acknowledge()
             ):
-                self._perform_on_table(effect)
+                self._on_engine.perform_on_table(effect)
+            case fx.Acknowledge():
+                self.pump.acknowledge(effect.sequence)
             case fx.OfferFlows() | fx.EndOffer() | fx.MergeFlows() | fx.SetSolo():
                 self._reunion.perform(effect, self._stream)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
-            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
-                self._perform_on_data_path(effect)
-            case fx.ProbeVips():
-                self.engine.probe_vips()
+            case (
+                fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.ProbeVips() | fx.SetCommit()
+            ):
+                self._on_engine.perform_on_data_path(effect)
             case fx.LookAtVips():
                 # A turn of the loop later: answers may still wait in the packet sockets.
                 self._look = self._loop.call_later(_TURN_S, self._tell_vip_states)
@@ -333,7 +335,7 @@ class Shell:
             case fx.Stop():
                 # A moment for stragglers, whose only way to the new owner this process is, and for the register.
                 busy = self._witness is not None and self._witness.busy
-                waits = busy or now_ns() < self._relays_until_ns
+                waits = busy or self._on_engine.relays
                 self._loop.call_later(_RELAY_AT_STOP_S if waits else 0, self._on_stop)
             case _:
                 assert_never(effect)
@@ -370,59 +372,6 @@ class Shell:
                 self.pump.stop()
             case fx.FlushLog():
                 self.pump.flush()
-
-    def _perform_on_table(
-        self,
-        effect: (
-            fx.ResetTable | fx.DigestBuckets | fx.CompareBuckets | fx.BeginSync | fx.EndSync | fx.InstallRecords
-            | fx.Acknowledge
-        ),
-    ) -> None:  # fmt: skip
-        match effect:
-            case fx.ResetTable():
-                self.engine.reset(effect.seed)
-            case fx.DigestBuckets():
-                digests = self.engine.bucket_digests(effect.capacity)
-                self._feed(self.node.receive_bucket_digests(digests, now_ns()))
-            case fx.CompareBuckets():
-                self._feed(self.node.receive_suspects(*self.engine.compare_buckets(effect.digests), now_ns()))
-            case fx.BeginSync():
-                self.engine.begin_sync(effect.suspects, effect.capacity)
-            case fx.EndSync():
-                self.engine.end_sync()
-                findings = Findings(*self.engine.sync_findings())
-                self._feed(self.node.receive_sync_swept(*self.engine.digest(), findings, now_ns()))
-            case fx.InstallRecords():
-                installed, rejection = self.engine.install(effect.records, now_ns())
-                answer = self.node.receive_installed(installed, rejection, *self.engine.digest(), now_ns())
-                self._feed(answer)
-            case fx.Acknowledge():
-                self.pump.acknowledge(effect.sequence)
-
-    def _perform_on_data_path(
-        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit
-    ) -> None:
-        match effect:
-            case fx.Arm():
-                self._relays_until_ns = 0
-                self.engine.arm(now_ns(), effect.lease_until_ns)
-            case fx.RenewLease():
-                self.engine.set_lease(effect.lease_until_ns)
-            case fx.Disarm():
-                self._relays_until_ns = effect.relay_until_ns
-                if effect.relay_until_ns:
-                    self.engine.hand_over(effect.relay_until_ns)
-                else:
-                    self.engine.disarm()
-            case fx.AnnounceVips():
-                self.engine.announce()
-            case fx.SetCommit():
-                sync = self._settings.sync
-                self.engine.set_commit(
-                    sync.commit if effect.hold else "none",
-                    sync.commit_timeout_ms * 1_000_000,
-                    sync.on_commit_timeout == "fail_open",
-                )
 
     def _write_generation(self, generation: int) -> None:
         try:
