@@ -21,6 +21,40 @@ Prefix: TypeAlias = tuple[Address, int]
 INSIDE: Final = 0
 OUTSIDE: Final = 1
 
+def start_memory_keeper() -> int:
+    """Starts a process that shares this one's memory and sleeps until this one is dead, so that the sockets of a killed
+    daemon close before its tables are freed (native/io/memory_keeper.c). Once a process, before there are threads; its
+    pid. Raises OSError: this kernel cannot (before Linux 5.9)."""
+
+class BackendTable:
+    """Which backend a key belongs to: an immutable function of its members, the algorithm and nothing else.
+
+    `consistent-hash`, `maglev` and `ecmp` hash; `round-robin` and `weighted-round-robin` go in turn, and a flow keeps
+    its backend through the flow table alone.
+    """
+
+    algorithm: str
+    generation: int
+    digest: int
+    """Of all that a lookup can find: equal tables have equal ones, whatever their generation."""
+
+    def __init__(
+        self, algorithm: str, members: Sequence[tuple[int, int]], generation: int, vnodes: int = 160
+    ) -> None:
+        """Members as (server_id, weight), in any order; those of weight 0 are left out. `vnodes`: of the ring, for a
+        unit of weight. Built without the interpreter's lock. ValueError: an id with two weights, more members or vnodes
+        than a service can hold."""
+    def find(self, hash: int, /) -> int | None:
+        """The id of the member that a hash (u32) belongs to; None where there is none."""
+    def shares(self) -> list[tuple[int, int, int]]:
+        """(server_id, weight, how many of the 2**32 hashes are its own), by id."""
+    def moved(self, after: BackendTable, /) -> int:
+        """How many of the 2**32 hashes belong to another member in `after`; all, where one of both has none."""
+    def ring(self) -> list[tuple[int, int, int, int]]:
+        """The vnodes of a ring: (point, server_id, weight, generation), sorted."""
+    def slots(self) -> list[int]:
+        """The ids in the slots of `maglev` and the buckets of `ecmp`."""
+
 class Engine:
     """One flow table, its rules, its delta log and, once opened, two packet sockets."""
 
@@ -116,21 +150,30 @@ class Engine:
     ) -> None:
         """Declares service `index` (0, 1, 2 … in order of configuration), as yet without a table. A service is of one
         family: `allow` and its backends are of the VIP's (else ValueError); no source is allowed by an empty list."""
-    def publish_ring(
+    def set_balance(self, index: int, key: str, load_limit_percent: int) -> None:
+        """What of a flow decides on its backend (`tuple`, `source`, `source-port`), and how many of all flows a backend
+        may have, in percent of its fair share: above 100; 0 is no limit. It holds for a ring: other tables have no
+        next backend."""
+    def publish(
         self,
         index: int,
         backends: Sequence[tuple[int, Address, int, int]],
-        generation: int,
-        vnodes: int = 160,
+        table: BackendTable,
+        grace_until_ns: int = 0,
+        /,
     ) -> None:
-        """Builds and publishes the ring of a service: (server_id, address, port, weight)."""
+        """Makes `table` the service's own: backends as (server_id, address, port, weight), its members among them.
+        Until `grace_until_ns` (CLOCK_BOOTTIME) a connection under way whose flow is not known goes by the table before.
+        ValueError: a member that is no backend, or more backends (those that left and have flows included) than one
+        service can hold."""
+    def count_moving(self, index: int, table: BackendTable, slot: int, count: int, /) -> tuple[int, int, int]:
+        """Of the flows of service `index` in `count` slots from `slot` on: (the next slot or -1, how many they are, how
+        many have another backend than their key has in `table`). Nothing moves them: they are what a table without
+        its flows would move."""
     def set_rule_commit(self, table: str, index: int, mode: str, /) -> None:
         """What the flows of one rule wait for, while anything is held at all: `emit`, `ack`, or `default` (what
         `set_commit` says). `table`: `service`, `nat`, `forward` (1:1 mappings too, in the order of `set_forwards`) or
         `pass`; a rule that is replaced has the default again. IndexError: no such rule."""
-    def ring(self, index: int) -> list[tuple[int, int, int, int]]:
-        """The published ring: (point, server_id, weight, generation), sorted."""
-
     # --- the lease --------------------------------------------------------------------------
     def set_lease(self, until_ns: int) -> None:
         """Forwards and answers only while CLOCK_BOOTTIME < until_ns; 0 disarms."""
@@ -224,6 +267,22 @@ class Engine:
         """Applies packed records in order: (installed, rejection of the first that could not be)."""
     def digest(self) -> tuple[int, int]:
         """(flows held, digest): proto/sync.md §8."""
+
+    def set_solo(self, solo: bool, upper: bool) -> None:
+        """Alone, SNAT gives out the ports of this node's half first, pairs 2n, 2n + 1 by turns (`upper`: odd n), the
+        others (`nat_other_half`) when those are gone; and it is remembered whose flows the log speaks of. Proto/pair.md
+        §7a."""
+    def start_offer(self) -> None:
+        """The cursor of what a node that lost a split offers goes to the first slot."""
+    def next_offer(self, bytes_max: int, now_ns: int) -> tuple[int, bytes, bool]:
+        """(count, ADDs, whether the last slot is passed): flows that no peer has confirmed, or that the log spoke of
+        while solo. A bounded number of slots is looked at. Raises ValueError: no room for one record."""
+    def end_offer(self) -> None:
+        """The peer has judged the offer: nothing here is at risk any more."""
+    def merge(self, records: Buffer, now_ns: int) -> tuple[int, tuple[int, int, int, int, int], str | None]:
+        """Adds offered flows that collide with none: (records judged, (known, merged, collided, refused for want of
+        room, TCP connections closed), rejection of the first record that is none). A closed connection's ends are
+        answered by a reset (`closed_resets_sent`) when they show themselves."""
 
     def set_scrub(self, seconds: int) -> None:
         """`tick` recomputes the digests of the whole table from the flows' memory once in so many seconds; 0: never.

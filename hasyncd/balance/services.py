@@ -33,11 +33,12 @@ class Declaration(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """The arguments of the engine's `publish_ring`; backends as (server_id, address, port, weight)."""
+    """What a service's next table is made of; backends as (server_id, address, port, weight)."""
 
     service: int
     backends: list[tuple[int, EngineAddress, int, int]]
     generation: int
+    algorithm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Services:
     def publication(self, index: int) -> Publication:
         """The table of a service as it is now."""
         backends = [_row(backend) for backend in self._live(index)]
-        return Publication(index, backends, self._generations[index])
+        return Publication(index, backends, self._generations[index], self._services[index].algorithm)
 
     def set_backend_up(self, index: int, backend_id: int, up: bool) -> Publication | None:
         """Notes a backend's health; the table to publish, or None when nothing changed.

@@ -1,6 +1,7 @@
 """What a node does in each role, and when: hearing the peer, frames, time.
 
-1. `node.py` is the interface on top of it; `role_changes.py` beneath holds the state and how roles change.
+1. `node.py` is the interface on top of it; `role_changes.py` beneath holds the state and how roles change,
+   `giving_way.py` when a fitter peer takes over.
 2. Nothing is said or armed here but through the methods beneath, so that their order holds.
 """
 
@@ -16,19 +17,25 @@ from hasyncd.core.effects import (
     WriteGeneration,
 )
 from hasyncd.core.election import Event, judge_listening
+from hasyncd.core.giving_way import GivingWay
 from hasyncd.core.liveness import has_slept
-from hasyncd.core.messages import Frame, Heartbeat, Hello
+from hasyncd.core.messages import Frame, Heartbeat, Hello, Resume, SyncBegin
 from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
-from hasyncd.core.role_changes import RoleChanges
 from hasyncd.core.types import MILLISECOND_NS, Role
+from hasyncd.core.versions import PROTOCOL_OF_YOUTH
 from hasyncd.core.vip_watch import Finding, Intention, Purpose
 from hasyncd.core.wire import Rejected
 
 
-class Conduct(RoleChanges):
+class Conduct(GivingWay):
     def next_deadline_ns(self) -> int | None:
         """When `handle_timer` wants to be called; None before `start`."""
+        if not self._deadline_known:
+            self._deadline_ns, self._deadline_known = self._earliest_deadline_ns(), True
+        return self._deadline_ns
+
+    def _earliest_deadline_ns(self) -> int | None:
         earliest = None
         for deadline in (
             *self._timers.deadlines(),
@@ -40,6 +47,8 @@ class Conduct(RoleChanges):
             self._sender.next_deadline_ns(),
             self._receiver.next_deadline_ns(),
             self._handover.deadline_ns,
+            self._advantage.deadline_ns,
+            self._aside_deadline_ns(),
         ):  # asked at every input: no list, no generator
             if deadline is not None and (earliest is None or deadline < earliest):
                 earliest = deadline
@@ -82,8 +91,9 @@ class Conduct(RoleChanges):
 
     def _hear_as_primary(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
         if beat.role is Role.PRIMARY:
-            own = (self._election.generation, self._settings.priority, self._settings.node)
-            if beat.rank > own and not beat.leaving:
+            rank = (self._election.generation, self._settings.priority, self._settings.node)
+            young = self._young and beat.protocol >= PROTOCOL_OF_YOUTH  # what one cannot say, neither weighs
+            if beat.standing > (not young, *rank) and not beat.leaving:
                 self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.
@@ -102,16 +112,24 @@ class Conduct(RoleChanges):
             until = self._liveness.echoed_lease_ns()
             if self._lease.echo(until, now_ns):
                 effects += [*self._lease.pair(until), ReportEvent("paired", beat.node)]
+                effects += self._announce_again(now_ns)
             else:
                 effects += self._lease.extend(until)
         effects += self._sender.hear(beat, self._log, now_ns)
         if self._peer_takes_streams(now_ns):
             self._sender.want_stream(now_ns)
             effects += self._time_of_streams(now_ns)
-        return effects
+        return effects + self._judge_fitness(now_ns)
+
+    def _announce_again(self, now_ns: int) -> list[Effect]:
+        """Whoever was silent may have had the VIPs, too, and hosts may still send to it: proto/pair.md §7."""
+        if not self._lease.armed:
+            return []
+        self._timers.start_train(now_ns)
+        return [AnnounceVips()]
 
     def _tell_about_peer(self, beat: Heartbeat) -> list[Effect]:
-        effects: list[Effect] = []
+        effects = self._versions.hear(beat)
         if self._silence_told:
             self._silence_told = False
             self._timers.wait_until_ns = None
@@ -145,7 +163,11 @@ class Conduct(RoleChanges):
         if self._election.role is Role.PRIMARY:
             return self._sender.receive_frame(frame, self._log, now_ns)
         if self._receiver.phase is not Phase.HELLO or not isinstance(frame, Hello):
-            return self._receiver.receive_frame(frame, now_ns)
+            if self._offering.under_way and self._receiver.phase is Phase.BEGIN:
+                raise Rejected("unexpected_frame")
+            effects = self._receiver.receive_frame(frame, now_ns)
+            begins = isinstance(frame, Resume | SyncBegin)
+            return self._offering.judged() + effects if begins else effects
         if frame.node == self._settings.node:
             raise Rejected("own_node")
         self._election.hear(frame.generation)
@@ -155,6 +177,7 @@ class Conduct(RoleChanges):
             self._deaths.cancel()
             if self._election.adopt(frame.generation):
                 effects.append(WriteGeneration(frame.generation))
+            greeting = self._offering.before(greeting, frame)
         return effects + greeting
 
     # --- time --------------------------------------------------------------------------------------
@@ -162,6 +185,7 @@ class Conduct(RoleChanges):
     def _wake(self, now_ns: int) -> list[Effect]:
         """Own lateness, judged at every input: the timer may not be the first to run after a sleep."""
         deadline = self.next_deadline_ns()
+        self._deadline_known = False  # whatever the input is, it may move it
         if deadline is None or not has_slept(deadline, now_ns, self._settings):
             return []
         late_ms = (now_ns - deadline) // MILLISECOND_NS
@@ -171,6 +195,7 @@ class Conduct(RoleChanges):
         self._inquiry.cancel()
         self._timers.postpone(now_ns, self._settings.dead_after_ns)
         self._deaths.void()
+        self._advantage.forget()
         self._receiver.listen_from(now_ns)
         effects: list[Effect] = [ReportEvent("slept", f"{late_ms} ms late")]
         if self._lease.solo and self._lease.armed and now_ns >= self._lease.until_ns:

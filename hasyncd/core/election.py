@@ -36,8 +36,9 @@ class Event(enum.Enum):
     FORCED = "operator `switchover --force`"
     HEARD_HIGHER_PRIMARY = "heard a primary of higher rank"
     SWITCHOVER = "operator `switchover`, peer ready"
+    FITTER = "peer fitter (§4e), peer ready"
     STOP = "stop (SIGTERM), peer ready"
-    FAULT = "own fault (interface gone, generation cannot be written)"
+    FAULT = "own fault (interface gone or none up, generation cannot be written, stepped aside (§4e))"
     FAULT_CLEARED = "fault cleared"
 
 
@@ -69,6 +70,7 @@ TRANSITIONS: dict[tuple[Role, Event], Outcome] = {
     (Role.BACKUP, Event.FORCED): _SOLO,
     (Role.PRIMARY, Event.HEARD_HIGHER_PRIMARY): Outcome(Role.BACKUP),
     (Role.PRIMARY, Event.SWITCHOVER): Outcome(Role.BACKUP),
+    (Role.PRIMARY, Event.FITTER): Outcome(Role.BACKUP),
     (Role.PRIMARY, Event.STOP): Outcome(Role.BACKUP),
     (Role.INIT, Event.FAULT): Outcome(Role.FAULT),
     (Role.BACKUP, Event.FAULT): Outcome(Role.FAULT),

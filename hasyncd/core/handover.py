@@ -7,8 +7,14 @@
 
 from __future__ import annotations
 
+from hasyncd.core.election import Event
 from hasyncd.core.types import SECOND_NS, PairSettings
 
+HANDOVER_REASONS = {
+    Event.SWITCHOVER: "an operator's switchover",
+    Event.STOP: "stopping",
+    Event.FITTER: "the peer is fitter",
+}
 RELAY_NS = SECOND_NS
 """How long a node that handed over sends stragglers on: neighbours and switches have learned by then."""
 
@@ -19,16 +25,22 @@ class Handover:
         self.flushing = False
         self.leaving = False
         self.stop = False
+        self._cause = Event.SWITCHOVER
         self.deadline_ns: int | None = None
+
+    @property
+    def cause(self) -> Event:
+        """Why; a stop that was asked for in the meantime is one."""
+        return Event.STOP if self.stop else self._cause
 
     @property
     def active(self) -> bool:
         return self.flushing or self.leaving
 
-    def begin(self, now_ns: int, *, stop: bool) -> None:
+    def begin(self, now_ns: int, cause: Event) -> None:
         """Disarmed; the log is being flushed, for as long as the peer may be silent at most."""
         self.flushing = True
-        self.stop = stop
+        self._cause, self.stop = cause, cause is Event.STOP
         self.deadline_ns = now_ns + self._settings.dead_after_ns
 
     def said(self, now_ns: int) -> None:

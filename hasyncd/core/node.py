@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from hasyncd.core.conduct import Conduct
+from hasyncd.core.after_split import AfterSplit
 from hasyncd.core.effects import (
     CloseStream,
     Effect,
@@ -24,6 +24,7 @@ from hasyncd.core.effects import (
     WriteStream,
 )
 from hasyncd.core.election import Event
+from hasyncd.core.handover import HANDOVER_REASONS
 from hasyncd.core.liveness import Unproven
 from hasyncd.core.messages import Refuse
 from hasyncd.core.paths import SYNC
@@ -42,13 +43,14 @@ from hasyncd.core.types import (
 from hasyncd.core.wire import FrameReader, Rejected, decode_frame, decode_heartbeat, encode_frame
 
 
-class Node(Conduct):
+class Node(AfterSplit):
     """proto/pair.md and proto/sync.md as one object without a clock or a socket."""
 
     # --- inputs: time and orders -------------------------------------------------------------------
 
     def start(self, now_ns: int) -> list[Effect]:
         """Begins to listen and to be heard. Call once, before any other input."""
+        self._deadline_known = False
         self._liveness.listen_from(now_ns)
         self._listen(now_ns)
         return self._beat(now_ns, on_schedule=True)
@@ -64,13 +66,14 @@ class Node(Conduct):
             case Role.PRIMARY:
                 effects += self._time_in_primary(now_ns)
             case Role.FAULT:
-                pass
+                effects += self._come_back(now_ns)
         if self._deaths.take_probe(now_ns):
             effects.append(ProbePeerPort())
         effects += self._judge_paths(now_ns)
         effects += self._time_of_vips(now_ns)
         effects += self._time_of_streams(now_ns)
         effects += self._time_of_handover(now_ns)
+        effects += self._judge_fitness(now_ns)
         if self._timers.heartbeat_ns is not None and now_ns >= self._timers.heartbeat_ns:
             if self._lease.solo and self._lease.armed:
                 effects += self._lease.act_alone(now_ns)
@@ -79,25 +82,20 @@ class Node(Conduct):
 
     def receive_fault(self, reason: str, now_ns: int) -> list[Effect]:
         """This machine is unfit: an interface is gone, the generation could not be written."""
-        previous = self._election.role
-        effects = self._lease.disarm()
-        if previous is Role.PRIMARY:
-            self._election.hear(self._election.generation + 1)  # the peer's, as when handing over
-        self._election.step(Event.FAULT)
-        effects += self._leave_role(reason, now_ns)
-        self._receiver.forget()
-        if previous is not Role.FAULT:
-            effects.append(self._report(previous, f"fault: {reason}"))
-        return effects + self._beat(now_ns) + self._settle(now_ns)
+        self._deadline_known = False
+        self._stepped_aside = False
+        return self._fail(reason, now_ns)
 
     def clear_fault(self, now_ns: int) -> list[Effect]:
         """The machine is fit again: listen, as after a start."""
         effects = self._wake(now_ns)
-        previous = self._election.role
-        if self._election.step(Event.FAULT_CLEARED) is None:
-            return effects
-        self._listen(now_ns)
-        return [*effects, self._report(previous, "fault cleared"), *self._beat(now_ns)]
+        return effects + self._clear_fault(now_ns)
+
+    def receive_sample(self, name: str, good: bool, why: str, now_ns: int) -> list[Effect]:
+        """A check of the machine has ended (proto/pair.md §4e): of a track of the settings, or of the LAN `inside`
+        or `outside`; `why` is for people."""
+        effects = self._wake(now_ns)
+        return effects + self._take_sample(name, good, why, now_ns) + self._settle(now_ns)
 
     def command_switchover(self, force: bool, now_ns: int) -> tuple[bool, str, list[Effect]]:
         """An operator wants the other node to be primary (or, with `force`, this one)."""
@@ -108,7 +106,10 @@ class Node(Conduct):
                 return False, "already handing over", effects
             if not self._sender.ready:
                 return False, "the peer is not ready: flows would be lost", effects
-            return True, "handing over to the peer", effects + self._begin_handover(now_ns, stop=False)
+            if not force and (undone := self._why_not_to_hand_over(now_ns)):
+                return False, undone, effects
+            effects += self._begin_handover(now_ns, cause=Event.SWITCHOVER)
+            return True, "handing over to the peer", effects
         if role is Role.FAULT:
             return False, "this node is in fault", effects
         if not force:
@@ -141,7 +142,7 @@ class Node(Conduct):
             self._handover.stop = True
             return effects
         if self._election.role is Role.PRIMARY and self._sender.ready:
-            return effects + self._begin_handover(now_ns, stop=True)
+            return effects + self._begin_handover(now_ns, cause=Event.STOP)
         return effects + self._stop_now(now_ns)
 
     # --- inputs: the peer ----------------------------------------------------------------------------
@@ -178,7 +179,7 @@ class Node(Conduct):
             case Role.PRIMARY:
                 effects += self._hear_as_primary(beat, now_ns)
             case Role.FAULT:
-                pass
+                effects += self._come_back(now_ns)
         if fresh_boot:
             # Whoever is new is answered at once, so that both know each other within one round trip.
             effects += self._beat(now_ns)
@@ -220,13 +221,11 @@ class Node(Conduct):
                 if self._reader is not reader:
                     break
             self._receiver.hear_bytes(self._reader.unfinished, now_ns)
+            self._sender.hear_bytes(now_ns)
         except Rejected as rejected:
             effects += self._reject_stream(rejected.name, now_ns)
         except StreamRefused as refused:
-            effects += [
-                ReportEvent("stream_refused", refused.reason),
-                *self._close_streams("refused", now_ns),
-            ]
+            effects += self._refuse_peer(refused, now_ns)
         effects += self._consider_handover(now_ns)
         return effects + self._settle(now_ns)
 
@@ -286,6 +285,7 @@ class Node(Conduct):
         self._log = LogState(head_sequence, flow_count, digest, oldest_sequence, at_risk, at_risk_oldest_ns)
         if self._election.role is not Role.PRIMARY:
             self._receiver.table_is(flow_count, digest)
+        self._deadline_known = not effects  # numbers of the table are no deadlines
         return effects
 
     def receive_installed(
@@ -296,6 +296,8 @@ class Node(Conduct):
         try:
             news = self._receiver.installed(installed_count, rejection, flow_count, digest)
         except Rejected as rejected:
+            if self._receiver.take_unsaid():
+                effects += self._beat(now_ns)
             return effects + self._reject_stream(rejected.name, now_ns) + self._settle(now_ns)
         effects += self._consider_handover(now_ns)
         if news and self._election.role is Role.BACKUP:
@@ -357,16 +359,16 @@ class Node(Conduct):
         effects = self._wake(now_ns)
         if not self._handover.flushing:
             return effects
-        stop = self._handover.stop
+        cause = self._handover.cause
         effects += self._sender.leave(head_sequence, handover=True)
         effects += [StopDeltas(), CloseStream("handed over", flush=True)]
         self._sender.begin(self._election.generation)
         self._handover.said(now_ns)
         # The next number is the peer's now: should both promote unheard, each has its own (P4).
         self._election.hear(self._election.generation + 1)
-        self._election.step(Event.STOP if stop else Event.SWITCHOVER)
+        self._election.step(cause)
         effects += self._leave_role("handed over", now_ns)
-        effects.append(self._report(Role.PRIMARY, "stopping" if stop else "an operator's switchover"))
+        effects.append(self._report(Role.PRIMARY, HANDOVER_REASONS[cause]))
         return effects + self._beat(now_ns) + self._settle(now_ns)
 
     # --- what the shell and `status` ask -------------------------------------------------------------
@@ -412,6 +414,7 @@ class Node(Conduct):
             beat.at_risk_oldest_ms if beat and beat.role is Role.PRIMARY else None,
             beat.ring_generations if beat else (),
             tuple(PathView(path.name, path.up is True, path.heard_ns) for path in self._paths),
+            self._versions.pair, self._versions.fitness_of(beat) if beat else None,
         )  # fmt: skip
         half = self._sender if role is Role.PRIMARY else self._receiver
         streaming = half.phase in (Phase.BEGIN, Phase.STREAMING)
@@ -429,9 +432,10 @@ class Node(Conduct):
             match_, self._sender.report.full_syncs + self._receiver.report.full_syncs,
             self._sender.report.least_syncs + self._receiver.report.least_syncs, reason,
             half.protocol if streaming else None, half.features if streaming else None, half.report.last,
+            self._sender.merging.report if role is Role.PRIMARY else self._offering.report,
         )  # fmt: skip
         return NodeView(
             role, self._election.generation, self._lease.solo and role is Role.PRIMARY, self._lease.armed,
             self._lease.until_ns, self._says_leaving(), self._commit_held, peer, sync, self._certificate,
-            self._reason, dict(self._rejections), self._holding.views(),
+            self._reason, dict(self._rejections), self._holding.views(), self._tracks.fitness, self._tracks.views(),
         )  # fmt: skip

@@ -36,6 +36,21 @@ class SyncState(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class TrackSettings:
+    """One check of this machine's fitness; proto/pair.md §4e."""
+
+    name: str
+    kind: str
+    """`lan`, `interface`, `gateway` or `command`."""
+    weight: int
+    """Its share of the fitness; 0 of a LAN, without which there is none."""
+    rise: int
+    """Good samples in a row that bring it back."""
+    fall: int
+    """Bad ones in a row that make it fail."""
+
+
+@dataclass(frozen=True, slots=True)
 class PairSettings:
     """What the core has to know of the configuration."""
 
@@ -50,9 +65,9 @@ class PairSettings:
     """Flows the table holds."""
     config_hash: bytes
     """8 bytes over the parts both nodes must share."""
-    protocols: tuple[int, int] = (1, 1)
+    protocols: tuple[int, int] = (1, 2)
     """The oldest and the newest version spoken; proto/sync.md §4.1."""
-    features: int = 3
+    features: int = 7
     """proto/sync.md §4.2; what the configuration cannot do without is `features_needed`."""
     features_needed: int = 0
     window: int = 65_536
@@ -63,6 +78,12 @@ class PairSettings:
     """How much longer than dead_after a backup without all flows waits for a silent primary; proto/pair.md §4b."""
     authenticated: bool = False
     """Heartbeats are sealed, so that a replay is what is left to fear: proto/pair.md §8."""
+
+    tracks: tuple[TrackSettings, ...] = ()
+    """Beside the two LANs, which every node tracks."""
+    fitness_margin: int = 100
+    """By how much the peer has to be fitter, and for how long, before this node hands over; proto/pair.md §4e."""
+    hold_down_ns: int = SECOND_NS
 
     takes_owned_vips: bool = False
     """Acts alone although somebody else has the VIPs; proto/pair.md §4c."""
@@ -151,6 +172,16 @@ class VipView:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackView:
+    name: str
+    kind: str
+    weight: int
+    good: bool
+    why: str
+    """What the last check said where it is not good."""
+
+
+@dataclass(frozen=True, slots=True)
 class PathView:
     name: str
     up: bool
@@ -188,6 +219,31 @@ class LastSync:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeFindings:
+    """What became of offered flows: proto/pair.md P22. `closed` are TCP connections of the two before it."""
+
+    known: int = 0
+    merged: int = 0
+    collided: int = 0
+    refused: int = 0
+    closed: int = 0
+
+    def __add__(self, other: MergeFindings) -> MergeFindings:
+        return MergeFindings(
+            self.known + other.known, self.merged + other.merged, self.collided + other.collided,
+            self.refused + other.refused, self.closed + other.closed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """The last offer after a split; only the winner knows what it found."""
+
+    offered: int
+    found: MergeFindings | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PeerView:
     state: str
     """`connected` (heard, and it hears us), `lost` or `never`."""
@@ -201,6 +257,9 @@ class PeerView:
     at_risk_oldest_ms: int | None = None
     ring_generations: tuple[int, ...] = ()
     paths: tuple[PathView, ...] = ()
+    protocol: int | None = None
+    """The version that the pair speaks: the older of both nodes' newest."""
+    fitness: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +281,8 @@ class SyncView:
     """What the two agreed on, while there is a stream."""
     features: int | None = None
     last: LastSync | None = None
+    merge: MergeReport | None = None
+    """What followed the last split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +303,5 @@ class NodeView:
     last_change_reason: str
     rejections: Mapping[str, int] = field(default_factory=dict)
     vips: tuple[VipView, ...] = ()
+    fitness: int = 1000
+    tracks: tuple[TrackView, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hasyncd.core.effects import SendDatagram
 from hasyncd.core.election import Election
 from hasyncd.core.liveness import Liveness
-from hasyncd.core.messages import Heartbeat
+from hasyncd.core.messages import FITNESS_FULL, Heartbeat
 from hasyncd.core.receiver import History
 from hasyncd.core.types import MILLISECOND_NS, LogState, PairSettings, Role
 from hasyncd.core.wire import encode_heartbeat
@@ -20,6 +20,7 @@ class Voice:
         self._counter = 0
         self.rings: tuple[int, ...] = ()
         """Generations of the services' rings, in order of configuration."""
+        self.fitness = FITNESS_FULL
 
     def beat(
         self,
@@ -33,6 +34,7 @@ class Voice:
         ready: bool,
         solo: bool,
         hears: int,
+        young: bool,
         echo: Heartbeat | None = None,
         path: str | None = None,
     ) -> SendDatagram:
@@ -67,5 +69,7 @@ class Voice:
             at_risk=(log.at_risk if ready else log.flow_count) if primary else 0,
             at_risk_oldest_ms=log.at_risk_oldest_ns // MILLISECOND_NS if primary else 0,
             hears=hears,
+            fitness=self.fitness,
+            young=primary and young,
         )
         return SendDatagram(encode_heartbeat(beat), path)

@@ -12,12 +12,19 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 from typing import Final, Literal
 
-from hasyncd._native import INSIDE, OUTSIDE, Engine
+from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine, start_memory_keeper
 from hasyncd.addresses import EngineAddress, EnginePrefix, Network, for_engine, in_order, prefixes_for_engine
 from hasyncd.config import Forward, NatRule, OneToOne, Pass, Service, Settings
 from hasyncd.datapath.interfaces import Interface
 
-__all__ = ["Engine", "build_engine", "open_sides", "owned_networks", "private_networks"]
+__all__ = [
+    "Engine",
+    "build_engine",
+    "open_sides",
+    "owned_networks",
+    "private_networks",
+    "start_memory_keeper",
+]
 
 SIDES: Final = {"inside": INSIDE, "outside": OUTSIDE}
 PROTOCOLS: Final = {"tcp": 6, "udp": 17}
@@ -25,8 +32,8 @@ PROTOCOLS: Final = {"tcp": 6, "udp": 17}
 
 Declaration = tuple[int, EngineAddress, int, int, list[EnginePrefix]]
 """The arguments of `Engine.set_service`."""
-Publication = tuple[int, list[tuple[int, EngineAddress, int, int]], int]
-"""The arguments of `Engine.publish_ring`."""
+Publication = tuple[list[tuple[int, EngineAddress, int, int]], BackendTable]
+"""The arguments of `Engine.publish`, after the service's place."""
 
 
 def build_engine(
@@ -80,7 +87,9 @@ def build_engine(
     )
     for declaration, publication in services:
         engine.set_service(*declaration)
-        engine.publish_ring(*publication)
+        engine.publish(declaration[0], *publication)
+    for index, service in enumerate(settings.service):
+        engine.set_balance(index, service.key, round((service.load_limit or 0) * 100))
     for table, index, mode in rule_commits(settings):
         engine.set_rule_commit(table, index, mode)
     return engine

@@ -7,7 +7,7 @@ import random
 import shutil
 import traceback
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,20 @@ from typing import Any
 from hasyncd.lab.crew import Crew, Load
 from hasyncd.lab.incumbent import Incumbent
 from hasyncd.lab.incumbent_files import IncumbentOptions
-from hasyncd.lab.judge import Judgement, Verdict, judge, percentile
+from hasyncd.lab.judge import HALF_CLOSED, Judgement, Verdict, judge, percentile
 from hasyncd.lab.last_word import compare
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import HEARTBEAT_MS, NodeOptions, Nodes
 from hasyncd.lab.pair import Pair
 from hasyncd.lab.scenarios import Scenario
+from hasyncd.lab.spans import fill
 from hasyncd.lab.stage import Fault, Progress, Stage
 from hasyncd.lab.timeline import Timeline, transfer_json
 from hasyncd.lab.topology import Topology
 from hasyncd.lab.traffic.process import now_ns
 
+_ENOUGH_TCP = 100
+"""Of so many connections some are half-closed in each client process."""
 PairMaker = Callable[[Topology], Pair]
 
 
@@ -43,6 +46,8 @@ class DrillOptions:
     incumbent: IncumbentOptions | None = None
     """The other system is drilled, in the same lab."""
     commit: str = "ack"
+    old_program: Path | None = None
+    """The `hasyncd` that `rolling-upgrade` begins with; None: the same program, pinned to the older protocol."""
     kills: int = 1
     """How many `kill-under-load` makes."""
     logs: Path | None = None
@@ -65,6 +70,8 @@ class Result:
     """CPU seconds a second that the clients and servers used."""
     variant: str | None = None
     timeline: dict[str, Any] | None = None
+    requirements: int = 0
+    """How many were checked besides the flows; those that did not hold are among the failures."""
 
     @property
     def passed(self) -> bool:
@@ -103,6 +110,10 @@ class Result:
                 path: {"opened": tally.opened, "survived": tally.verdicts[Verdict.SURVIVED]}
                 for path, tally in sorted(self.judgement.paths.items())
             },
+            "tcp_states": {
+                state: {"opened": tally.opened, "survived": tally.verdicts[Verdict.SURVIVED]}
+                for state, tally in sorted(self.judgement.states.items())
+            },
             "gap_ms": {
                 "p50": _ms(percentile(silences, 0.5)),
                 "p99": _ms(percentile(silences, 0.99)),
@@ -116,13 +127,14 @@ class Result:
                 {
                     "node": fault.node,
                     "at_ms": _ms(fault.at_ns - self.faults[0].at_ns),
-                    "deed": self.scenario.deed,
+                    "deed": fault.deed or self.scenario.deed,
                     "promoted_ms": fault.promoted_ms,
                 }
                 for fault in self.faults
             ],
             "certificate": last.certificate if last else None,
             "losses": self.judgement.losses,
+            "requirements": self.requirements,
             "traffic_cores": None if self.traffic_cores is None else round(self.traffic_cores, 2),
             "notes": [*self.failures, *self.notes],
             "silence_percentiles_ms": " ".join(
@@ -148,13 +160,16 @@ async def run_drill(
 
     What goes wrong on the way, with the lab itself too, is a failed result: whoever waits for one gets one.
     """
-    maker = make_pair or _pair_maker(options)
+    options = replace(options, load=scenario.load(options.load))
+    maker = make_pair or _pair_maker(scenario, options)
     system = Nodes.system if options.incumbent is None else Incumbent.system
     result = Result(scenario, options, options.engine, system, Judgement(), [], [], [])
     progress.step("building the lab")
     try:
         with Topology() as topology:
             pair = maker(topology)
+            if scenario.prepare is not None:
+                scenario.prepare(topology, pair)
             result.engine, result.system, result.variant = pair.engine, pair.system, pair.variant
             try:
                 async with _on_stage(topology, pair, options, progress) as stage:
@@ -173,13 +188,14 @@ async def run_drill(
     return result
 
 
-def _pair_maker(options: DrillOptions) -> PairMaker:
+def _pair_maker(scenario: Scenario, options: DrillOptions) -> PairMaker:
     incumbent = options.incumbent
     if incumbent is not None:
         return partial(Incumbent, options=incumbent)
     nodes = NodeOptions(
-        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms
-    )
+        options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms,
+        scenario.starts_old, options.old_program, scenario.edits(options.load),
+    )  # fmt: skip
     return partial(Nodes, options=nodes)
 
 
@@ -206,6 +222,7 @@ async def _on_stage(
 async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
     began_ns, began_cpu = now_ns(), stage.crew.cpu_seconds()
     own = await scenario.play(stage)
+    result.requirements = stage.checked
     result.traffic_cores = (stage.crew.cpu_seconds() - began_cpu) / ((now_ns() - began_ns) / 1e9)
     if own is not None:
         result.judgement = own
@@ -219,15 +236,32 @@ async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
         result.judgement = judge(timeline.watch(stage.crew.records()), faults, end_ns)
         result.timeline = timeline.to_json()
         _check_load(result, stage.load)
+        result.judgement.excused = _excused(scenario, result)
+        _check_spans(result, stage)
     if result.judgement.wrong_bytes:
         result.failures.append(
             f"{result.judgement.wrong_bytes} times a flow received bytes that nobody had sent"
         )
     _check_last_words(result)
     if not scenario.datagrams_may_be_lost and result.judgement.udp.lost_datagrams:
-        result.failures.append(
-            f"{result.judgement.udp.lost_datagrams} datagrams were lost in a planned change"
-        )
+        result.failures.append(f"{result.judgement.udp.lost_datagrams} datagrams were lost where none may be")
+
+
+def _check_spans(result: Result, stage: Stage) -> None:
+    fill((*stage.spans, *stage.told_spans), stage.crew.records())
+    result.failures += [span.failure for span in stage.spans if span.failure]
+    result.notes += [span.note for span in (*stage.spans, *stage.told_spans) if not span.failure]
+    result.requirements += len(stage.spans)
+
+
+def _excused(scenario: Scenario, result: Result) -> int:
+    """How many lost flows nobody had promised to keep."""
+    if scenario.old_flows_may_be_lost:
+        return result.judgement.lost_old
+    if scenario.losses_within_certificate and result.faults:
+        certificate = result.faults[-1].certificate or {}
+        return min(result.judgement.lost, certificate.get("flows_missing") or 0)
+    return 0
 
 
 def _check_last_words(result: Result) -> None:
@@ -249,5 +283,8 @@ def _check_load(result: Result, load: Load) -> None:
     wanted = load.ipv6 * (load.tcp + load.udp) // 100
     if wanted > 10 and not any(path in result.judgement.paths for path in ("lb6", "pass")):
         result.failures.append("no flow went over IPv6")
+    missing = [state for state in HALF_CLOSED if state not in result.judgement.states]
+    if load.tcp >= _ENOUGH_TCP and missing:
+        result.failures.append(f"no connection met the fault {' or '.join(missing)}")
     if load.open_rate > 0 and not result.judgement.opened_during_run:
         result.failures.append("no connection was opened around the fault")

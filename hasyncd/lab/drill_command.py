@@ -24,7 +24,7 @@ from hasyncd.lab.lock import LabLock, read_kept_lab
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import HEARTBEAT_MS
 from hasyncd.lab.page import page, read_rows
-from hasyncd.lab.report import ConsoleProgress, show
+from hasyncd.lab.report import ConsoleProgress, show, show_all
 from hasyncd.lab.scenarios import DEFAULT, SCENARIOS
 from hasyncd.lab.topology import sweep
 
@@ -37,7 +37,10 @@ _Value = TypeVar("_Value")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of DESIGN §7 and a few for whoever works on the lab."""
     parser.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help=f"`all`, or names from --list ({DEFAULT})"
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help=f"`all`, or names from --list, or how several of them begin ({DEFAULT})",
     )
     parser.add_argument("--list", action="store_true", help="name the scenarios and what each does")
     parser.add_argument("--seed", type=int, help="repeat a drill: moment of the fault and payloads (random)")
@@ -121,6 +124,14 @@ def _add_nodes(parser: argparse.ArgumentParser) -> None:
         help="hasyncd's heartbeats; three that are missed are a death (%(default)s)",
     )
 
+    parser.add_argument(
+        "--old-program",
+        type=Path,
+        metavar="PATH",
+        help="rolling-upgrade: the other installation's hasyncd that both nodes begin with (this one, with the older "
+        "version of the protocol)",
+    )
+
 
 def _add_comparison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -157,8 +168,9 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the drills one after the other; the process's exit code."""
     if args.list:
+        width = max(map(len, SCENARIOS)) + 2
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:24}{scenario.purpose}")
+            print(f"{scenario.name:{width}}{scenario.purpose}")
         return 0
     names = _chosen_scenarios(args.scenarios)
     errors = _check(args, names)
@@ -171,9 +183,14 @@ def run(args: argparse.Namespace) -> int:
         with LabLock():
             _clear_the_way()
             for name, incumbent in product(names, _systems(args)):
+                if incumbent is not None and SCENARIOS[name].ours_only:
+                    print(f"hasyncd drill: {name} is not for the incumbent", file=sys.stderr)
+                    continue
                 results.append(_run_one(name, args, incumbent))
                 show(results[-1])
                 _write(args, results)
+        if len(results) > 1:
+            show_all(results)
     except LabError as error:
         print(f"hasyncd drill: {error}", file=sys.stderr)
         return 2
@@ -186,7 +203,11 @@ def run(args: argparse.Namespace) -> int:
 def _chosen_scenarios(words: list[str]) -> list[str]:
     if words == ["all"]:
         return list(SCENARIOS)
-    return words or [DEFAULT]
+    chosen = []
+    for word in words or [DEFAULT]:
+        family = [name for name in SCENARIOS if name.startswith(f"{word}-") and word not in SCENARIOS]
+        chosen += family or [word]
+    return list(dict.fromkeys(chosen))
 
 
 def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
@@ -200,6 +221,7 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
     elif args.engine not in ("packet", "auto"):
         errors.append(f"--engine: {args.engine!r} is no engine; packet is the one of this version")
     errors += _check_comparison(args)
+    errors += _check_upgrade(args, names)
     for flag, value, least, most in (
         ("--tcp", args.tcp, 0, _FLOWS_MAX),
         ("--udp", args.udp, 0, _FLOWS_MAX),
@@ -219,6 +241,18 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
     for flag, path in (("--json", args.json), ("--report", args.report)):
         if path is not None and not path.parent.is_dir():
             errors.append(f"{flag}: {path.parent} is no directory")
+    return errors
+
+
+def _check_upgrade(args: argparse.Namespace, names: list[str]) -> list[str]:
+    errors = []
+    if args.old_program is not None and not os.access(args.old_program, os.X_OK):
+        errors.append(f"--old-program: {args.old_program} cannot be run")
+    upgrades = any(name in SCENARIOS and SCENARIOS[name].starts_old for name in names)
+    if args.old_program is not None and not upgrades:
+        errors.append("--old-program: nothing is upgraded; rolling-upgrade does it")
+    if upgrades and args.scenarios != ["all"] and "incumbent" in args.system.split(","):
+        errors.append("--system: rolling-upgrade is about versions of hasyncd")
     return errors
 
 
@@ -289,6 +323,7 @@ def _run_one(name: str, args: argparse.Namespace, incumbent: IncumbentOptions | 
         bulk_bytes=args.bulk_bytes,
         incumbent=incumbent,
         commit=args.commit,
+        old_program=args.old_program,
         kills=args.kills,
         logs=args.logs / (name if incumbent is None else f"{name}-incumbent-{incumbent.adverts_ms}")
         if args.logs

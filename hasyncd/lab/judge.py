@@ -65,6 +65,9 @@ class FlowRecord:
     end_ns: int | None = None
     end_reason: str | None = None
     wrong_bytes: int = 0
+    connected_ns: int | None = None
+    half_closed: tuple[int, str] | None = None
+    """(moment, which end had said FIN)."""
 
     @classmethod
     def from_json(cls, line: str) -> FlowRecord:
@@ -87,6 +90,8 @@ class FlowRecord:
             end_ns=end_ns,
             end_reason=end_reason,
             wrong_bytes=raw["wrong_bytes"],
+            connected_ns=raw.get("connected_ns"),
+            half_closed=(raw["half_closed"][0], raw["half_closed"][1]) if raw.get("half_closed") else None,
         )
 
 
@@ -105,6 +110,22 @@ def judge_flow(record: FlowRecord, faults_ns: Sequence[int]) -> Verdict | None:
     if all(_lives_after(record, max(fault, record.opened_ns)) for fault in faced):
         return Verdict.SURVIVED
     return Verdict.STALLED
+
+
+LATER, HANDSHAKE, ESTABLISHED = "opened later", "in its handshake", "established"
+HALF_CLOSED = tuple(f"half-closed by its {end}" for end in ("client", "server"))
+
+
+def state_at_fault(record: FlowRecord, faults_ns: Sequence[int]) -> str:
+    """In which state a TCP connection met the first fault that came after its opening; `opened later`: none did."""
+    fault = next((fault for fault in faults_ns if fault >= record.opened_ns), None)
+    if fault is None:
+        return LATER
+    if record.connected_ns is None or record.connected_ns > fault:
+        return HANDSHAKE
+    if record.half_closed is not None and record.half_closed[0] <= fault:
+        return f"half-closed by its {record.half_closed[1]}"
+    return ESTABLISHED
 
 
 def _asked_after(record: FlowRecord, moment_ns: int) -> bool:
@@ -169,6 +190,8 @@ class Judgement:
     """`tcp nat opened: reset (ECONNRESET)` -> flows."""
     paths: dict[str, Tally] = field(default_factory=dict)
     """The same verdicts by way: `nat`, `lb`, `pass`, `lb6`."""
+    states: dict[str, Tally] = field(default_factory=dict)
+    """The same verdicts on TCP by the state in which a connection met the fault."""
     opened_during_run: int = 0
     """How many of the judged flows the opener had opened."""
     unjudged: int = 0
@@ -181,6 +204,8 @@ class Judgement:
     """(moment, bytes moved so far), where transfers were judged."""
     excused: int = 0
     """Lost flows that the chosen commit does not promise to keep, and that were announced."""
+    lost_old: int = 0
+    """Lost flows that had been opened before the last fault."""
     table: list[str] = field(default_factory=list)
     """What a scenario of several faults shows of each of them, line by line."""
     figures: dict[str, Any] = field(default_factory=dict)
@@ -206,6 +231,9 @@ def judge(records: Iterable[FlowRecord], faults_ns: Sequence[int], end_ns: int) 
             continue
         tally.verdicts[verdict] += 1
         judgement.paths.setdefault(record.path, Tally()).verdicts[verdict] += 1
+        state = state_at_fault(record, faults_ns) if record.protocol == "tcp" else None
+        if state is not None:
+            judgement.states.setdefault(state, Tally()).verdicts[verdict] += 1
         silence = longest_silence_ns(record, faults_ns[0], end_ns)
         judgement.silences_ns.append(silence)
         if record.group == "probe":
@@ -213,8 +241,10 @@ def judge(records: Iterable[FlowRecord], faults_ns: Sequence[int], end_ns: int) 
         if record.group == "opened":
             judgement.opened_during_run += 1
         if verdict is not Verdict.SURVIVED:
+            judgement.lost_old += record.opened_ns <= faults_ns[-1]
             judgement.lost_far_ends += [(record.protocol, *record.seen[0][2:])] if record.seen else []
-            name = f"{record.protocol} {record.path} {record.group}: {verdict.value}"
+            half = f", {state}" if state in HALF_CLOSED else ""
+            name = f"{record.protocol} {record.path} {record.group}{half}: {verdict.value}"
             if record.end_reason not in (None, CLOSED):
                 name += f" ({record.end_reason})"
             judgement.losses[name] = judgement.losses.get(name, 0) + 1

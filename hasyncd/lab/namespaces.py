@@ -72,7 +72,13 @@ def write_sysctls(namespace: str, settings: Mapping[str, str | int]) -> None:
 
 
 def spawn(
-    namespace: str, command: list[str], *, log: Path, pipes: bool = False, outlives: bool = False
+    namespace: str,
+    command: list[str],
+    *,
+    log: Path,
+    pipes: bool = False,
+    outlives: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts `command` inside a namespace; its messages go to `log`.
 
@@ -94,7 +100,7 @@ def spawn(
             stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
             stdout=subprocess.PIPE if pipes else messages,
             stderr=messages,
-            env={**os.environ, "PYTHONPATH": search_path},
+            env={**os.environ, **(environment or {}), "PYTHONPATH": search_path},
             start_new_session=True,
             preexec_fn=None if outlives else die_with_parent,
         )

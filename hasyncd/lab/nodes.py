@@ -26,6 +26,8 @@ HEARTBEAT_MS = 50
 """The program's default."""
 _POLL_S = 0.02
 _PEER_PORT = 7077
+_MISSED = 3
+"""Heartbeats that make a death."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class NodeOptions:
     commit: str = "ack"
     heartbeat_ms: int = HEARTBEAT_MS
     """A peer that is silent for three of them is dead."""
+    starts_old: bool = False
+    """Both begin as what is to be upgraded: pinned to version 1 of the protocol, or `old_program`."""
+    old_program: Path | None = None
+    """The `hasyncd` of another installation."""
+    edits: tuple[tuple[str, str], ...] = ()
+    """(words, other words) for both configuration files."""
 
     @property
     def variant(self) -> str | None:
@@ -46,6 +54,8 @@ class NodeOptions:
         words = [] if self.heartbeat_ms == HEARTBEAT_MS else [f"heartbeats {self.heartbeat_ms} ms"]
         words += [] if self.commit == "ack" else [f"commit {self.commit}"]
         words += [] if self.sync_enabled else ["without sync"]
+        if self.starts_old:
+            words.append(f"from {self.old_program}" if self.old_program else "from protocol 1")
         return ", ".join(words) or None
 
 
@@ -61,7 +71,10 @@ class Nodes:
         self.engine = options.engine
         self.variant: str | None = options.variant
         self.remarks: list[str] = []
+        self.environment: dict[str, dict[str, str]] = {}
+        """What each node is to have in its environment besides; read at its start."""
         self._cut_off: set[str] = set()
+        self._old = {gateway.name for gateway in plan.GATEWAYS} if options.starts_old else set()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     async def start(self) -> None:
@@ -89,20 +102,50 @@ class Nodes:
         configuration = self.configuration_file(gateway.name)
         if not configuration.exists():
             state_dir = self._topology.directory / f"state-{gateway.name}"
-            state_dir.mkdir()
+            state_dir.mkdir(exist_ok=True)
             keys = self._topology.directory / "keys" / gateway.name
-            configuration.write_text(node_configuration(gateway, state_dir, keys, self._options))
-        command = [sys.executable, "-m", "hasyncd", "run", "-c", str(configuration)]
+            text = node_configuration(gateway, state_dir, keys, self._options)
+            if gateway.name in self._old and self._options.old_program is None:
+                text = text.replace("[peer]\n", "[peer]\nprotocol = 1\n")
+            configuration.write_text(text)
+            for words, others in self._options.edits:
+                self.edit(gateway.name, words, others)
+        command = [*self._program(gateway.name), "run", "-c", str(configuration)]
         self.processes[gateway.name] = spawn(
             self._topology.namespace(gateway.name),
             command,
             log=self.log_file(gateway.name),
             outlives=self._outlive,
+            environment=self.environment.get(gateway.name, {}),
         )
+
+    @property
+    def dead_after_ns(self) -> int:
+        """When a silent peer is dead to these nodes."""
+        return _MISSED * self._options.heartbeat_ms * 1_000_000
+
+    def _program(self, name: str) -> list[str]:
+        if name in self._old and self._options.old_program is not None:
+            # The lab's own path to its modules would have it find this installation's.
+            return ["env", "-u", "PYTHONPATH", str(self._options.old_program)]
+        return [sys.executable, "-m", "hasyncd"]
 
     def configuration_file(self, name: str) -> Path:
         """Where a node's TOML lies."""
         return self._topology.directory / f"{name}.toml"
+
+    def edit(self, name: str, words: str, others: str) -> None:
+        """Changes a node's file; it is read when the node starts. Raises LabError where the words are not in it."""
+        file = self.configuration_file(name)
+        text = file.read_text()
+        if words not in text:
+            raise LabError(f"{file.name}: nothing reads {words!r}")
+        file.write_text(text.replace(words, others, 1))
+
+    def forget(self, name: str) -> None:
+        """Removes what a node keeps on disk, as a new installation does; for a node that does not run."""
+        for kept in (self._topology.directory / f"state-{name}").iterdir():
+            kept.unlink()
 
     def log_file(self, name: str) -> Path:
         """Where a node's messages go."""
@@ -172,6 +215,17 @@ class Nodes:
             self._topology.mend(name)
         self._start_node(plan.gateway_named(name))
 
+    def terminate(self, name: str) -> int:
+        moment = now_ns()
+        self.processes[name].send_signal(signal.SIGTERM)
+        return moment
+
+    async def upgrade(self, name: str) -> int:
+        code = await asyncio.to_thread(self.processes[name].wait)
+        self._old.discard(name)
+        self.configuration_file(name).unlink()  # it is written anew, without what pinned the old one
+        return code
+
     async def switch_over(self) -> int:
         primary = await self.primary()
         moment = now_ns()
@@ -235,7 +289,7 @@ interface = "outside"
 listen = "{gateway.sync}:{_PEER_PORT}"
 address = "{peer.sync}:{_PEER_PORT}"
 heartbeat_ms = {options.heartbeat_ms}
-dead_after_ms = {3 * options.heartbeat_ms}
+dead_after_ms = {_MISSED * options.heartbeat_ms}
 {trust}
 {"" if options.insecure else _lan_paths(gateway, peer)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Pair(Protocol):
@@ -52,6 +52,17 @@ class Pair(Protocol):
 
     def messages(self) -> str:
         """The last words of both, for a report of a failure."""
+
+
+@runtime_checkable
+class Upgradable(Pair, Protocol):
+    """A pair that began with an older program, or an older version of the protocol, and can be brought up to date."""
+
+    def terminate(self, name: str) -> int:
+        """SIGTERM: a gateway is to end in good order; the moment, in ns of CLOCK_BOOTTIME."""
+
+    async def upgrade(self, name: str) -> int:
+        """Waits for the end of a gateway's program, which `restart` will start as the new one; its exit code."""
 
 
 def other(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -10,9 +12,10 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from hasyncd.lab.drill import Result
-from hasyncd.lab.judge import Verdict
+from hasyncd.lab.judge import ESTABLISHED, HALF_CLOSED, HANDSHAKE, LATER, Verdict
 
 _NAMED_MAX = 3
+_TABLE_WIDTH = 110
 
 
 class ConsoleProgress:
@@ -76,6 +79,8 @@ def show(result: Result) -> None:
         console.print(table)
     if result.judgement.paths:
         console.print(f"  {_ways(result)}", markup=False)
+    if result.judgement.states:
+        console.print(f"  {_states(result)}", markup=False)
     for name, count in sorted(result.judgement.losses.items(), key=lambda item: -item[1]):
         console.print(f"  {count:6}  {name}", markup=False)
     for row in result.judgement.table:
@@ -87,6 +92,29 @@ def show(result: Result) -> None:
     console.print(sentence(result), markup=False, soft_wrap=True)
 
 
+def show_all(results: Sequence[Result]) -> None:
+    """What several drills showed, a row each, on stdout; whole even where the terminal is narrower."""
+    console = Console(highlight=False)
+    failed = [result for result in results if not result.passed]
+    table = Table(title=f"{len(results) - len(failed)} of {len(results)} drills passed", title_justify="left")
+    for name in ("scenario", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for name in ("flows", "lost", "silence p50", "p99", "max ms", "promoted ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        row = result.to_json()
+        opened = result.judgement.tcp.opened + result.judgement.udp.opened
+        times = [row["gap_ms"]["p50"], row["gap_ms"]["p99"], row["gap_ms"]["max"], row["promoted_ms"]]
+        name = result.scenario.name + ("" if result.system == "hasyncd" else f" ({result.variant})")
+        cells = ["–" if value is None else f"{value:,.0f}" for value in times]
+        lost = f"{result.judgement.lost:,}" + (" excused" if result.passed and result.judgement.lost else "")
+        table.add_row(name, "passed" if result.passed else "FAILED", f"{opened:,}", lost, *cells)
+    console.width = max(console.width, _TABLE_WIDTH)
+    console.print(table)
+    for result in failed:
+        console.print(f"{result.scenario.name}: {sentence(result)}", markup=False, soft_wrap=True)
+
+
 def sentence(result: Result) -> str:
     """The verdict in one plain sentence."""
     judgement = result.judgement
@@ -96,20 +124,23 @@ def sentence(result: Result) -> str:
         return f"PASSED: {what}, {judgement.lost:,} of {opened:,} flows were lost, as announced{_silence(result)}."
     if result.passed:
         return f"PASSED: {what}, all {opened:,} flows survived and none was remapped{_silence(result)}."
-    if judgement.lost:
-        return f"FAILED: {what}, {judgement.lost:,} of {opened:,} flows were lost{_silence(result)}."
-    reason = (
-        result.failures[0].splitlines()[0].rstrip(".") if result.failures else "the drill did not get so far"
-    )
-    return f"FAILED: {reason}."
+    reasons = [failure.splitlines()[0].rstrip(".") for failure in result.failures]
+    if judgement.lost > judgement.excused:
+        besides = f"; besides, {reasons[0]}" if reasons else ""
+        return f"FAILED: {what}, {judgement.lost:,} of {opened:,} flows were lost{_silence(result)}{besides}."
+    return f"FAILED: {'; '.join(reasons) or 'the drill did not get so far'}."
 
 
 def _what_happened(result: Result) -> str:
-    nodes = [fault.node for fault in result.faults]
-    deed = result.scenario.deed
-    if len(nodes) > _NAMED_MAX:
-        return f"{len(nodes)} times a primary {deed}"
-    return " and ".join(f"{node} {deed}" for node in nodes) or "nothing happened"
+    deeds = [(fault.node, fault.deed or result.scenario.deed) for fault in result.faults]
+    if len(deeds) > _NAMED_MAX and len({deed for _, deed in deeds}) > 1:
+        return f"{len(deeds)} faults were made"
+    if len(deeds) > _NAMED_MAX:
+        words = Counter(word for _, word in deeds)
+        return ", ".join(
+            f"{count} times a node {word}" if count > 1 else f"a node {word}" for word, count in words.items()
+        )
+    return " and ".join(f"{node} {deed}" for node, deed in deeds) or "nothing happened"
 
 
 def _ways(result: Result) -> str:
@@ -117,6 +148,13 @@ def _ways(result: Result) -> str:
     names = {"lb": "balanced", "nat": "translated", "lb6": "balanced over IPv6", "pass": "passed over IPv6"}
     paths = result.judgement.paths
     return ", ".join(f"{paths[path].opened:,} {name}" for path, name in names.items() if path in paths)
+
+
+def _states(result: Result) -> str:
+    """In which states the fault met the connections."""
+    states = result.judgement.states
+    names = (ESTABLISHED, HANDSHAKE, *HALF_CLOSED, LATER)
+    return "TCP: " + ", ".join(f"{states[name].opened:,} {name}" for name in names if name in states)
 
 
 def _silence(result: Result) -> str:

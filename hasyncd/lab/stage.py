@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from hasyncd.lab.crew import Crew, Load
 from hasyncd.lab.judge import WINDOW_NS
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.pair import Pair, other
+from hasyncd.lab.spans import Span
 from hasyncd.lab.topology import Topology
 from hasyncd.lab.traffic.process import now_ns
 
@@ -37,6 +38,8 @@ class Fault:
     detected_ms: float | None = None
     promoted_ms: float | None = None
     certificate: Any = None
+    deed: str | None = None
+    """What happened to the node, where it is not what the scenario says of all its faults."""
 
 
 class Progress(Protocol):
@@ -64,6 +67,11 @@ class Stage:
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What speaks against us besides lost flows; each is one sentence."""
+    spans: list[Span] = field(default_factory=list)
+    """In these no question may be lost; in `told_spans` it may, and what was is told."""
+    told_spans: list[Span] = field(default_factory=list)
+    checked: int = 0
+    """How many requirements were looked at, so that a drill cannot pass by asking nothing."""
     _last_status: dict[str, dict[str, Any]] = field(default_factory=dict)
     _sampler: asyncio.Task[None] | None = None
 
@@ -124,16 +132,43 @@ class Stage:
         await self._burst()
         return await self._watch(self.mark_fault(node, await self.pair.switch_over()))
 
+    async def end_primary(self, end: Callable[[str], int], deed: str) -> Fault:
+        """Has the primary's program ended in good order and watches the planned change of roles."""
+        node = await self.pair.primary()
+        await self._burst()
+        return await self._watch(self.mark_fault(node, end(node), deed))
+
     async def _burst(self) -> None:
         """Opens connections a moment before the fault, so that it meets handshakes and first packets half done."""
         if self.load.open_rate > 0:
             self.crew.order(do="burst", count=_BURST)
         await asyncio.sleep(self.chance.uniform(0, _BURST_LEAD_S))
 
-    def mark_fault(self, node: str, at_ns: int | None = None) -> Fault:
+    def require(self, condition: bool, otherwise: str) -> bool:
+        """What has to hold besides the flows. Where it does not, `otherwise` says what happened: the drill has failed.
+
+        Returns the condition. `otherwise` is a sentence without its full stop; it stands in the verdict.
+        """
+        self.checked += 1
+        if not condition and otherwise not in self.failures:
+            self.failures.append(otherwise)
+        return condition
+
+    async def require_soon(
+        self, condition: Callable[[], Awaitable[bool]], otherwise: str, timeout_s: float = 20
+    ) -> bool:
+        """Waits, under traffic, until a condition holds; a requirement like any other once time has run out."""
+        deadline = now_ns() + int(timeout_s * 1e9)
+        holds = await condition()
+        while not holds and now_ns() < deadline:
+            await asyncio.sleep(_TURN_S / 4)
+            holds = await condition()
+        return self.require(holds, f"{otherwise} (waited {timeout_s:g} s)")
+
+    def mark_fault(self, node: str, at_ns: int | None = None, deed: str | None = None) -> Fault:
         """Tells everyone that the fault happened at this moment (now)."""
         at_ns = now_ns() if at_ns is None else at_ns
-        fault = Fault(node, at_ns, at_risk=_at_risk(self._last_status.get(node)))
+        fault = Fault(node, at_ns, at_risk=_at_risk(self._last_status.get(node)), deed=deed)
         self.faults.append(fault)
         self.crew.order(do="fault", at_ns=at_ns)
         return fault

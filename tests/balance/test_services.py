@@ -73,18 +73,18 @@ def test_ipv6_services_have_their_addresses_as_bytes(tmp_path: Path) -> None:
     web, dns = services.declarations()
     assert web == Declaration(0, vip, 80, 6, [(bytes(16), 0)])
     assert dns.allow == [(IPv6Address("2001:db8:7::").packed, 48)]
-    assert services.publication(1) == Publication(1, [(1, backend, 5353, 1)], 1)
+    assert services.publication(1) == Publication(1, [(1, backend, 5353, 1)], 1, "consistent-hash")
     assert services.views()[0].vip == "[2001:db8:2::5]:80"
 
 
 def test_the_first_table_holds_every_backend(services: Services) -> None:
-    assert services.publication(0) == Publication(0, [FIRST, SECOND], 1)
+    assert services.publication(0) == Publication(0, [FIRST, SECOND], 1, "consistent-hash")
     assert services.ring_generations() == (1, 1)
 
 
 def test_every_change_of_membership_makes_the_next_generation(services: Services) -> None:
-    assert services.set_backend_up(0, 1, False) == Publication(0, [SECOND], 2)
-    assert services.set_backend_up(0, 1, True) == Publication(0, [FIRST, SECOND], 3)
+    assert services.set_backend_up(0, 1, False) == Publication(0, [SECOND], 2, "consistent-hash")
+    assert services.set_backend_up(0, 1, True) == Publication(0, [FIRST, SECOND], 3, "consistent-hash")
     assert services.ring_generations() == (3, 1)
 
 
@@ -96,8 +96,8 @@ def test_what_changes_nothing_makes_no_generation(services: Services) -> None:
 
 
 def test_a_service_without_a_live_backend_has_an_explicit_empty_table(services: Services) -> None:
-    assert services.set_backend_up(1, 1, False) == Publication(1, [], 2)
-    assert services.publication(1) == Publication(1, [], 2)
+    assert services.set_backend_up(1, 1, False) == Publication(1, [], 2, "consistent-hash")
+    assert services.publication(1) == Publication(1, [], 2, "consistent-hash")
 
 
 def test_an_unknown_backend_is_an_error_and_changes_nothing(services: Services) -> None:

@@ -22,7 +22,7 @@ SETTINGS = PairSettings(
 )
 
 _BEAT = Heartbeat(
-    protocol=1, node="gw-a", boot_id=0xA, counter=1, role=Role.PRIMARY, generation=1, priority=200,
+    protocol=2, node="gw-a", boot_id=0xA, counter=1, role=Role.PRIMARY, generation=1, priority=200,
     leaving=False, ready=False, solo=False, sent_ns=0, echo_boot_id=0, echo_sent_ns=0, heard_ms=0,
     ack_boot_id=0, ack_sequence=0, head_sequence=0, flow_count=0, digest_sequence=0, digest=0,
     config_hash=CONFIG_HASH,

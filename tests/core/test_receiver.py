@@ -47,7 +47,7 @@ def test_a_fresh_backup_says_that_it_holds_nothing() -> None:
     [
         (a_hello(capacity=1025), 1, "capacity"),
         (a_hello(generation=4), 5, "generation"),
-        (a_hello(protocol=3, protocol_min=2), 1, "protocol"),
+        (a_hello(protocol=4, protocol_min=3), 1, "protocol"),
     ],
 )
 def test_a_hello_that_cannot_work_is_refused(hello: object, own_generation: int, reason: str) -> None:
@@ -73,7 +73,7 @@ def test_records_are_installed_in_order_and_acknowledged_as_installed() -> None:
     assert receiver.receive_frame(deltas(9, 3), 0) == [InstallRecords(9, 3, RECORD * 3)]
     assert receiver.receive_frame(deltas(12), 0) == [InstallRecords(12, 1, RECORD)]
     assert receiver.history.installed == 8, "received is not installed"
-    assert receiver.installed(3, None, 3, 1)
+    assert not receiver.installed(3, None, 3, 1), "more that was read is still to be installed"
     assert receiver.history.installed == 11
     assert receiver.installed(1, None, 3, 1)
     assert receiver.history.installed == 12

@@ -68,10 +68,10 @@ FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Leaving, u64, u64, st.booleans()),
 )  # fmt: skip
 HEARTBEATS = st.builds(
-    Heartbeat, st.just(1), nodes, u64, u64, st.sampled_from(Role), u64, u64, st.booleans(), st.booleans(),
+    Heartbeat, st.just(2), nodes, u64, u64, st.sampled_from(Role), u64, u64, st.booleans(), st.booleans(),
     st.booleans(), u64, u64, u64, st.integers(0, 2**32 - 1), u64, u64, u64, u64, u64, u64,
     st.binary(min_size=8, max_size=8), st.lists(st.integers(0, 2**32 - 1), max_size=30).map(tuple),
-    st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 7),
+    st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 7), st.integers(0, 1000),
 )  # fmt: skip
 
 

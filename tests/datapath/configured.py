@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hasyncd.balance.services import Services
+from hasyncd.balance.tables import first_tables
 from hasyncd.config import Settings, load
 from hasyncd.datapath.packet import INSIDE, OUTSIDE, Engine, build_engine
 from tests.native.engines import INSIDE_MAC, OUTSIDE_MAC
@@ -20,7 +21,7 @@ def settings_of(text: str, directory: Path) -> Settings:
 def engine_of(settings: Settings) -> Engine:
     """With the configuration's rules and services; it knows no way out, and is not armed."""
     services = Services(settings.service)
-    published = [(each, services.publication(each.service)) for each in services.declarations()]
+    published = first_tables(services)
     engine = build_engine(settings, b"sixteen-byte-key", published)
     engine.attach(INSIDE, INSIDE_MAC, 1500)
     engine.attach(OUTSIDE, OUTSIDE_MAC, 1500)

@@ -16,6 +16,7 @@ import pytest
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
 from tests.datapath.namespaces import Namespace, join, namespaces
+from tests.native.engines import publish_ring
 from tests.native.frames import ACK, FIN, PSH, SYN, TCP, UDP
 from tests.native.frames6 import (
     DESTINATION_OPTIONS,
@@ -114,7 +115,7 @@ def ours() -> Engine:
     engine.set_passes([([(number6("2001:db8:1::"), 64)], [], True)])
     for index, protocol in enumerate((TCP, UDP)):
         engine.set_service(index, number6(VIP), 80, protocol, [(bytes(16), 0)])
-        engine.publish_ring(index, [(1, number6(BACKEND), 8080, 1)], 1)
+        publish_ring(engine, index, [(1, number6(BACKEND), 8080, 1)], 1)
     engine.set_lease(1 << 62)
     engine.arm(10**9)
     return engine

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from hasyncd.lab.judge import (
     CLOSED,
+    HALF_CLOSED,
     WINDOW_NS,
     Exchange,
     FlowRecord,
@@ -17,6 +19,7 @@ from hasyncd.lab.judge import (
     judge_flow,
     longest_silence_ns,
     percentile,
+    state_at_fault,
 )
 
 MS = 1_000_000
@@ -53,6 +56,27 @@ def flow(
 
 def test_flow_that_asks_and_is_answered_after_the_fault_survived() -> None:
     assert judge_flow(flow((900, 901), (1100, 1101)), [FAULT]) is Verdict.SURVIVED
+
+
+def test_state_of_a_connection_is_that_in_which_the_fault_met_it() -> None:
+    whole = replace(flow((900, 901), (1100, 1101)), connected_ns=5 * MS)
+    assert state_at_fault(whole, [FAULT]) == "established"
+    assert state_at_fault(replace(whole, connected_ns=1001 * MS), [FAULT]) == "in its handshake"
+    assert state_at_fault(replace(whole, connected_ns=None), [FAULT]) == "in its handshake"
+    assert state_at_fault(replace(whole, half_closed=(999 * MS, "client")), [FAULT]) == HALF_CLOSED[0]
+    assert state_at_fault(replace(whole, half_closed=(999 * MS, "server")), [FAULT]) == HALF_CLOSED[1]
+    assert state_at_fault(replace(whole, half_closed=(1001 * MS, "server")), [FAULT]) == "established"
+    assert state_at_fault(replace(whole, opened_ns=1001 * MS), [FAULT]) == "opened later"
+    assert state_at_fault(
+        replace(whole, opened_ns=1001 * MS, connected_ns=1002 * MS), [FAULT, 2 * FAULT]
+    ) == ("established")
+
+
+def test_half_closed_connection_that_is_lost_is_named_so() -> None:
+    lost = replace(flow((900, 901)), connected_ns=5 * MS, half_closed=(950 * MS, "client"))
+    judgement = judge([lost], [FAULT], END)
+    assert judgement.losses == {"tcp lb base, half-closed by its client: stalled": 1}
+    assert judgement.states[HALF_CLOSED[0]].lost == 1
 
 
 def test_answer_to_a_request_from_before_the_fault_proves_nothing() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from hasyncd.lab.traffic.message import (
     HEADER,
+    PUSH_MAGIC,
     REPLY_HEADER,
     REQUEST_BYTES_MAX,
+    REQUEST_MAGICS,
     Payloads,
     pack_identity,
     unpack_identity,
@@ -59,3 +61,22 @@ def test_payloads_differ_by_seed_flow_sequence_and_direction() -> None:
     assert payloads.of_request(1, 1) != payloads.of_reply(1, 1)
     assert payloads.of_request(1, 1) != Payloads(2).of_request(1, 1)
     assert all(len(payloads.request(flow, flow * 3)) <= REQUEST_BYTES_MAX for flow in range(2000))
+
+
+def test_push_says_when_it_was_sent_and_any_other_changed_byte_is_seen() -> None:
+    payloads = Payloads(1)
+    push = payloads.push(5, 9, 1_234_567)
+    assert payloads.read_push(push, 5) == 1_234_567
+    assert payloads.read_push(push, 6) is None
+    for place in [*range(12), *range(24, len(push))]:
+        broken = bytearray(push)
+        broken[place] ^= 1
+        assert payloads.read_push(bytes(broken), 5) is None, f"byte {place}"
+    assert payloads.read_push(push[:10], 5) is None
+
+
+def test_every_kind_of_request_is_answered_and_no_other() -> None:
+    payloads = Payloads(1)
+    for magic in REQUEST_MAGICS:
+        assert payloads.reply_to(payloads.request(5, 9, magic), IDENTITY) is not None
+    assert payloads.reply_to(payloads.request(5, 9, PUSH_MAGIC), IDENTITY) is None

@@ -6,9 +6,11 @@ private 10.0.1.7 …, backends .21 .22 ── 10.0.1.1 [engine] 203.0.113.5 ─�
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from hasyncd._native import INSIDE, OUTSIDE, Engine
+from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine
 from tests.native.frames import Seen, number, read
 
 SEED = b"engines-in-tests"
@@ -79,10 +81,22 @@ def make_engine(
     backends = [(server_id, number(address), 8080, 1) for server_id, address in BACKENDS.items()]
     for index, protocol in enumerate((6, 17)):
         engine.set_service(index, number(OUTSIDE_VIP), 80, protocol, ANYONE)
-        engine.publish_ring(index, backends, 1)
+        publish_ring(engine, index, backends, 1)
     if armed:
         arm(engine)
     return engine
+
+
+def publish_ring(
+    engine: Engine,
+    index: int,
+    backends: Sequence[tuple[int, Any, int, int]],
+    generation: int,
+    vnodes: int = 160,
+) -> None:
+    """Backends as (server_id, address, port, weight), balanced by a consistent hash."""
+    members = [(server_id, weight) for server_id, _, _, weight in backends]
+    engine.publish(index, backends, BackendTable("consistent-hash", members, generation, vnodes))
 
 
 def arm(engine: Engine, at_ns: int | None = None) -> None:

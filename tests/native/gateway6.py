@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
 from tests.native import engines
+from tests.native.engines import publish_ring
 from tests.native.frames6 import Seen6, number6, read6
 
 SECOND = 10**9
@@ -67,7 +68,7 @@ def make_engine(
     backends = [(server_id, number6(address), 8080, 1) for server_id, address in BACKENDS6.items()]
     for index, (port, protocol) in {WEB6: (80, 6), NAMES6: (53, 17)}.items():
         engine.set_service(index, number6(OUTSIDE_VIP6), port, protocol, [ANY])
-        engine.publish_ring(index, backends, 1)
+        publish_ring(engine, index, backends, 1)
     engine.set_passes([OUTWARDS] if passes is None else passes)
     if armed:
         engines.arm(engine, 1)

@@ -7,6 +7,7 @@
 #include "core/gateway.h"
 
 #include "check.h"
+#include "one_backend.h"
 
 static const uint64_t second = 1000000000;
 
@@ -49,10 +50,8 @@ static inline void hs_fixture_add_ipv6(struct hs_gateway *g)
     g->rules.passes[0] = (struct hs_pass){.sources = {1, {hs_ip6_prefix("2001:db8:1::", 64)}}};
     g->rules.passes[1] = (struct hs_pass){.sources = {1, {hs_ip6_prefix("2001:db8:1::8", 128)}}, .inbound = true};
     g->rules.pass_count = 2;
-    *service = (struct hs_service){.family = HS_IPV6, .vip6 = hs_ip6("2001:db8:2::5"), .port = htons(80),
-                                   .proto = HS_TCP, .allow6 = {1, {hs_ip6_prefix("::", 0)}},
-                                   .backends = calloc(HS_BACKENDS_MAX, sizeof backend)};
-    hs_service_publish(service, &backend, 1, 1, 16);
+    hs_serve_one(service, (struct hs_service){.family = HS_IPV6, .vip6 = hs_ip6("2001:db8:2::5"), .port = htons(80),
+                                              .proto = HS_TCP, .allow6 = {1, {hs_ip6_prefix("::", 0)}}}, &backend);
 }
 
 /* Not armed. The caller may change the rules, and calls hs_gateway_nat_changed then. */
@@ -82,10 +81,9 @@ static inline struct hs_gateway *hs_fixture_create(struct hs_gateway_limits limi
                                                .public_port = htons(8443), .inside_port = htons(443),
                                                .proto = HS_TCP, .allow = {1, {{0, 0}}}};
     g->rules.forward_count = 1;
-    *service = (struct hs_service){.vip = hs_ip("203.0.113.5"), .port = htons(80), .proto = HS_TCP,
-                                   .allow = {1, {{0, 0}}}, .backends = calloc(HS_BACKENDS_MAX, sizeof backend)};
+    hs_serve_one(service, (struct hs_service){.vip = hs_ip("203.0.113.5"), .port = htons(80), .proto = HS_TCP,
+                                              .allow = {1, {{0, 0}}}}, &backend);
     g->rules.service_count = 1;
-    hs_service_publish(service, &backend, 1, 1, 16);
     hs_fixture_add_ipv6(g);
     return g;
 }

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hasyncd._native import Engine
+from tests.native.engines import publish_ring
 
 HOUR_NS = 3600 * 10**9
 
@@ -40,7 +41,7 @@ def make(settings: dict[str, Any]) -> tuple[Engine, list[int]]:
     engine.set_nat_rules(settings["nat"])
     for index, (vip, port, protocol, backends) in enumerate(settings["services"]):
         engine.set_service(index, vip, port, protocol, [(0, 0)])
-        engine.publish_ring(index, [tuple(backend) for backend in backends], 1)
+        publish_ring(engine, index, [tuple(backend) for backend in backends], 1)
     engine.set_lease(now_ns() + HOUR_NS)
     engine.arm(now_ns())
     if settings["thread"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.native.engines import publish_ring
 from tests.native.frames import ACK, RST, SYN, number, tcp
 from tests.native.nat_gateway import OUTSIDE, OUTSIDE_VIP, Gateway
 
@@ -18,14 +19,14 @@ def generation_of(first: str, count: int) -> list[tuple[int, int, int, int]]:
 def serving(backends: list[tuple[int, int, int, int]]) -> Gateway:
     gateway = Gateway()
     gateway.engine.set_service(0, number(OUTSIDE_VIP), 80, 6, [(0, 0)])
-    gateway.engine.publish_ring(0, backends, 1, 4)
+    publish_ring(gateway.engine, 0, backends, 1, 4)
     return gateway
 
 
 def test_places_of_backends_without_flows_serve_newcomers() -> None:
     gateway = serving(generation_of("10.0.4.0", PLACES))
     for round_, first in enumerate(["10.0.8.0", "10.0.12.0", "10.0.4.0"], start=2):
-        gateway.engine.publish_ring(0, generation_of(first, PLACES), round_, 4)
+        publish_ring(gateway.engine, 0, generation_of(first, PLACES), round_, 4)
         ((_, sent),) = gateway.send(OUTSIDE, tcp(CLIENT, 5000 + round_, OUTSIDE_VIP, 80, SYN))
         assert sent.target.startswith(first[:5])
         gateway.send(OUTSIDE, tcp(CLIENT, 5000 + round_, OUTSIDE_VIP, 80, RST))
@@ -38,11 +39,11 @@ def test_a_backend_that_left_keeps_its_place_while_it_has_flows() -> None:
     gateway.send(OUTSIDE, tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     gateway.send(0, tcp("10.0.4.1", 8080, CLIENT, 5000, SYN | ACK))
     with pytest.raises(ValueError, match="more backends"):
-        gateway.engine.publish_ring(0, generation_of("10.0.8.0", PLACES), 2, 4)
-    gateway.engine.publish_ring(0, generation_of("10.0.8.0", PLACES - 1), 2, 4)
+        publish_ring(gateway.engine, 0, generation_of("10.0.8.0", PLACES), 2, 4)
+    publish_ring(gateway.engine, 0, generation_of("10.0.8.0", PLACES - 1), 2, 4)
     ((_, sent),) = gateway.send(OUTSIDE, tcp(CLIENT, 5000, OUTSIDE_VIP, 80, ACK))
     assert sent.target == "10.0.4.1", "its flow goes on"
     assert gateway.engine.backend_flow_counts(0)[1] == 1
     gateway.send(OUTSIDE, tcp(CLIENT, 5000, OUTSIDE_VIP, 80, RST))
     gateway.wait(241)
-    gateway.engine.publish_ring(0, generation_of("10.0.8.0", PLACES), 3, 4)
+    publish_ring(gateway.engine, 0, generation_of("10.0.8.0", PLACES), 3, 4)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hasyncd._native import INSIDE, OUTSIDE, Engine
+from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine
 from tests.native import frames
 from tests.native.engines import (
     ANYONE,
@@ -26,6 +26,7 @@ from tests.native.engines import (
     make_engine,
     moved,
     now_ns,
+    publish_ring,
     record_kinds,
     send,
 )
@@ -77,8 +78,9 @@ def test_there_is_no_engine_without_its_gateway() -> None:
         ("set_nat_rules", ([([], [], [1] * 65, 1, 2)],)),
         ("set_service", (3, 1, 80, 6, [])),
         ("set_service", (0, 1, 80, 6, [(0, 40)])),
-        ("publish_ring", (0, [(1, 1, 1, 65535)] * 1024, 1)),
-        ("publish_ring", (0, [(1, 1, 1, 65535)], 1, 2**32 - 1)),
+        ("publish", (0, [(2, 1, 1, 1)], BackendTable("maglev", [(1, 1)], 1))),
+        ("set_balance", (0, "destination", 0)),
+        ("set_balance", (0, "tuple", 100)),
         ("set_commit", ("never", 1, True)),
         ("inject", (0, b"\0" * 65590, 0)),
         ("inject", (2, b"", 0)),
@@ -113,8 +115,8 @@ def test_lists_of_tuples_are_lists_of_tuples(wrong: Any) -> None:
 def test_a_service_that_was_not_declared_does_not_exist() -> None:
     engine = bare_engine()
     for call in (
-        lambda: engine.ring(0),
-        lambda: engine.publish_ring(0, [], 1),
+        lambda: engine.set_balance(0, "tuple", 0),
+        lambda: publish_ring(engine, 0, [], 1),
         lambda: engine.backend_flow_counts(0),
     ):
         with pytest.raises(IndexError):
@@ -268,7 +270,7 @@ def test_a_backend_that_left_keeps_its_flows_and_gets_no_new_ones() -> None:
     before = {p: send(engine, OUTSIDE, frames.tcp(CLIENT, p, OUTSIDE_VIP, 80, SYN))[0].target for p in ports}
     for port, target in before.items():
         assert send(engine, INSIDE, frames.tcp(target, 8080, CLIENT, port, SYN | ACK))
-    engine.publish_ring(0, [(2, number("10.0.1.22"), 8080, 1)], 2)
+    publish_ring(engine, 0, [(2, number("10.0.1.22"), 8080, 1)], 2)
     for port, target in before.items():
         (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, port, OUTSIDE_VIP, 80, SYN))
         assert sent.target == target
@@ -276,7 +278,7 @@ def test_a_backend_that_left_keeps_its_flows_and_gets_no_new_ones() -> None:
         (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, port, OUTSIDE_VIP, 80, SYN))
         assert sent.target == "10.0.1.22"
     assert sum(engine.backend_flow_counts(0).values()) == 40
-    engine.publish_ring(0, [], 3)
+    publish_ring(engine, 0, [], 3)
     assert send(engine, OUTSIDE, frames.tcp(CLIENT, 7000, OUTSIDE_VIP, 80, SYN)) == []
     assert drops(engine) == {"drop_no_backend": 1}
 
@@ -285,10 +287,10 @@ def test_a_syn_that_nobody_answered_follows_its_backend_no_longer_than_that_is_t
     engine = make_engine()
     send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     first = flows(engine)[0].server_id
-    engine.publish_ring(0, [(3, number("10.0.1.23"), 8080, 1), (first, number(BACKENDS[first]), 8080, 1)], 2)
+    publish_ring(engine, 0, [(3, number("10.0.1.23"), 8080, 1), (first, number(BACKENDS[first]), 8080, 1)], 2)
     (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     assert sent.target == BACKENDS[first], "a newcomer takes nothing over"
-    engine.publish_ring(0, [(3, number("10.0.1.23"), 8080, 1)], 3)
+    publish_ring(engine, 0, [(3, number("10.0.1.23"), 8080, 1)], 3)
     (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     assert sent.target == "10.0.1.23"
     assert [flow.server_id for flow in flows(engine)] == [3]
@@ -299,7 +301,7 @@ def test_a_syn_on_a_finished_flow_chooses_anew() -> None:
     send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     target = flows(engine)[0].server_id
     assert send(engine, INSIDE, frames.tcp(BACKENDS[target], 8080, CLIENT, 5000, SYN | ACK))
-    engine.publish_ring(0, [(3, number("10.0.1.23"), 8080, 1)], 2)
+    publish_ring(engine, 0, [(3, number("10.0.1.23"), 8080, 1)], 2)
     (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     assert sent.target == BACKENDS[target], "half-open and answered: the same flow"
     send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, RST))
@@ -314,8 +316,8 @@ def test_two_services_never_share_one_way_back() -> None:
     """The same client port to two services of one backend: the backend could not tell them apart."""
     engine = make_engine()
     engine.set_service(2, number(OUTSIDE_VIP), 81, 6, ANYONE)
-    engine.publish_ring(0, [(1, number("10.0.1.21"), 8080, 1)], 2)
-    engine.publish_ring(2, [(1, number("10.0.1.21"), 8080, 1)], 1)
+    publish_ring(engine, 0, [(1, number("10.0.1.21"), 8080, 1)], 2)
+    publish_ring(engine, 2, [(1, number("10.0.1.21"), 8080, 1)], 1)
     assert len(send(engine, OUTSIDE, frames.tcp(CLIENT, 5, OUTSIDE_VIP, 80, SYN))) == 1
     assert send(engine, OUTSIDE, frames.tcp(CLIENT, 5, OUTSIDE_VIP, 81, SYN)) == []
     assert drops(engine) == {"drop_no_backend": 1}

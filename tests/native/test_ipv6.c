@@ -5,6 +5,7 @@
 #include "core/checksum.h"
 
 #include "check.h"
+#include "one_backend.h"
 
 enum { ROOM = HS_FRAME_MAX + 64 };
 
@@ -144,11 +145,10 @@ static struct hs_gateway *set_up(void)
     for (uint32_t i = 0; i < 2; i++) {
         struct hs_service *service = &g->rules.services[i];
 
-        *service = (struct hs_service){.family = HS_IPV6, .vip6 = ip6("2001:db8:2::5"), .port = htons(80),
-                                       .proto = i ? HS_UDP : HS_TCP, .allow6 = {1, {{{{0}}, {{0}}}}},
-                                       .backends = calloc(HS_BACKENDS_MAX, sizeof backend)};
+        hs_serve_one(service, (struct hs_service){.family = HS_IPV6, .vip6 = ip6("2001:db8:2::5"), .port = htons(80),
+                                                  .proto = i ? HS_UDP : HS_TCP, .allow6 = {1, {{{{0}}, {{0}}}}}},
+                     &backend);
         g->rules.service_count++;
-        hs_service_publish(service, &backend, 1, 1, 16);
     }
     CHECK(0, hs_ends6_reserve(g->table), true);
     g->lease_until_ns = UINT64_MAX;

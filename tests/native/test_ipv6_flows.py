@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hasyncd._native import INSIDE, OUTSIDE
+from hasyncd._native import INSIDE, OUTSIDE, BackendTable
 from tests.native import engines, frames, frames6
+from tests.native.engines import publish_ring
 from tests.native.frames import ACK, FIN, RST, SYN, TCP, UDP
 from tests.native.frames6 import (
     DESTINATION_OPTIONS,
@@ -45,6 +46,8 @@ from tests.native.gateway6 import (
 
 ESP, AH, NO_NEXT, SCTP = 50, 51, 59, 132
 BOTH_WAYS = ([INSIDE_NET], [], True)
+
+ONE = BackendTable("consistent-hash", [(1, 1)], 2)
 
 
 def test_a_balanced_connection_and_its_answers_are_exact_inverses() -> None:
@@ -285,11 +288,11 @@ def test_a_service_allows_whom_it_names_and_keeps_its_flows_backends() -> None:
     target = gateway.crosses(OUTSIDE, tcp6(CLIENT, 4000, OUTSIDE_VIP6, 80, SYN)).target
     gateway.crosses(INSIDE, tcp6(target, 8080, CLIENT, 4000, SYN | ACK))
     [left] = [server_id for server_id, address in BACKENDS6.items() if address != target]
-    gateway.engine.publish_ring(WEB6, [(left, number6(BACKENDS6[left]), 8080, 1)], 2)
+    publish_ring(gateway.engine, WEB6, [(left, number6(BACKENDS6[left]), 8080, 1)], 2)
     assert gateway.crosses(OUTSIDE, tcp6(CLIENT, 4000, OUTSIDE_VIP6, 80, ACK)).target == target
     for port in range(4001, 4011):
         assert gateway.crosses(OUTSIDE, tcp6(CLIENT, port, OUTSIDE_VIP6, 80, SYN)).target == BACKENDS6[left]
-    gateway.engine.publish_ring(WEB6, [], 3)
+    publish_ring(gateway.engine, WEB6, [], 3)
     assert gateway.drops(OUTSIDE, tcp6(CLIENT, 5000, OUTSIDE_VIP6, 80, SYN)) == "drop_no_backend"
     assert sum(gateway.engine.backend_flow_counts(WEB6).values()) == 11
 
@@ -300,7 +303,7 @@ def test_two_ways_to_one_pair_of_ends_are_not_mixed_up() -> None:
     target = gateway.crosses(OUTSIDE, tcp6(CLIENT, 4000, OUTSIDE_VIP6, 80, SYN)).target
     assert gateway.drops(OUTSIDE, tcp6(CLIENT, 4000, target, 8080, SYN)) == "drop_not_allowed"
     assert gateway.crosses(OUTSIDE, tcp6(CLIENT, 4001, target, 8080, SYN)).target == target
-    gateway.engine.publish_ring(WEB6, [(1, number6(target), 8080, 1)], 2)
+    publish_ring(gateway.engine, WEB6, [(1, number6(target), 8080, 1)], 2)
     assert gateway.drops(OUTSIDE, tcp6(CLIENT, 4001, OUTSIDE_VIP6, 80, SYN)) == "drop_no_backend"
 
 
@@ -400,9 +403,9 @@ def test_without_a_lease_nothing_moves() -> None:
         ("set_service", (4, number6(OUTSIDE_VIP6), 80, 6, [(0, 0)])),
         ("set_service", (4, 1, 80, 6, [ANY])),
         ("set_service", (WEB6, 1, 80, 6, [(0, 0)])),  # it has backends of IPv6
-        ("publish_ring", (WEB6, [(1, 1, 80, 1)], 2)),
-        ("publish_ring", (0, [(1, number6(HOST), 80, 1)], 2)),
-        ("publish_ring", (NAMES6, [(1, number6("fe80::1"), 80, 1)], 2)),
+        ("publish", (WEB6, [(1, 1, 80, 1)], ONE)),
+        ("publish", (0, [(1, number6(HOST), 80, 1)], ONE)),
+        ("publish", (NAMES6, [(1, number6("fe80::1"), 80, 1)], ONE)),
         ("set_passes", ([([(0, 0)], [], False)],)),
         ("set_passes", ([([ANY], [(0, 0)], False)],)),
         ("set_passes", ([([(bytes(16), 129)], [], False)],)),

@@ -10,7 +10,15 @@ from hypothesis import HealthCheck, settings
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
 from tests.native import frames, gateway6
-from tests.native.engines import Flow, arm, bare_engine, flows, now_ns, record_kinds
+from tests.native.engines import (
+    Flow,
+    arm,
+    bare_engine,
+    flows,
+    now_ns,
+    publish_ring,
+    record_kinds,
+)
 from tests.native.frames import ACK, SYN
 from tests.native.frames6 import echo6, number6, read6, tcp6, text6, udp6
 from tests.native.gateway6 import BACKENDS6, CLIENT, HOST, NAMES6, OUTSIDE_VIP6, ROUTER, SERVER, WEB6
@@ -165,7 +173,7 @@ def test_a_first_packet_waits_for_its_add_to_be_committed(mode: str) -> None:
 def test_a_backend_that_only_the_peer_knows_keeps_its_flow() -> None:
     primary, backup = both()
     target = send6(primary, OUTSIDE, udp6(CLIENT, 4000, OUTSIDE_VIP6, 53))
-    backup.publish_ring(NAMES6, [(9, number6("2001:db8:1::9"), 1, 1)], 2)
+    publish_ring(backup, NAMES6, [(9, number6("2001:db8:1::9"), 1, 1)], 2)
     strange = gateway6.make_engine(armed=False)
     strange.set_service(NAMES6, number6(OUTSIDE_VIP6), 5353, 17, [gateway6.ANY])
     records = primary.drain()[2]

@@ -18,7 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from hasyncd._native import INSIDE, OUTSIDE, Engine
 from tests.native import frames, invariants
-from tests.native.engines import now_ns
+from tests.native.engines import (
+    now_ns,
+    publish_ring,
+)
 from tests.native.frames import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP, number
 from tests.native.invariants import Moment
 from tests.native.model import SECOND, Birth, Flow, Model
@@ -97,7 +100,7 @@ def make_engine(rules: Rules) -> Engine:
 
 def publish(engine: Engine, index: int, servers: set[int], generation: int) -> None:
     rows = [(server, number(BACKENDS[server][0]), BACKENDS[server][1], 1) for server in sorted(servers)]
-    engine.publish_ring(index, rows, generation)
+    publish_ring(engine, index, rows, generation)
 
 
 def prefer(rules: Rules) -> None:

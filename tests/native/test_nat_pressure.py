@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from tests.native.engines import publish_ring
 from tests.native.frames import (
     ACK,
     FIN,
@@ -162,7 +163,7 @@ def with_service(*, loose: bool) -> Gateway:
     gateway = Gateway()
     gateway.engine.set_policy(loose=loose)
     gateway.engine.set_service(0, number(OUTSIDE_VIP), 80, TCP, [(0, 0)])
-    gateway.engine.publish_ring(0, [(i, number(f"10.0.2.{i}"), 8080, 1) for i in (1, 2, 3)], 1)
+    publish_ring(gateway.engine, 0, [(i, number(f"10.0.2.{i}"), 8080, 1) for i in (1, 2, 3)], 1)
     return gateway
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hasyncd._native import INSIDE, OUTSIDE
+from tests.native.engines import publish_ring
 from tests.native.frames import ACK, ICMP, SYN, UDP, echo, error, number, read_packet, tcp, udp
 from tests.native.nat_gateway import OUTSIDE_VIP, PUBLIC, Gateway
 
@@ -105,7 +106,7 @@ def test_hairpin_through_one_to_one_mappings(gateway: Gateway) -> None:
 def test_hairpin_to_a_balanced_service() -> None:
     gateway = Gateway()
     gateway.engine.set_service(0, number(OUTSIDE_VIP), 80, 6, ANYONE)
-    gateway.engine.publish_ring(0, [(1, number(SERVER), 8080, 1)], 1)
+    publish_ring(gateway.engine, 0, [(1, number(SERVER), 8080, 1)], 1)
     arrived = gateway.loop(tcp(HOST, 4000, OUTSIDE_VIP, 80, SYN))
     assert arrived
     assert (arrived.source, arrived.target, arrived.dport) == (PUBLIC, SERVER, 8080)

@@ -13,7 +13,10 @@ from scapy.packet import Packet, Raw, fuzz
 
 from hasyncd._native import INSIDE, OUTSIDE
 from tests.native import frames
-from tests.native.engines import moved
+from tests.native.engines import (
+    moved,
+    publish_ring,
+)
 from tests.native.frames import ACK, FIN, RST, SYN, number, tcp
 from tests.native.invariants import rows
 from tests.native.model_rules import IGNORED, INVALID, ORIGINAL, REPLY, STATES, tcp_class, tcp_next
@@ -26,7 +29,7 @@ ARP = b"\x08\x06"
 def make_gateway() -> Gateway:
     gateway = Gateway(capacity=256, rules=[nat_rule(first=40000, last=40000)])
     gateway.engine.set_service(0, number(OUTSIDE_VIP), 80, 6, [(0, 0)])
-    gateway.engine.publish_ring(0, [(1, number(BACKEND), 8080, 1)], 1)
+    publish_ring(gateway.engine, 0, [(1, number(BACKEND), 8080, 1)], 1)
     gateway.engine.set_forwards([(number(PUBLIC), 8443, 6, number(BACKEND), 443, [(0, 0)])])
     return gateway
 

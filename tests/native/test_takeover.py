@@ -18,6 +18,7 @@ from tests.native.engines import (
     flows,
     make_engine,
     now_ns,
+    publish_ring,
     send,
 )
 from tests.native.frames import ACK, FIN, PSH, RST, SYN
@@ -110,7 +111,7 @@ def test_the_backup_counts_the_flows_of_its_backends() -> None:
 def test_a_backup_with_another_configuration_forwards_what_it_was_told() -> None:
     primary, backup = make_engine(), make_engine(armed=False)
     (sent,) = send(primary, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
-    backup.publish_ring(0, [(7, frames.number("10.0.1.39"), 1, 1)], 2)
+    publish_ring(backup, 0, [(7, frames.number("10.0.1.39"), 1, 1)], 2)
     backup.set_nat_rules([])
     backup.reset(b"engines-in-tests")
     backup.install(primary.drain()[2], now_ns())

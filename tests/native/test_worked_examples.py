@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from hasyncd._native import INSIDE, OUTSIDE, Engine
+from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine
 from tests.native import frames
 from tests.native.engines import (
     ANYONE,
@@ -22,6 +22,7 @@ from tests.native.engines import (
     make_engine,
     moved,
     now_ns,
+    publish_ring,
     send,
     take,
 )
@@ -36,13 +37,9 @@ def server_of(ring: list[tuple[int, int, int, int]], key: int) -> int:
 
 def test_ring_an_insertion_moves_only_the_keys_of_its_arcs() -> None:
     """… 30 (C) …, insert D at 45: only keys in (30, 45] move, to D. Here with every point of a real ring."""
-    engine = bare_engine()
-    engine.set_service(0, number(OUTSIDE_VIP), 80, 6, ANYONE)
-    backends = [(server_id, number(f"10.0.1.{20 + server_id}"), 8080, 1) for server_id in (1, 2, 3)]
-    engine.publish_ring(0, backends, 7)
-    before = engine.ring(0)
-    engine.publish_ring(0, [*backends, (4, number("10.0.1.24"), 8080, 1)], 8)
-    after = engine.ring(0)
+    members = [(server_id, 1) for server_id in (1, 2, 3)]
+    before = BackendTable("consistent-hash", members, 7).ring()
+    after = BackendTable("consistent-hash", [*members, (4, 1)], 8).ring()
     assert {generation for *_, generation in before} == {7}
     assert {generation for *_, generation in after} == {8}
     assert [vnode[:3] for vnode in after if vnode[1] != 4] == [vnode[:3] for vnode in before]
@@ -101,7 +98,7 @@ def example_gateway() -> Engine:
     engine = bare_engine()
     engine.set_nat_rules([([PRIVATE_NET], [], [number(OUTSIDE_VIP)], 1024, 65535)])
     engine.set_service(0, number(OUTSIDE_VIP), 80, 6, ANYONE)
-    engine.publish_ring(0, [(9, number("10.2.0.9"), 8080, 1)], 1)
+    publish_ring(engine, 0, [(9, number("10.2.0.9"), 8080, 1)], 1)
     return engine
 
 

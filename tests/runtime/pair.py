@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hasyncd._native import INSIDE, OUTSIDE
 from hasyncd.balance.services import Services
+from hasyncd.balance.tables import first_tables
 from hasyncd.config import Settings, load
 from hasyncd.core.node import Node
 from hasyncd.core.types import NodeView, Role, SyncState
@@ -113,8 +114,7 @@ class Member:
         self.settings = self._configure(directory, name, priority, listen, peer, DEFAULTS | options)
         self.services = Services(self.settings.service)
         seed = secrets.token_bytes(16)
-        published = [(each, self.services.publication(each.service)) for each in self.services.declarations()]
-        self.engine = build_engine(self.settings, seed, published)
+        self.engine = build_engine(self.settings, seed, first_tables(self.services))
         self._attach()
         self.state = StateDir(self.settings.node.state_dir)
         self.node = Node(

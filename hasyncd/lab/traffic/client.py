@@ -27,12 +27,14 @@ from typing import Any
 
 from hasyncd.lab.traffic import process
 from hasyncd.lab.traffic.flow import Flow
+from hasyncd.lab.traffic.half_closed import ClientClosed, ServerClosed
 from hasyncd.lab.traffic.message import Payloads
 
 _TICK_NS = 5_000_000
 _REPORT_NS = 200_000_000
 _OPEN_PER_TICK = 4
 """Connections that the first opening starts a tick: 800 a second."""
+_KINDS_EVERY, _KINDS = 19, {4: ClientClosed, 12: ServerClosed}
 _LAST_WORDS_NS = 500_000_000
 """How long answers are waited for after the last request."""
 
@@ -54,10 +56,12 @@ class Client:
         self._task = task
         self._payloads = Payloads(task["seed"])
         self._ways = (Way(task["ipv4"], socket.AF_INET), Way(task["ipv6"], socket.AF_INET6))
+        self._connections = 0
         self._opened: Counter[tuple[str, str]] = Counter()
         slots = max(1, task["pace_ms"] * 1_000_000 // _TICK_NS)
         self._wheel: list[list[Flow]] = [[] for _ in range(slots)]
         self._probes: list[Flow] = []
+        self._talkers: list[ServerClosed] = []
         self._flows: dict[int, Flow] = {}
         """By file descriptor: the live ones."""
         self._closed: list[Flow] = []
@@ -113,6 +117,10 @@ class Client:
                     flow.ask()
             else:
                 flow.receive()
+                if flow.half_closed_ns and flow.by == "server" and not flow.end:
+                    self._epoll.modify(
+                        descriptor, 0
+                    )  # its FIN would be told again and again; a reset is still
             if flow.end:
                 self._forget(flow)
 
@@ -153,6 +161,10 @@ class Client:
                 self._open("udp", "opened")
         for probe in self._probes:
             probe.ask()
+        for talker in self._talkers:
+            talker.settle()
+        if any(talker.end for talker in self._talkers):
+            self._talkers = [talker for talker in self._talkers if not talker.end]
         slot = self._wheel[tick % len(self._wheel)]
         ended = False
         now = process.now_ns()
@@ -175,7 +187,8 @@ class Client:
 
     def _open(self, protocol: str, group: str) -> None:
         way = self._choose_way(protocol, group)
-        flow = Flow(self._next_flow, protocol, way.path, group, self._payloads, way.family)
+        kind = self._choose_kind(protocol)
+        flow = kind(self._next_flow, protocol, way.path, group, self._payloads, way.family)
         self._next_flow += 1
         if group == "opened":
             flow.closes_ns = flow.opened_ns + self._task["open_life_ms"] * 1_000_000
@@ -186,11 +199,21 @@ class Client:
             self._forget(flow)
             return
         self._epoll.register(flow.fd, events)
+        if isinstance(flow, ServerClosed):
+            self._talkers.append(flow)
         if group == "probe":
             self._probes.append(flow)
         else:
             self._wheel[flow.index * 7 % len(self._wheel)].append(flow)
         flow.ask()
+
+    def _choose_kind(self, protocol: str) -> type[Flow]:
+        """Of nineteen connections one is half-closed by its client and one by its server; nineteen, so that both
+        families have such."""
+        if protocol == "udp":
+            return Flow
+        self._connections += 1
+        return _KINDS.get(self._connections % _KINDS_EVERY, Flow)
 
     def _choose_way(self, protocol: str, group: str) -> Way:
         """IPv6 for its percentage of each kind of flow, evenly spread."""

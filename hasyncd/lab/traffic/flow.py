@@ -7,10 +7,11 @@ import json
 import socket
 from array import array
 
-from hasyncd.lab.traffic.message import HEADER, REPLY_MAGIC, Payloads, unpack_identity
+from hasyncd.lab.traffic.message import HEADER, REPLY_MAGIC, REQUEST_MAGIC, Payloads, unpack_identity
 from hasyncd.lab.traffic.process import now_ns
 
 _REPLY_BYTES_MAX = 1024
+_SO_RCVBUFFORCE, _RCVBUF_BYTES = 33, 4 << 20  # asm-generic/socket.h; Python 3.11 does not name it
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: the port is chosen at connect, so one serves many targets
 
 
@@ -21,7 +22,6 @@ class Flow:
     """
 
     __slots__ = (
-        "_payloads",
         "answered",
         "buffer",
         "closes_ns",
@@ -29,10 +29,12 @@ class Flow:
         "end",
         "fd",
         "group",
+        "half_closed_ns",
         "identity",
         "index",
         "opened_ns",
         "path",
+        "payloads",
         "protocol",
         "proven_ns",
         "seen",
@@ -42,6 +44,9 @@ class Flow:
         "wrong_bytes",
     )
 
+    by: str | None = None
+    """Which end says FIN before the flow is over."""
+
     def __init__(
         self, index: int, protocol: str, path: str, group: str, payloads: Payloads, family: int
     ) -> None:
@@ -49,10 +54,11 @@ class Flow:
         self.protocol = protocol
         self.path = path
         self.group = group
-        self._payloads = payloads
+        self.payloads = payloads
         self.opened_ns = now_ns()
         self.connected_ns = 0
         self.closes_ns = 0
+        self.half_closed_ns = 0
         self.end: tuple[int, str] | None = None
         self.sent = array("q")
         self.answered = array("q")
@@ -66,6 +72,9 @@ class Flow:
         self.wrong_bytes = 0
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         self.socket = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+        if protocol == "udp":
+            # What came while this process had no core must not be counted as lost on the way.
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF_BYTES)
         self.fd = self.socket.fileno()
 
     def connect(self, source: str, target: tuple[str, int]) -> None:
@@ -93,13 +102,17 @@ class Flow:
 
     def ask(self) -> None:
         """Sends the next request. TCP has one in flight at most; the kernel sees to its arrival."""
+        self.send(REQUEST_MAGIC)
+
+    def send(self, magic: int) -> None:
+        """Sends a request of this kind, where one may be sent now."""
         if self.end or not self.connected_ns or (self.waiting and self.protocol == "tcp"):
             return
         sequence = len(self.sent)
         self.sent.append((now_ns() - self.opened_ns) // 1000)
         self.answered.append(-1)
         self.waiting += 1
-        request = self._payloads.request(self.index, sequence)
+        request = self.payloads.request(self.index, sequence, magic)
         try:
             if self.socket.send(request) != len(request):
                 self.finish("short write")
@@ -121,25 +134,45 @@ class Flow:
         if self.protocol == "udp":
             return self._accept(data)
         if not data:
-            self.finish("closed by the far end")
+            self.far_end_closed()
             return False
-        data = self.buffer + data
-        heard = False
+        before = self.proven_ns
+        self.buffer = self.accept_stream(self.buffer + data)
+        return self.proven_ns > before
+
+    def far_end_closed(self) -> None:
+        """The server has said FIN."""
+        self.finish("closed by the far end")
+
+    def accept_stream(self, data: bytes) -> bytes:
+        """Reads whole replies from the stream; what is left over."""
         while len(data) >= HEADER.size:
             magic, length, _, _ = HEADER.unpack_from(data)
-            if magic != REPLY_MAGIC or length > _REPLY_BYTES_MAX:
-                self.wrong_bytes += 1
-                self.finish("wrong bytes")
-                return False
+            if length > _REPLY_BYTES_MAX:
+                self.break_off()
+                return b""
             if len(data) < length:
                 break
-            heard = self._accept(data[:length])
+            self.accept_message(magic, data[:length])
+            if self.end:
+                return b""
             data = data[length:]
-        self.buffer = data
-        return heard
+        return data
+
+    def accept_message(self, magic: int, message: bytes) -> None:
+        """One whole message of the stream."""
+        if magic == REPLY_MAGIC:
+            self._accept(message)
+        else:
+            self.break_off()
+
+    def break_off(self) -> None:
+        """A byte came over TCP that nobody had sent."""
+        self.wrong_bytes += 1
+        self.finish("wrong bytes")
 
     def _accept(self, reply: bytes) -> bool:
-        read = self._payloads.read_reply(reply, self.index)
+        read = self.payloads.read_reply(reply, self.index)
         if read is None or read[0] >= len(self.sent):
             self.wrong_bytes += 1
             if self.protocol == "tcp":
@@ -148,14 +181,25 @@ class Flow:
         sequence, identity = read
         if self.answered[sequence] >= 0:
             return False  # a datagram that came twice proves nothing new
-        now = now_ns()
-        self.answered[sequence] = (now - self.opened_ns) // 1000
-        self.waiting -= 1
-        self.proven_ns = max(self.proven_ns, self.opened_ns + self.sent[sequence] * 1000)
+        self.answer(sequence)
         if identity != self.identity:
             self.identity = identity
-            self.seen.append((now, *unpack_identity(identity)))
+            self.seen.append((now_ns(), *unpack_identity(identity)))
         return True
+
+    def answer(self, sequence: int) -> None:
+        """What was sent under this number has been answered, now."""
+        self.answered[sequence] = (now_ns() - self.opened_ns) // 1000
+        self.waiting -= 1
+        self.proven_ns = max(self.proven_ns, self.opened_ns + self.sent[sequence] * 1000)
+
+    def shut(self) -> None:
+        """Says FIN and goes on listening."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+            self.half_closed_ns = now_ns()
+        except OSError as error:
+            self.finish(errno.errorcode.get(error.errno or 0, str(error)))
 
     def finish(self, reason: str) -> None:
         """The flow is over: `closed` when its client wanted it so, else what went wrong."""
@@ -173,6 +217,7 @@ class Flow:
                 "group": self.group,
                 "opened_ns": self.opened_ns,
                 "connected_ns": self.connected_ns or None,
+                "half_closed": (self.half_closed_ns, self.by) if self.half_closed_ns else None,
                 "end": self.end,
                 "seen": self.seen,
                 "wrong_bytes": self.wrong_bytes,

@@ -3,8 +3,12 @@
     request   magic 0x48535251 | length | flow | seq                                  | payload
     reply     magic 0x48535250 | length | flow | seq | server | seen port | seen addr | payload
 
-All u32 but `server` and `seen port` (u16) and `seen addr` (16 bytes, IPv4 mapped into IPv6); `seen` is the source
-that the server saw, so that the client notices when another server or another source answers for its flow.
+    push      magic 0x48535350 | length | flow | seq | sent u64, ns of CLOCK_BOOTTIME                        | payload
+
+All u32 but `server` and `seen port` (u16), `sent` and `seen addr` (16 bytes, IPv4 mapped into IPv6); `seen` is the
+source that the server saw, so that the client notices when another server or another source answers for its flow.
+A request's magic says what comes next: the client asks on (0x48535251), it says FIN and listens to pushes
+(0x4853524d), or it asks on and the server says FIN (0x48535246).
 """
 
 from __future__ import annotations
@@ -14,9 +18,14 @@ import socket
 import struct
 
 REQUEST_MAGIC = 0x48535251
+MORE_MAGIC = 0x4853524D
+FAREWELL_MAGIC = 0x48535246
+REQUEST_MAGICS = frozenset((REQUEST_MAGIC, MORE_MAGIC, FAREWELL_MAGIC))
 REPLY_MAGIC = 0x48535250
+PUSH_MAGIC = 0x48535350
 HEADER = struct.Struct("!IIII")
 REPLY_HEADER = struct.Struct("!IIIIHH16s")
+_PUSH_HEADER = struct.Struct("!IIIIQ")
 REQUEST_BYTES_MAX = HEADER.size + 512
 
 _OFFSETS = 65_521
@@ -39,10 +48,10 @@ class Payloads:
         offset = (flow * 2_654_435_761 + seq * 40_503 + _REPLY_SHIFT) % _OFFSETS
         return self._block[offset : offset + 32 + (flow * 13 + seq * 97) % 480]
 
-    def request(self, flow: int, seq: int) -> bytes:
+    def request(self, flow: int, seq: int, magic: int = REQUEST_MAGIC) -> bytes:
         """A whole request."""
         payload = self.of_request(flow, seq)
-        return HEADER.pack(REQUEST_MAGIC, HEADER.size + len(payload), flow, seq) + payload
+        return HEADER.pack(magic, HEADER.size + len(payload), flow, seq) + payload
 
     def reply_to(self, request: bytes, identity: bytes) -> bytes | None:
         """The reply to one whole request, or None where its bytes are not what was sent.
@@ -52,7 +61,7 @@ class Payloads:
         if len(request) < HEADER.size:
             return None
         magic, length, flow, seq = HEADER.unpack_from(request)
-        if magic != REQUEST_MAGIC or length != len(request):
+        if magic not in REQUEST_MAGICS or length != len(request):
             return None
         if request[HEADER.size :] != self.of_request(flow, seq):
             return None
@@ -69,6 +78,20 @@ class Payloads:
         if reply[REPLY_HEADER.size :] != self.of_reply(flow, seq):
             return None
         return seq, reply[HEADER.size : REPLY_HEADER.size]
+
+    def push(self, flow: int, seq: int, sent_ns: int) -> bytes:
+        """What a server says unasked."""
+        payload = self.of_reply(flow, seq)
+        return _PUSH_HEADER.pack(PUSH_MAGIC, _PUSH_HEADER.size + len(payload), flow, seq, sent_ns) + payload
+
+    def read_push(self, push: bytes, flow: int) -> int | None:
+        """When one whole push to `flow` was sent, or None where a byte is wrong."""
+        if len(push) < _PUSH_HEADER.size:
+            return None
+        magic, length, its_flow, seq, sent_ns = _PUSH_HEADER.unpack_from(push)
+        if magic != PUSH_MAGIC or length != len(push) or its_flow != flow:
+            return None
+        return int(sent_ns) if push[_PUSH_HEADER.size :] == self.of_reply(flow, seq) else None
 
 
 _MAPPED = bytes(10) + b"\xff\xff"

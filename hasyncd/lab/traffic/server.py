@@ -10,23 +10,37 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+from collections import deque
 from typing import Any
 
 from hasyncd.lab.traffic import process
 from hasyncd.lab.traffic.bulk import BulkListener
-from hasyncd.lab.traffic.message import HEADER, REQUEST_BYTES_MAX, REQUEST_MAGIC, Payloads, pack_identity
+from hasyncd.lab.traffic.message import (
+    FAREWELL_MAGIC,
+    HEADER,
+    MORE_MAGIC,
+    REQUEST_BYTES_MAX,
+    REQUEST_MAGICS,
+    Payloads,
+    pack_identity,
+)
 
 _READS_PER_EVENT = 64
+_PUSH_NS = 150_000_000
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python 3.11 does not name it
 
 
 class _Connection:
-    __slots__ = ("buffer", "identity", "socket")
+    __slots__ = ("buffer", "identity", "mute", "pushed", "socket")
 
     def __init__(self, connected: socket.socket, identity: bytes) -> None:
         self.socket = connected
         self.identity = identity
         self.buffer = b""
+        self.mute = False
+        """One FIN was said: what still comes is checked, and not answered."""
+        self.pushed: tuple[int, int] | None = None
+        """(flow, sequence) of the newest answer to a client that wants pushes after its FIN."""
 
 
 class Server:
@@ -52,6 +66,8 @@ class Server:
             self._datagrams[datagrams.fileno()] = datagrams
         self._identities: dict[tuple[str, int], bytes] = {}
         self._bulk = [BulkListener(address, task["bulk"]) for address in task["addresses"]]
+        self._pushes: deque[tuple[int, int, _Connection]] = deque()
+        """(due, descriptor, connection); all have the same pace, so they stay in order."""
         self._epoll = select.epoll()
         for readable in (*self._listeners, *self._datagrams):
             self._epoll.register(readable, select.EPOLLIN)
@@ -65,7 +81,7 @@ class Server:
             bulk.start()
         process.report({"ready": True})
         while not orders.closed:
-            for descriptor, _ in self._epoll.poll():
+            for descriptor, _ in self._epoll.poll(self._push_due()):
                 if descriptor in self._datagrams:
                     self._answer_datagrams(self._datagrams[descriptor])
                 elif descriptor in self._listeners:
@@ -98,18 +114,22 @@ class Server:
             return
         except OSError:
             self._counters["resets"] += 1
-            data = b""
+            connection.pushed, data = None, b""
         if not data:
-            self._close(descriptor)
+            if connection.pushed is not None and not connection.mute:
+                self._begin_pushes(descriptor, connection)
+            else:
+                self._close(descriptor)
             return
         data = connection.buffer + data
         if data.startswith(b"GET "):
             self._answer_person(descriptor, data)
             return
         replies = []
+        farewell = False
         while len(data) >= HEADER.size:
-            magic, length, _, _ = HEADER.unpack_from(data)
-            if magic != REQUEST_MAGIC or length > REQUEST_BYTES_MAX:
+            magic, length, flow, sequence = HEADER.unpack_from(data)
+            if magic not in REQUEST_MAGICS or length > REQUEST_BYTES_MAX:
                 self._counters["corrupt"] += 1
                 self._close(descriptor)
                 return
@@ -122,14 +142,47 @@ class Server:
                 return
             replies.append(reply)
             data = data[length:]
+            if magic == MORE_MAGIC:
+                connection.pushed = flow, sequence
+            farewell = farewell or magic == FAREWELL_MAGIC
         connection.buffer = data
         if replies:
             self._counters["requests"] += len(replies)
-            try:
-                connection.socket.sendall(b"".join(replies))
-            except OSError:
-                self._counters["resets"] += 1
-                self._close(descriptor)
+            if not connection.mute:
+                self._send(descriptor, connection, b"".join(replies))
+        if farewell and descriptor in self._connections:
+            connection.mute = True
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_WR)
+
+    def _send(self, descriptor: int, connection: _Connection, data: bytes) -> bool:
+        try:
+            connection.socket.sendall(data)
+        except OSError:
+            self._counters["resets"] += 1
+            self._close(descriptor)
+            return False
+        return True
+
+    def _begin_pushes(self, descriptor: int, connection: _Connection) -> None:
+        connection.mute = True
+        self._epoll.modify(descriptor, 0)  # its end would be told again and again; a reset is still
+        self._pushes.append((process.now_ns() + _PUSH_NS, descriptor, connection))
+
+    def _push_due(self) -> float | None:
+        """Sends the pushes that are due; seconds until the next one."""
+        while self._pushes:
+            due, descriptor, connection = self._pushes[0]
+            if due > (now := process.now_ns()):
+                return (due - now) / 1e9
+            self._pushes.popleft()
+            if self._connections.get(descriptor) is not connection or connection.pushed is None:
+                continue
+            flow, sequence = connection.pushed
+            connection.pushed = flow, sequence + 1
+            if self._send(descriptor, connection, self._payloads.push(flow, sequence + 1, now)):
+                self._pushes.append((due + _PUSH_NS, descriptor, connection))
+        return None
 
     def _answer_person(self, descriptor: int, data: bytes) -> None:
         connection = self._connections[descriptor]

@@ -2,12 +2,15 @@
 
 static int module_exec(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &hs_engine_spec, NULL);
-    int failed = !type || PyModule_AddObjectRef(module, "Engine", type) ||
+    PyObject *engine = PyType_FromModuleAndSpec(module, &hs_engine_spec, NULL);
+    PyObject *table = PyType_FromModuleAndSpec(module, &hs_backend_table_spec, NULL);
+    int failed = !engine || PyModule_AddObjectRef(module, "Engine", engine) || !table ||
+                 PyModule_AddObjectRef(module, "BackendTable", table) ||
                  PyModule_AddIntConstant(module, "INSIDE", HS_INSIDE) ||
                  PyModule_AddIntConstant(module, "OUTSIDE", HS_OUTSIDE);
 
-    Py_XDECREF(type);
+    Py_XDECREF(engine);
+    Py_XDECREF(table);
     return failed ? -1 : 0;
 }
 
@@ -17,6 +20,7 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "hasyncd._native",
     .m_doc = "The data path of hasyncd; see hasyncd/_native.pyi.",
+    .m_methods = hs_process_methods,
     .m_slots = slots,
 };
 

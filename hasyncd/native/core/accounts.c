@@ -16,7 +16,7 @@ static void attribute6(struct hs_gateway *g, struct hs_flow *flow)
     if (backend < 0)
         return;
     flow->backend = (uint16_t)backend;
-    g->rules.services[service].backends[backend].flows++;
+    hs_service_add_flow(&g->rules.services[service], (uint32_t)backend);
 }
 
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
@@ -45,7 +45,7 @@ void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
         return;
     }
     flow->backend = (uint16_t)backend;
-    g->rules.services[flow->rule].backends[backend].flows++;
+    hs_service_add_flow(&g->rules.services[flow->rule], (uint32_t)backend);
 }
 
 struct hs_backend *hs_gateway_backend_of(const struct hs_gateway *g, const struct hs_flow *flow)
@@ -148,10 +148,8 @@ uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *
 
 void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
 {
-    struct hs_backend *backend = hs_gateway_backend_of(g, flow);
-
-    if (backend && backend->flows)
-        backend->flows--;
+    if (hs_gateway_backend_of(g, flow))
+        hs_service_remove_flow(&g->rules.services[flow->rule], flow->backend);
     if (flow->flags & HS_FLOW_AT_RISK && g->at_risk)
         g->at_risk--;
     hs_port_pool_release(&g->nat.pool, &flow->tuple[HS_REPLY]);

@@ -34,6 +34,7 @@ enum hs_limits {
     HS_AGE_END = 4,                 /* looks that the end of a flow counts for */
     HS_AGE_BITES = 8,               /* of one tick: 8,192 ends, or 32,768 looks */
     HS_SNAPSHOT_BITE = 16384,       /* grains of 16 slots that a sync's cursor looks at in one go */
+    HS_OFFER_BITE = 4096,           /* times 64 slots, that an offer's cursor looks at in one go */
     HS_SCRUB_BITE = 256,            /* grains that one tick counts anew; 0.1 ms */
     HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
 };

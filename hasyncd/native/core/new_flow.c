@@ -26,17 +26,17 @@ static bool is_inbound(const struct plan *plan)
 }
 
 /* The backend of a service's first packet; the client's source is kept. */
-static bool choose_backend(struct hs_gateway *g, struct plan *plan)
+static bool choose_backend(struct hs_gateway *g, struct plan *plan, uint64_t now_ns)
 {
     struct hs_service *service = &g->rules.services[plan->service];
-    uint32_t hash = (uint32_t)hs_siphash(g->table->seed, &plan->onward, sizeof plan->onward);
+    uint32_t key = hs_service_key(service, g->table->seed, &plan->onward);
     int backend;
 
     if (!hs_prefixes_match(&service->allow, plan->onward.src_addr)) {
         g->counters.drop_not_allowed++;
         return false;
     }
-    backend = hs_service_select(service, hash);
+    backend = plan->picked_up ? hs_service_select_again(service, key, now_ns) : hs_service_select(service, key);
     if (backend < 0) {
         g->counters.drop_no_backend++;
         return false;
@@ -208,7 +208,7 @@ static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struc
     const struct hs_route *route;
     bool keeps_source;
 
-    if ((plan->service >= 0 && !choose_backend(g, plan)) || (plan->in && !choose_inside_host(g, plan)))
+    if ((plan->service >= 0 && !choose_backend(g, plan, now_ns)) || (plan->in && !choose_inside_host(g, plan)))
         return false;
     /* From inside to inside by a public address: the other end must answer through us (RFC 4787 REQ-9). */
     route = hs_next_hops_route(&g->hops, plan->onward.dst_addr);
@@ -289,7 +289,7 @@ struct hs_flow *hs_gateway_open(struct hs_gateway *g, const struct hs_opening *o
     flow->backend = opening->backend;
     hs_gateway_account(g, flow);
     if (opening->service >= 0)
-        g->rules.services[opening->service].backends[opening->backend].flows++;
+        hs_service_add_flow(&g->rules.services[opening->service], opening->backend);
     hs_gateway_begin_commit(g, flow, opening->commit);
     g->counters.flows_created++;
     g->counters.flows_picked_up += opening->picked_up;

@@ -51,17 +51,18 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, str
 }
 
 /* The backend of a service's first packet; the client's source is kept. */
-static bool choose_backend(struct hs_gateway *g, struct hs_opening *opening, struct hs_ends6 *onward, uint16_t *port)
+static bool choose_backend(struct hs_gateway *g, struct hs_opening *opening, struct hs_ends6 *onward, uint16_t *port,
+                           uint64_t now_ns)
 {
     struct hs_service *service = &g->rules.services[opening->service];
-    const struct hs_tuple *t = &opening->tuple[HS_ORIGINAL];
+    uint32_t key = hs_service_key(service, g->table->seed, &opening->tuple[HS_ORIGINAL]);
     int backend;
 
     if (!hs_prefixes6_match(&service->allow6, &onward->src)) {
         g->counters.drop_not_allowed++;
         return false;
     }
-    backend = hs_service_select(service, (uint32_t)hs_siphash(g->table->seed, t, sizeof *t));
+    backend = opening->picked_up ? hs_service_select_again(service, key, now_ns) : hs_service_select(service, key);
     if (backend < 0) {
         g->counters.drop_no_backend++;
         return false;
@@ -73,13 +74,14 @@ static bool choose_backend(struct hs_gateway *g, struct hs_opening *opening, str
 }
 
 /* The packet with its destination translated, and how it will be answered. */
-static bool translate(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening)
+static bool translate(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening,
+                      uint64_t now_ns)
 {
     struct hs_ends6 onward = p->ip6->ends, back;
     uint16_t port = p->tuple.dst_port;
     struct hs_tuple out;
 
-    if (opening->service >= 0 && !choose_backend(g, opening, &onward, &port))
+    if (opening->service >= 0 && !choose_backend(g, opening, &onward, &port, now_ns))
         return false;
     if (!hs_gateway_route6(g, side, &onward.dst))
         return false;
@@ -100,7 +102,7 @@ struct hs_flow *hs_gateway_new_flow6(struct hs_gateway *g, int side, struct hs_p
     struct hs_opening opening = {.service = -1, .rule = -1, .tuple[HS_ORIGINAL] = p->tuple};
     struct hs_flow *flow;
 
-    if (!admit(g, side, p, &opening) || !translate(g, side, p, &opening))
+    if (!admit(g, side, p, &opening) || !translate(g, side, p, &opening, now_ns))
         return NULL;
     opening.inbound = opening.service >= 0;
     opening.ends6 = &p->ip6->ends;

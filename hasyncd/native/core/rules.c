@@ -1,13 +1,9 @@
 #include "core/rules.h"
 
-#include <stdlib.h>
-
 void hs_rules_free(struct hs_rules *rules)
 {
-    for (uint32_t i = 0; i < rules->service_count; i++) {
-        free(rules->services[i].ring);
-        free(rules->services[i].backends);
-    }
+    for (uint32_t i = 0; i < rules->service_count; i++)
+        hs_service_free(&rules->services[i]);
     rules->service_count = 0;
 }
 
@@ -89,101 +85,4 @@ int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple
             return (int)i;
     }
     return -1;
-}
-
-static bool is_same(const struct hs_backend *a, const struct hs_backend *b)
-{
-    return a->address == b->address && a->port == b->port && hs_address6_equal(&a->address6, &b->address6);
-}
-
-int hs_service_find_backend(const struct hs_service *service, const struct hs_backend *backend)
-{
-    for (uint32_t i = 0; i < service->backend_count; i++)
-        if (is_same(&service->backends[i], backend))
-            return (int)i;
-    return -1;
-}
-
-static int find_server(const struct hs_service *service, uint32_t server_id)
-{
-    for (uint32_t i = 0; i < service->backend_count; i++)
-        if (service->backends[i].server_id == server_id && service->backends[i].present)
-            return (int)i;
-    return -1;
-}
-
-static void settle(struct hs_backend *place, const struct hs_backend *backend)
-{
-    uint32_t flows = place->flows;
-
-    *place = *backend;
-    place->present = true;
-    place->flows = flows;
-}
-
-/* Whether every backend finds a place: those that left keep theirs while they have flows. */
-static bool has_room(const struct hs_service *service, const struct hs_backend *backends, uint32_t count)
-{
-    uint32_t needed = count;
-
-    for (uint32_t i = 0; i < service->backend_count; i++) {
-        const struct hs_backend *old = &service->backends[i];
-        bool stays = false;
-
-        for (uint32_t k = 0; k < count && !stays; k++)
-            stays = is_same(&backends[k], old);
-        needed += !stays && old->flows;
-    }
-    return needed <= HS_BACKENDS_MAX;
-}
-
-/* A fresh place; when all have been used, that of a backend that left and has no flow any more. There is one. */
-static struct hs_backend *free_place(struct hs_service *service)
-{
-    struct hs_backend *place = service->backends;
-
-    if (service->backend_count < HS_BACKENDS_MAX) {
-        place += service->backend_count++;
-        place->flows = 0;
-        return place;
-    }
-    while (place->present || place->flows)
-        place++;
-    return place;
-}
-
-int hs_service_publish(struct hs_service *service, const struct hs_backend *backends,
-                       uint32_t count, uint32_t generation, uint32_t vnodes)
-{
-    struct hs_ring_server *servers = calloc(count + 1, sizeof *servers);
-    struct hs_ring *ring, *old = service->ring;
-
-    for (uint32_t i = 0; servers && i < count; i++)
-        servers[i] = (struct hs_ring_server){backends[i].server_id, backends[i].weight};
-    ring = servers && has_room(service, backends, count) ? hs_ring_build(servers, count, generation, vnodes) : NULL;
-    free(servers);
-    if (!ring)
-        return -1;
-    for (uint32_t i = 0; i < service->backend_count; i++)
-        service->backends[i].present = false;
-    /* First those that have a place, so that no newcomer gets it. */
-    for (uint32_t i = 0; i < count; i++) {
-        int at = hs_service_find_backend(service, &backends[i]);
-
-        if (at >= 0)
-            settle(&service->backends[at], &backends[i]);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        if (hs_service_find_backend(service, &backends[i]) < 0)
-            settle(free_place(service), &backends[i]);
-    service->ring = ring;
-    free(old); /* one thread reads rings, and it is here */
-    return 0;
-}
-
-int hs_service_select(const struct hs_service *service, uint32_t hash)
-{
-    const struct hs_vnode *vnode = service->ring ? hs_ring_find(service->ring, hash) : NULL;
-
-    return vnode ? find_server(service, vnode->server_id) : -1;
 }

@@ -10,43 +10,9 @@
 
 #include "core/address6.h"
 #include "core/limits.h"
-#include "core/ring.h"
+#include "core/prefixes.h"
+#include "core/service.h"
 #include "core/tuple.h"
-
-/* What must have happened to a flow's ADD before its first packets leave (proto/sync.md §6). Of a rule, NONE: what the
- * pair has. */
-enum hs_commit { HS_COMMIT_NONE, HS_COMMIT_EMIT, HS_COMMIT_ACK };
-
-struct hs_prefix {
-    uint32_t address, mask;
-};
-
-struct hs_prefixes {
-    uint32_t count;
-    struct hs_prefix list[HS_PREFIXES_MAX];
-};
-
-struct hs_backend {
-    uint32_t server_id, address;
-    uint16_t port, weight;
-    bool present; /* in the published ring; one that left keeps its place for its flows */
-    uint32_t flows;
-    struct hs_address6 address6; /* of an IPv6 service; `address` is 0 then */
-};
-
-struct hs_service {
-    uint32_t vip;
-    uint16_t port; /* network order */
-    uint8_t proto;
-    struct hs_prefixes allow;
-    struct hs_ring *ring; /* NULL: nothing published yet */
-    uint32_t backend_count;
-    struct hs_backend *backends; /* HS_BACKENDS_MAX */
-    uint8_t family;              /* enum hs_family; IPv6: `vip` and `allow` are empty, these are in their place */
-    struct hs_address6 vip6;
-    struct hs_prefixes6 allow6;
-    enum hs_commit commit;
-};
 
 /* Host order, inclusive. */
 struct hs_port_range {
@@ -96,6 +62,13 @@ struct hs_pass {
     enum hs_commit commit;
 };
 
+/* What an operator may choose about flows. All zero: no cap per source, no pick-up, nobody is dropped early. */
+struct hs_policy {
+    uint32_t half_open_per_source; /* 0: only the cap for all */
+    bool loose;                    /* an ACK without a flow makes one, where that leads to the same host */
+    bool early_drop;               /* a full table drops flows that are unanswered or over */
+};
+
 struct hs_rules {
     struct hs_vip vips[HS_VIPS_MAX];
     struct hs_service services[HS_SERVICES_MAX];
@@ -109,7 +82,6 @@ struct hs_rules {
 
 void hs_rules_free(struct hs_rules *rules);
 
-bool hs_prefixes_match(const struct hs_prefixes *prefixes, uint32_t address);
 bool hs_rules_is_vip(const struct hs_rules *rules, uint32_t address);
 /* A VIP, or a public address of a NAT rule, a forward or a 1:1 mapping: nobody but this pair sends from it. */
 bool hs_rules_is_own(const struct hs_rules *rules, uint32_t address);
@@ -128,15 +100,5 @@ const struct hs_forward *hs_rules_find_own_public(const struct hs_rules *rules, 
 
 /* Index of the first NAT rule for a packet, or -1. */
 int hs_rules_find_nat(const struct hs_rules *rules, const struct hs_tuple *tuple);
-
-/* Position of a backend in its service's list by its address and port (nothing else is looked at), or -1. */
-int hs_service_find_backend(const struct hs_service *service, const struct hs_backend *backend);
-
-/* Builds a ring of `backends` and publishes it: one pointer changes. -1: no memory or too many. */
-int hs_service_publish(struct hs_service *service, const struct hs_backend *backends,
-                       uint32_t count, uint32_t generation, uint32_t vnodes);
-
-/* The backend for a key's hash, or -1 where the ring is empty. */
-int hs_service_select(const struct hs_service *service, uint32_t hash);
 
 #endif
