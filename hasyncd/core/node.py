@@ -427,6 +427,9 @@ class Node(AfterSplit):
         reason = f"refused: {half.refused}" if half.refused and state is SyncState.DEGRADED else None
         if state is SyncState.DEGRADED and self._paths.is_down(SYNC):
             reason = f"path_down: {SYNC}"
+        # A solo primary holds no commit (`_settle`): what its peer has is safe, what comes next is promised nothing.
+        if state is SyncState.READY and role is Role.PRIMARY and self._lease.solo:
+            state, reason = SyncState.DEGRADED, "solo"
         # The flows are safe: what is not alike is what would become of them, and of new ones (proto/sync.md §4.3).
         if state is SyncState.READY and peer.config_matches is False:
             state, reason = SyncState.DEGRADED, "config_skew"

@@ -394,3 +394,29 @@ def test_whatever_comes_in_the_node_keeps_its_word(inputs: list[tuple[str, objec
         assert deadline is not None
         assert deadline > now, "a deadline that stays in the past would make the shell spin"
         watcher.node.view(now)
+
+
+def test_a_primary_that_holds_no_commit_does_not_call_itself_ready() -> None:
+    """Its peer has everything, but echoes nothing young enough for a paired lease: still solo."""
+    node, now = a_node(Role.PRIMARY)
+    generation, counter = node.generation, iter(range(1, 100))
+
+    def hear(echoed_at: int) -> list[fx.Effect]:
+        beat = a_beat(
+            role=Role.BACKUP, generation=generation, counter=next(counter), ready=True, ack_boot_id=BOOT,
+            ack_sequence=500, echo_boot_id=BOOT, echo_sent_ns=echoed_at,
+        )  # fmt: skip
+        return node.receive_datagram(encode_heartbeat(beat), now)
+
+    node.receive_log_state(500, 40, 99, 101, 0, 0, now)
+    assert fx.ConnectStream() in hear(now - ms(140))
+    node.receive_stream_opened(now)
+    reply = encode_frame(HelloReply(1, "gw-a", 0xA, generation, BOOT, 500, True))
+    assert kinds(node.receive_stream_data(reply, now))[-1] == "SendFrom"
+    hear(now - ms(139))
+    view = node.view(now)
+    assert (view.solo, view.commit_held) == (True, False)
+    assert (view.sync.state, view.sync.reason) == (SyncState.DEGRADED, "solo")
+    assert fx.SetCommit(True) in hear(now - ms(1))
+    view = node.view(now)
+    assert (view.solo, view.commit_held, view.sync.state) == (False, True, SyncState.READY)
