@@ -21,6 +21,11 @@ Prefix: TypeAlias = tuple[Address, int]
 INSIDE: Final = 0
 OUTSIDE: Final = 1
 
+def start_memory_keeper() -> int:
+    """Starts a process that shares this one's memory and sleeps until this one is dead, so that the sockets of a killed
+    daemon close before its tables are freed (native/io/memory_keeper.c). Once a process, before there are threads; its
+    pid. Raises OSError: this kernel cannot (before Linux 5.9)."""
+
 class BackendTable:
     """Which backend a key belongs to: an immutable function of its members, the algorithm and nothing else.
 
@@ -161,6 +166,10 @@ class Engine:
         Until `grace_until_ns` (CLOCK_BOOTTIME) a connection under way whose flow is not known goes by the table before.
         ValueError: a member that is no backend, or more backends (those that left and have flows included) than one
         service can hold."""
+    def count_moving(self, index: int, table: BackendTable, slot: int, count: int, /) -> tuple[int, int, int]:
+        """Of the flows of service `index` in `count` slots from `slot` on: (the next slot or -1, how many they are, how
+        many have another backend than their key has in `table`). Nothing moves them: they are what a table without
+        its flows would move."""
     def set_rule_commit(self, table: str, index: int, mode: str, /) -> None:
         """What the flows of one rule wait for, while anything is held at all: `emit`, `ack`, or `default` (what
         `set_commit` says). `table`: `service`, `nat`, `forward` (1:1 mappings too, in the order of `set_forwards`) or

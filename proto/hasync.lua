@@ -44,7 +44,7 @@ local HEARTBEAT = { -- pair.md §5
     "echo_sent_ns", "heard_ms", "ack_boot_id", "ack_sequence", "head_sequence", "flow_count", "digest_sequence",
     "digest", "config_hash", "ring_generations", "at_risk", "at_risk_oldest_ms",
 }
-local HEARTBEAT_LATER = { {}, { "fitness" } } -- behind them, from version 1, 2, … on
+local HEARTBEAT_LATER = { {}, { "fitness", "young" } } -- behind them, from version 1, 2, … on
 for kind, frame in ipairs(FRAMES) do TYPES[kind] = frame[1] end
 
 -- --- fields ------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ local VALUES = {
     ack_boot_id = { as = "integer", hex = true }, ack_sequence = { as = "integer" }, head_sequence = { as = "integer" },
     digest_sequence = { as = "integer" }, ring_generations = { as = "list", most = U32 },
     at_risk = { as = "integer", most = U32 }, at_risk_oldest_ms = { as = "integer", most = U32 },
-    fitness = { as = "integer", most = 1000 },
+    fitness = { as = "integer", most = 1000 }, young = { as = "integer", most = 1 },
 }
 
 local field = {

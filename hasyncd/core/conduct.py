@@ -23,6 +23,7 @@ from hasyncd.core.messages import Frame, Heartbeat, Hello, Resume, SyncBegin
 from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
 from hasyncd.core.types import MILLISECOND_NS, Role
+from hasyncd.core.versions import PROTOCOL_OF_YOUTH
 from hasyncd.core.vip_watch import Finding, Intention, Purpose
 from hasyncd.core.wire import Rejected
 
@@ -30,6 +31,11 @@ from hasyncd.core.wire import Rejected
 class Conduct(GivingWay):
     def next_deadline_ns(self) -> int | None:
         """When `handle_timer` wants to be called; None before `start`."""
+        if not self._deadline_known:
+            self._deadline_ns, self._deadline_known = self._earliest_deadline_ns(), True
+        return self._deadline_ns
+
+    def _earliest_deadline_ns(self) -> int | None:
         earliest = None
         for deadline in (
             *self._timers.deadlines(),
@@ -85,8 +91,9 @@ class Conduct(GivingWay):
 
     def _hear_as_primary(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
         if beat.role is Role.PRIMARY:
-            own = (self._election.generation, self._settings.priority, self._settings.node)
-            if beat.rank > own and not beat.leaving:
+            rank = (self._election.generation, self._settings.priority, self._settings.node)
+            young = self._young and beat.protocol >= PROTOCOL_OF_YOUTH  # what one cannot say, neither weighs
+            if beat.standing > (not young, *rank) and not beat.leaving:
                 self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.
@@ -178,6 +185,7 @@ class Conduct(GivingWay):
     def _wake(self, now_ns: int) -> list[Effect]:
         """Own lateness, judged at every input: the timer may not be the first to run after a sleep."""
         deadline = self.next_deadline_ns()
+        self._deadline_known = False  # whatever the input is, it may move it
         if deadline is None or not has_slept(deadline, now_ns, self._settings):
             return []
         late_ms = (now_ns - deadline) // MILLISECOND_NS

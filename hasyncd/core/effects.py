@@ -264,3 +264,16 @@ Effect = (
     | ReportEvent
     | Stop
 )
+
+StreamEffect = (
+    ConnectStream
+    | WriteStream
+    | CloseStream
+    | ProbePeerPort
+    | SendFrom
+    | StartSnapshot
+    | StopDeltas
+    | FlushLog
+)
+
+TableEffect = ResetTable | DigestBuckets | CompareBuckets | BeginSync | EndSync | InstallRecords | Acknowledge

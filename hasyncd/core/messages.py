@@ -153,6 +153,13 @@ class Heartbeat:
     """Bits of the paths on which the sender hears its peer: `core.paths.bit_of`."""
     fitness: int = FITNESS_FULL
     """Of the sender's machine, up to `FITNESS_FULL`; written from version 2 on."""
+    young: bool = False
+    """A primary that began with an empty table, of which no backup has completed a sync; from version 2 on."""
+
+    @property
+    def standing(self) -> tuple[bool, int, int, str]:
+        """What two primaries are compared by: proto/pair.md §7, P11."""
+        return (not self.young, *self.rank)
 
     @property
     def rank(self) -> tuple[int, int, str]:

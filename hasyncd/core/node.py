@@ -50,6 +50,7 @@ class Node(AfterSplit):
 
     def start(self, now_ns: int) -> list[Effect]:
         """Begins to listen and to be heard. Call once, before any other input."""
+        self._deadline_known = False
         self._liveness.listen_from(now_ns)
         self._listen(now_ns)
         return self._beat(now_ns, on_schedule=True)
@@ -81,6 +82,7 @@ class Node(AfterSplit):
 
     def receive_fault(self, reason: str, now_ns: int) -> list[Effect]:
         """This machine is unfit: an interface is gone, the generation could not be written."""
+        self._deadline_known = False
         self._stepped_aside = False
         return self._fail(reason, now_ns)
 
@@ -283,6 +285,7 @@ class Node(AfterSplit):
         self._log = LogState(head_sequence, flow_count, digest, oldest_sequence, at_risk, at_risk_oldest_ns)
         if self._election.role is not Role.PRIMARY:
             self._receiver.table_is(flow_count, digest)
+        self._deadline_known = not effects  # numbers of the table are no deadlines
         return effects
 
     def receive_installed(
@@ -293,6 +296,8 @@ class Node(AfterSplit):
         try:
             news = self._receiver.installed(installed_count, rejection, flow_count, digest)
         except Rejected as rejected:
+            if self._receiver.take_unsaid():
+                effects += self._beat(now_ns)
             return effects + self._reject_stream(rejected.name, now_ns) + self._settle(now_ns)
         effects += self._consider_handover(now_ns)
         if news and self._election.role is Role.BACKUP:

@@ -37,8 +37,8 @@ from hasyncd.core.messages import (
     SyncEnd,
 )
 from hasyncd.core.replication import HANDSHAKE_NS, STALL_NS, Phase
-from hasyncd.core.sync_report import SyncReport
-from hasyncd.core.types import Certificate, Findings, LastSync, PairSettings, SyncState
+from hasyncd.core.sync_report import SyncReport, tell_findings
+from hasyncd.core.types import Certificate, Findings, PairSettings, SyncState
 from hasyncd.core.wire import Rejected, encode_frame
 
 
@@ -56,6 +56,10 @@ class History:
 
 FAILURES_MAX = 2
 """Rejected records without a completed sync between them, until everything is asked for; a mismatch counts as two."""
+
+
+UNSAID_MAX = 1024
+"""Records that are installed before they are acknowledged, where more was read than these; proto/sync.md §5."""
 
 
 class Receiver:
@@ -76,6 +80,8 @@ class Receiver:
         # Batches given to the table and not yet answered, oldest first: (round, first, count).
         self._pending: deque[tuple[int, int, int]] = deque()
         self._round = 0
+        # Records that were installed and not yet acknowledged.
+        self._unsaid = 0
         self._sweep: tuple[int, SyncEnd] | None = None
         self._flow_count = 0
         self._digest = 0
@@ -318,8 +324,8 @@ class Receiver:
     # --- what the table answers ------------------------------------------------------------------
 
     def installed(self, count: int, rejection: str | None, flow_count: int, digest: int) -> bool:
-        """One batch was applied; True when there is something new to acknowledge. Raises `Rejected`
-        when the batch was not installed whole: the table is distrusted from there on.
+        """One batch was applied; True when it is time to acknowledge (§5): all that was read is installed, or much of
+        it. Raises `Rejected` when the batch was not installed whole: the table is distrusted from there on.
         """
         if not self._pending:
             return False
@@ -328,10 +334,16 @@ class Receiver:
             return False
         self._flow_count, self._digest = flow_count, digest
         self.history.installed = first + min(count, promised) - 1
+        self._unsaid += min(count, promised)
         if rejection is not None or count != promised:
             self.history.goes_on = False
             self._fail(rejection or "count_mismatch")
-        return count > 0
+        return (not self._pending or self._unsaid >= UNSAID_MAX) and self.take_unsaid()
+
+    def take_unsaid(self) -> bool:
+        """Whether anything was installed since this was asked last: now it is told."""
+        unsaid, self._unsaid = self._unsaid, 0
+        return unsaid > 0
 
     def swept(self, flow_count: int, digest: int, findings: Findings, now_ns: int) -> list[Effect]:
         """The sweep of SYNC_END is done; something to report when the tables are proven equal. Raises `Rejected`
@@ -353,7 +365,7 @@ class Receiver:
         self.listen_from(now_ns)
         self.report.note(added=findings.added, replaced=findings.replaced, removed=findings.removed)
         done = self.report.finish(now_ns)
-        findings_told = [_tell_findings(done)] if done and done.kind == "least" else []
+        findings_told = [tell_findings(done)] if done and done.kind == "least" else []
         return [*findings_told, ReportEvent("sync_ready", f"{flow_count} flows")]
 
     def hear(self, beat: Heartbeat) -> None:
@@ -428,13 +440,3 @@ class Receiver:
         if self._handshake_until_ns is not None or self._waits_since_ns is None:
             return self._handshake_until_ns
         return self._waits_since_ns + STALL_NS
-
-
-def _tell_findings(sync: LastSync) -> ReportEvent:
-    if not sync.suspects:
-        return ReportEvent("sync_compared", f"none of {sync.buckets:,} buckets differed")
-    return ReportEvent(
-        "sync_repaired",
-        f"{sync.suspects:,} of {sync.buckets:,} buckets differed: {sync.replaced:,} flows replaced, "
-        f"{sync.added:,} added, {sync.removed:,} removed",
-    )

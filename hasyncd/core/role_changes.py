@@ -73,8 +73,13 @@ class RoleChanges:
         self._stepped_aside = False
         """In fault by its own decision: proto/pair.md §4e."""
         self._timers = Timers()
+        # Between two inputs no deadline moves: the shell's question after one is answered for the next one, too.
+        self._deadline_ns: int | None = None
+        self._deadline_known = False
         self._silence_told = False
         self._commit_held = self._solo_told = False
+        self._young = False
+        """Of a primary: its table began empty, and no backup has completed a sync of it."""
         self._config_told: bool | None = None
         self._certificate: Certificate | None = None
         self._reason = "started"
@@ -113,6 +118,7 @@ class RoleChanges:
             return []
         effects = self._close_incoming("promoted")
         self._certificate = self._receiver.certify() if previous is Role.BACKUP else None
+        self._young = previous is Role.INIT and not self._log.flow_count
         self._receiver.forget()
         self._offering.drop()
         self._leave_role(reason, now_ns)
@@ -155,7 +161,7 @@ class RoleChanges:
         return [SetSolo(solo)]
 
     def _step_down(self, now_ns: int) -> list[Effect]:
-        """P4: the higher rank stays. Disarm first."""
+        """P4, P11: the higher rank stays, an old history before a young one. Disarm first."""
         effects = self._lease.disarm()
         own, beat = self._election.generation, self._liveness.beat
         if beat is not None:
@@ -296,6 +302,7 @@ class RoleChanges:
                 ready=ready,
                 solo=solo,
                 hears=self._paths.hears(),
+                young=self._young,
                 echo=echo,
                 path=path,
             )
@@ -307,6 +314,7 @@ class RoleChanges:
 
     def _settle(self, now_ns: int) -> list[Effect]:
         """What follows from the state, whatever the input was: commit holds only while the peer is ready."""
+        self._young = self._young and not self._sender.ready
         if self._handover.flushing and self._sender.phase is not Phase.STREAMING:
             return [*self._abort_handover("the stream was lost", now_ns), *self._settle(now_ns)]
         hold = (

@@ -105,12 +105,12 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
         min(beat.at_risk_oldest_ms, U32_MAX),
     ]  # fmt: skip
     if beat.protocol >= 2:
-        fields.append(beat.fitness)
+        fields += [beat.fitness, int(beat.young)]
     payload: bytes = msgpack.packb(fields, use_bin_type=True)
     while len(payload) > HEARTBEAT_BYTES_MAX:
         rings = fields[_RINGS]
         assert isinstance(rings, list), "the list of ring generations"
-        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 13 bytes"
+        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 14 bytes"
         excess = len(payload) - HEARTBEAT_BYTES_MAX
         del rings[-max(1, excess // 5) :]
         payload = msgpack.packb(fields, use_bin_type=True)
@@ -177,7 +177,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         f.integer(), f.integer(), f.integer(), f.integer(HEARD_NEVER),
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
         f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
-        f.integer(FITNESS_FULL) if protocol >= 2 else FITNESS_FULL,
+        f.integer(FITNESS_FULL) if protocol >= 2 else FITNESS_FULL, protocol >= 2 and bool(f.integer(1)),
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat

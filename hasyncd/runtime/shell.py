@@ -61,6 +61,7 @@ class Shell:
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._untrusted_told_ns = -_UNTRUSTED_EVERY_NS
         self._state_retry: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -128,14 +129,19 @@ class Shell:
         self._feed(effects)
         return accepted, message
 
-    def report_link(self, name: str, usable: bool) -> None:
-        """An interface of the data path is gone, or back."""
-        if usable:
+    def report_links(self, fault: str | None) -> None:
+        """Why the interfaces of the data path do not let this node work; None: they do again."""
+        if fault is None:
             self._clear_fault("link")
         else:
             self._faults.add("link")
             self._tell_log_state()
-            self._feed(self.node.receive_fault(f"interface {name} is down", now_ns()))
+            self._feed(self.node.receive_fault(fault, now_ns()))
+
+    def receive_sample(self, name: str, good: bool, why: str) -> None:
+        """A check of this machine has ended."""
+        self._tell_log_state()
+        self._feed(self.node.receive_sample(name, good, why, now_ns()))
 
     def _clear_fault(self, fault: str) -> None:
         self._faults.discard(fault)
@@ -259,12 +265,15 @@ class Shell:
                 return
 
     def _rearm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         deadline_ns = self.node.next_deadline_ns()
+        if self._timer is not None:
+            if deadline_ns is not None and self._timer_ns <= deadline_ns:
+                return  # too early is well: it asks again. Most inputs only move the deadline on
+            self._timer.cancel()
         if deadline_ns is None:
             self._timer = None
             return
+        self._timer_ns = deadline_ns
         delay_s = max(0, deadline_ns - now_ns()) / 1e9
         self._timer = self._loop.call_later(delay_s, self._handle_timer)
 
@@ -315,13 +324,7 @@ class Shell:
             case _:
                 assert_never(effect)
 
-    def _perform_on_stream(
-        self,
-        effect: (
-            fx.ConnectStream | fx.WriteStream | fx.CloseStream | fx.ProbePeerPort | fx.SendFrom
-            | fx.StartSnapshot | fx.StopDeltas | fx.FlushLog
-        ),
-    ) -> None:  # fmt: skip
+    def _perform_on_stream(self, effect: fx.StreamEffect) -> None:
         stream = self._stream
         match effect:
             case fx.ConnectStream():
@@ -348,13 +351,7 @@ class Shell:
             case fx.FlushLog():
                 self.pump.flush()
 
-    def _perform_on_table(
-        self,
-        effect: (
-            fx.ResetTable | fx.DigestBuckets | fx.CompareBuckets | fx.BeginSync | fx.EndSync | fx.InstallRecords
-            | fx.Acknowledge
-        ),
-    ) -> None:  # fmt: skip
+    def _perform_on_table(self, effect: fx.TableEffect) -> None:
         match effect:
             case fx.ResetTable():
                 self.engine.reset(effect.seed)

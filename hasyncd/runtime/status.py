@@ -101,6 +101,17 @@ class StatusReport:
             "solo": view.solo,
             "last_change": view.last_change_reason,
             "certificate": dataclasses.asdict(view.certificate) if view.certificate else None,
+            "fitness": view.fitness,
+            "tracks": [
+                {
+                    "name": track.name,
+                    "kind": track.kind,
+                    "weight": track.weight,
+                    "state": "good" if track.good else "failed",
+                    "reason": track.why or None,
+                }
+                for track in view.tracks
+            ],
             "peer": self._peer(view, moment),
             "sync": self._sync(view, counters, total),
             "flows": {"total": total, "tcp": tcp, "udp": udp, "icmp": icmp, "other": 0},

@@ -212,6 +212,11 @@ def heartbeats() -> Iterator[Vector]:
             replace(BACKUP_BEAT, hears=0b101),
             "it hears its peer on sync and outside, not on inside",
         ),
+        (
+            "heartbeat_young",
+            replace(BEAT, protocol=2, young=True, ready=False, solo=True),
+            "it began alone, with nothing",
+        ),
         ("heartbeat_first", FIRST_BEAT, "the first of a process that has heard nobody"),
         (
             "heartbeat_leaving",
@@ -221,7 +226,7 @@ def heartbeats() -> Iterator[Vector]:
         (
             "heartbeat_fitness",
             replace(BEAT, protocol=2, fitness=750),
-            "of version 2: the first 22 elements are the same, then its fitness",
+            "of version 2: the first 22 elements are the same, then its fitness and whether its history is young",
         ),
         ("heartbeat_version_3", replace(BEAT, protocol=3), "of a later version: 23 elements are the same"),
     ]:
@@ -236,13 +241,14 @@ def heartbeats() -> Iterator[Vector]:
     yield bad(
         "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 64, *fields[8:]), "bit 6 means nothing"
     )
-    yield bad(
-        "heartbeat_fitness_missing", "bad_field", packed(2, *fields[1:]), "version 2 has a 23rd element"
-    )
+    yield bad("heartbeat_fitness_missing", "bad_field", packed(2, *fields[1:]), "version 2 has 24 elements")
     yield bad(
         "heartbeat_fitness_of_version_1", "bad_field", packed(*fields, 1000), "version 1 has 22 elements"
     )
-    yield bad("heartbeat_fitness_too_high", "bad_field", packed(2, *fields[1:], 1001), "1000 is all there is")
+    yield bad(
+        "heartbeat_fitness_too_high", "bad_field", packed(2, *fields[1:], 1001, 0), "1000 is all there is"
+    )
+    yield bad("heartbeat_young_too_high", "bad_field", packed(2, *fields[1:], 1000, 2), "it is 0 or 1")
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(
         "heartbeat_ring_too_wide",

@@ -206,6 +206,33 @@ def batched(digests: bytes) -> list[bytes]:
     return [digests[at : at + 8] for at in range(0, len(digests), 8)]
 
 
+class GivesWayRarely:
+    """P10: only a primary gives way, to one that says it is fitter; and each time the next one takes longer."""
+
+    def __init__(self) -> None:
+        self._moments_ns: tuple[list[int], list[int]] = ([], [])
+
+    def forget(self, index: int) -> None:
+        """A new process knows of no hand-over."""
+        self._moments_ns[index].clear()
+
+    def see_event(self, world: World, shell: Shell, event: ReportEvent) -> None:
+        if event.name != "handover_by_fitness":
+            return
+        view = shell.node.view(shell.now())
+        if shell.role is not Role.PRIMARY or view.peer.role is not Role.BACKUP:
+            raise Broken(f"{shell.name} gives way as {shell.role.value} to a peer in {view.peer.role}")
+        advantage = (view.peer.fitness or 0) - view.fitness
+        if advantage <= world.settings.fitness_margin:
+            raise Broken(f"{shell.name} gives way to a peer that is fitter by {advantage}")
+        moments = self._moments_ns[shell.index]
+        patience_ns = world.settings.dead_after_ns << min(len(moments), 6)
+        # The node's clock may be a little faster than the world's.
+        if moments and world.now_ns - moments[-1] < patience_ns * 999 // 1000:
+            raise Broken(f"{shell.name} gives way for the {len(moments) + 1}. time without patience")
+        moments.append(world.now_ns)
+
+
 def check_converged(world: World) -> str | None:
     """None when the pair is whole: one armed primary, a ready backup, equal tables; else what is missing."""
     roles = sorted(shell.role.value for shell in world.shells if shell.running)

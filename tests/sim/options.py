@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hasyncd.core.types import MILLISECOND_NS, PairSettings
+from tests.sim.machine import TRACKS
 
 NAMES = ("gw-a", "gw-b")
 
@@ -37,6 +38,8 @@ class Options:
     """Between two batches of an offer: write(2) has to take the first."""
     wait_ms: int = 0
     paths: tuple[str, ...] = ("sync",)
+    fitness_margin: int = 100
+    hold_down_ms: int = 400
     takes_owned_vips: bool = False
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
@@ -58,6 +61,9 @@ class Options:
             window=self.window,
             features=self.features[index],
             paths=self.paths,
+            tracks=TRACKS,
+            fitness_margin=self.fitness_margin,
+            hold_down_ns=self.hold_down_ms * MILLISECOND_NS,
             takes_owned_vips=self.takes_owned_vips,
             wait_ns=self.wait_ms * MILLISECOND_NS,
             authenticated=self.authenticated,

@@ -340,6 +340,7 @@ class Shell:
         if isinstance(report, fx.ReportEvent):
             self.events.append(report)
             self.world.leastness.see_event(self, report)
+            self.world.giving_way.see_event(self.world, self, report)
             self.world.reunion.see_event(self, report)
             return
         self.reports.append(report)

@@ -17,11 +17,13 @@ from tests.sim.certificates import CertificatesHold
 from tests.sim.checkers import (
     Broken,
     GenerationGrows,
+    GivesWayRarely,
     Leastness,
     NoStorm,
     NothingAcknowledgedIsLost,
     OneArmed,
 )
+from tests.sim.machine import Machine
 from tests.sim.memory import corrupt
 from tests.sim.network import Network, Stream
 from tests.sim.options import NAMES, Options
@@ -67,9 +69,11 @@ class World:
         self.storm = NoStorm()
         self.reunion = Reunion()
         self.leastness = Leastness()
+        self.giving_way = GivesWayRarely()
         self.generations = GenerationGrows()
         self._watchers = (OneArmed(), self.generations)
         self.shells = tuple(Shell(self, index, self.options.generations[index]) for index in (0, 1))
+        self.machines = tuple(Machine(self, shell) for shell in self.shells)
         if self.options.flow_interval_ns:
             self.at(self.options.flow_interval_ns, self._traffic)
 
@@ -115,6 +119,7 @@ class World:
         self.say("world", f"{shell.name} boots{' with a wiped state directory' if wiped else ''}")
         shell.booted_in_partition = self.network.parted()
         self.leastness.forget(index)
+        self.giving_way.forget(index)
         shell.boot()
 
     def kill(self, index: int, *, power: bool = False) -> None:
@@ -180,6 +185,15 @@ class World:
 
         shell.input(order)
         return outcome == [True]
+
+    def unplug(self, index: int, lan: str) -> None:
+        """The interface on a LAN is down; nobody hears it there, and it hears nobody."""
+        self.machines[index].set(lan, False)
+        self.cut(path=lan)
+
+    def plug_in(self, index: int, lan: str) -> None:
+        self.network.heal(lan)
+        self.machines[index].set(lan, True)
 
     def break_stream(self) -> None:
         self.say("world", "the stream breaks")

@@ -76,5 +76,8 @@ async def _note(stage: Stage, before: Roll, percent: int) -> None:
 
 
 SCENARIO = Scenario(
-    "sync-loss", "lose 1, 5 and 20 % of the sync link's frames: nobody is taken for dead", play
+    "sync-loss",
+    "lose 1, 5 and 20 % of the sync link's frames: nobody is taken for dead",
+    play,
+    ours_only=True,
 )

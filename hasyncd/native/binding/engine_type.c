@@ -43,6 +43,7 @@ LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
 LOCKED(set_balance)
 LOCKED(publish)
+LOCKED(count_moving)
 LOCKED(set_rule_commit)
 LOCKED(set_routes)
 LOCKED(set_neighbours)
@@ -107,6 +108,7 @@ static PyMethodDef methods[] = {
     METHOD("set_service", locked_set_service, METH_VARARGS),
     METHOD("set_balance", locked_set_balance, METH_VARARGS),
     METHOD("publish", locked_publish, METH_VARARGS),
+    METHOD("count_moving", locked_count_moving, METH_VARARGS),
     METHOD("set_rule_commit", locked_set_rule_commit, METH_VARARGS),
     METHOD("set_routes", locked_set_routes, METH_VARARGS),
     METHOD("set_neighbours", locked_set_neighbours, METH_VARARGS),

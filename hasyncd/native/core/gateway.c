@@ -22,7 +22,7 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
         !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held[0], limits.held_packets, limits.held_bytes) ||
-        !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
+        !hs_packet_queue_init(&g->unresolved, HS_UNRESOLVED_PACKETS, 1 << 20) ||
         !hs_packet_queue_init(&g->held[1], limits.held_packets, limits.held_bytes)) {
         hs_gateway_destroy(g);
         return NULL;
