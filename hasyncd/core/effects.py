@@ -275,3 +275,16 @@ Effect = (
     | ReportEvent
     | Stop
 )
+
+StreamEffect = (
+    ConnectStream
+    | WriteStream
+    | CloseStream
+    | ProbePeerPort
+    | SendFrom
+    | StartSnapshot
+    | StopDeltas
+    | FlushLog
+)
+
+TableEffect = ResetTable | DigestBuckets | CompareBuckets | BeginSync | EndSync | InstallRecords

@@ -37,8 +37,8 @@ from hasyncd.core.messages import (
     SyncEnd,
 )
 from hasyncd.core.replication import HANDSHAKE_NS, STALL_NS, Phase
-from hasyncd.core.sync_report import SyncReport
-from hasyncd.core.types import Certificate, Findings, LastSync, PairSettings, SyncState
+from hasyncd.core.sync_report import SyncReport, tell_findings
+from hasyncd.core.types import Certificate, Findings, PairSettings, SyncState
 from hasyncd.core.wire import Rejected, encode_frame
 
 
@@ -363,7 +363,7 @@ class Receiver:
         self.listen_from(now_ns)
         self.report.note(added=findings.added, replaced=findings.replaced, removed=findings.removed)
         done = self.report.finish(now_ns)
-        findings_told = [_tell_findings(done)] if done and done.kind == "least" else []
+        findings_told = [tell_findings(done)] if done and done.kind == "least" else []
         return [*findings_told, ReportEvent("sync_ready", f"{flow_count} flows")]
 
     def hear(self, beat: Heartbeat) -> None:
@@ -438,13 +438,3 @@ class Receiver:
         if self._handshake_until_ns is not None or self._waits_since_ns is None:
             return self._handshake_until_ns
         return self._waits_since_ns + STALL_NS
-
-
-def _tell_findings(sync: LastSync) -> ReportEvent:
-    if not sync.suspects:
-        return ReportEvent("sync_compared", f"none of {sync.buckets:,} buckets differed")
-    return ReportEvent(
-        "sync_repaired",
-        f"{sync.suspects:,} of {sync.buckets:,} buckets differed: {sync.replaced:,} flows replaced, "
-        f"{sync.added:,} added, {sync.removed:,} removed",
-    )

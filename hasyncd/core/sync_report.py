@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hasyncd.core.buckets import bucket_count, count_suspects
+from hasyncd.core.effects import ReportEvent
 from hasyncd.core.types import LastSync
 
 
@@ -44,3 +45,14 @@ class SyncReport:
         self.last = replace(self._running, duration_ns=now_ns - self._began_ns)
         self._running = None
         return self.last
+
+
+def tell_findings(sync: LastSync) -> ReportEvent:
+    """What a least sync came to, for the log."""
+    if not sync.suspects:
+        return ReportEvent("sync_compared", f"none of {sync.buckets:,} buckets differed")
+    return ReportEvent(
+        "sync_repaired",
+        f"{sync.suspects:,} of {sync.buckets:,} buckets differed: {sync.replaced:,} flows replaced, "
+        f"{sync.added:,} added, {sync.removed:,} removed",
+    )

@@ -11,9 +11,6 @@ from hasyncd.core.types import Findings
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 
-TableEffect = (
-    fx.ResetTable | fx.DigestBuckets | fx.CompareBuckets | fx.BeginSync | fx.EndSync | fx.InstallRecords
-)
 DataPathEffect = fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.ProbeVips | fx.SetCommit
 
 
@@ -31,7 +28,7 @@ class EngineEffects:
         """Whether stragglers of a hand-over still find their way through this process."""
         return now_ns() < self._relays_until_ns
 
-    def perform_on_table(self, effect: TableEffect) -> None:
+    def perform_on_table(self, effect: fx.TableEffect) -> None:
         """What is asked of the table is answered before this returns."""
         node, engine = self._node, self._engine
         match effect:

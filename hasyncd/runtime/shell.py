@@ -340,13 +340,7 @@ class Shell:
             case _:
                 assert_never(effect)
 
-    def _perform_on_stream(
-        self,
-        effect: (
-            fx.ConnectStream | fx.WriteStream | fx.CloseStream | fx.ProbePeerPort | fx.SendFrom
-            | fx.StartSnapshot | fx.StopDeltas | fx.FlushLog
-        ),
-    ) -> None:  # fmt: skip
+    def _perform_on_stream(self, effect: fx.StreamEffect) -> None:
         stream = self._stream
         match effect:
             case fx.ConnectStream():
