@@ -111,7 +111,7 @@ class LanPath(_Section):
 
 
 class Witness(_Section):
-    """A third party that decides who may act alone (proto/pair.md §7a)."""
+    """A third party that decides who may act alone (proto/pair.md §7b)."""
 
     kind: Literal["etcd"]
     endpoints: Some[Annotated[str, BeforeValidator(read_url)]]

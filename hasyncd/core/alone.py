@@ -1,5 +1,5 @@
 """Before a node acts alone on silence, and while it does: the LANs are asked who has the VIPs (proto/pair.md §4c) and
-the witness whether it may (§7a).
+the witness whether it may (§7b).
 
 `conduct.py` says when a node intends to; here both answers are waited for and acted on, and the witness' register is
 kept as this node's state wants it.
@@ -103,7 +103,7 @@ class ActsAlone(RoleChanges):
         return super()._settle(now_ns) + self._time_of_witness(now_ns)
 
     def _time_of_witness(self, now_ns: int) -> list[Effect]:
-        """§7a: asks what is to be asked; what is not as it should be is asked for until it is."""
+        """§7b: asks what is to be asked; what is not as it should be is asked for until it is."""
         witness = self._witness
         if not witness.configured or self._timers.heartbeat_ns is None:
             return []

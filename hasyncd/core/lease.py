@@ -2,7 +2,7 @@
 
 1. Paired: it ends 0.8 x dead_after after the *sending* of the newest heartbeat that the peer echoed.
 2. Solo: the node's own timer moves it to now + dead_after. Where that needs a witness' word which is still to come,
-   a lease is lent in advance, once (proto/pair.md §7a).
+   a lease is lent in advance, once (proto/pair.md §7b).
 3. Becoming paired again may shorten it: from that heartbeat on the peer counts our silence.
 """
 

@@ -1,4 +1,4 @@
-"""The witness' register and what may be written into it: proto/pair.md §7a.
+"""The witness' register and what may be written into it: proto/pair.md §7b.
 
 Pure and total: whoever holds the register compares it with a request here and writes what comes out in one
 compare-and-swap, or nothing.

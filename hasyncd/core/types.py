@@ -67,7 +67,7 @@ class PairSettings:
     takes_owned_vips: bool = False
     """Acts alone although somebody else has the VIPs; proto/pair.md §4c."""
     witness: bool = False
-    """A witness decides who may act alone on silence; proto/pair.md §7a."""
+    """A witness decides who may act alone on silence; proto/pair.md §7b."""
 
     @property
     def probe_ns(self) -> int:
@@ -162,7 +162,7 @@ class PathView:
 
 @dataclass(frozen=True, slots=True)
 class WitnessView:
-    """What is known of the witness; proto/pair.md §7a."""
+    """What is known of the witness; proto/pair.md §7b."""
 
     reachable: bool | None
     """None: it was not asked yet."""

@@ -1,4 +1,4 @@
-"""What this node asks the witness, what it may do by its word, and whether the witness answers: proto/pair.md §7a.
+"""What this node asks the witness, what it may do by its word, and whether the witness answers: proto/pair.md §7b.
 
 1. One request at a time. A newer one replaces it: an answer that comes after that is not listened to, and what it
    did to the register is found out by the next request (`known` is False until then).

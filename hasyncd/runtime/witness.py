@@ -1,4 +1,4 @@
-"""The witness in etcd: proto/pair.md §7a over etcd's v3 JSON gateway.
+"""The witness in etcd: proto/pair.md §7b over etcd's v3 JSON gateway.
 
 1. A request is decided on what was read (`core.register.judge`) and written only if nobody has written since (`txn` on
    the key's `mod_revision`); else it is decided anew. What stood there last is remembered, so that a claim is one trip.

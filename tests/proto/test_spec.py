@@ -43,7 +43,7 @@ def test_the_transition_table_of_the_page_is_the_one_of_the_code() -> None:
     written = set()
     for role, event, target, effects in table(section("pair.md", 3))[1:]:
         roles = list(Role) if role == "any" else [Role(role)]
-        solo = {"§4, solo": True, "§4c, §7a, then §4, solo": True, "§4, paired": False}.get(effects)
+        solo = {"§4, solo": True, "§4c, §7b, then §4, solo": True, "§4, paired": False}.get(effects)
         written |= {(r, Event(event), Role(target), solo) for r in roles}
     coded = {(role, event, out.role, out.solo) for (role, event), out in TRANSITIONS.items()}
     assert written == coded

@@ -41,7 +41,7 @@ class Options:
     rough: bool = False
     """A stream may lose, double or change a byte."""
     witness: bool = False
-    """A register outside the pair decides who may act alone: proto/pair.md §7a."""
+    """A register outside the pair decides who may act alone: proto/pair.md §7b."""
     witness_delay_ns: tuple[int, int] = (200_000, 1_500_000)
     """One way."""
 

@@ -1,4 +1,4 @@
-"""A third party decides who acts alone on silence (proto/pair.md §7a). `OneArmed` watches every run."""
+"""A third party decides who acts alone on silence (proto/pair.md §7b). `OneArmed` watches every run."""
 
 from __future__ import annotations
 
