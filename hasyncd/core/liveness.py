@@ -69,7 +69,7 @@ class Liveness:
     @property
     def _echoes_from_ns(self) -> int:
         """An echo of what was sent before the peer's process was first heard may be the answer to one unproven: no
-        silence of ours is counted from there (proto/pair.md §7b, P24).
+        silence of ours is counted from there (proto/pair.md §7b, P30).
         """
         return self._met_ns if self._settings.authenticated and self._settings.witness else 0
 

@@ -157,7 +157,7 @@ def promise_that_nothing_is_missing(patch: Patch) -> None:
 
 
 def let_the_witness_grant_everybody(patch: Patch) -> None:
-    """Against P10 and P11: a claim is granted whoever acts alone."""
+    """Against P30 and P31: a claim is granted whoever acts alone."""
     patch(register, "_judge_claim", lambda *_, **__: register.Outcome.GRANTED)
 
 
