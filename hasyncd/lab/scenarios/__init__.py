@@ -24,8 +24,8 @@ from hasyncd.lab.scenarios.slow_backup import SCENARIO as SLOW_BACKUP
 from hasyncd.lab.scenarios.split_and_heal import SCENARIO as SPLIT_AND_HEAL
 from hasyncd.lab.scenarios.stop_cont import SCENARIO as STOP_CONT
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
-from hasyncd.lab.scenarios.switchover_under_load import SCENARIO as SWITCHOVER_UNDER_LOAD
 from hasyncd.lab.scenarios.switchover_then_kill import SCENARIO as SWITCHOVER_THEN_KILL
+from hasyncd.lab.scenarios.switchover_under_load import SCENARIO as SWITCHOVER_UNDER_LOAD
 from hasyncd.lab.scenarios.syn_flood import SCENARIO as SYN_FLOOD
 from hasyncd.lab.scenarios.sync_link_cut import SCENARIO as SYNC_LINK_CUT
 from hasyncd.lab.scenarios.sync_loss import SCENARIO as SYNC_LOSS
