@@ -45,6 +45,7 @@ from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
+from hasyncd.runtime.route_driver import RouteDriver
 from hasyncd.runtime.sd_notify import ServiceNotifier
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.state_dir import StateDir, StateDirError
@@ -204,12 +205,14 @@ class Daemon:
         node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())
         node.set_ring_generations(self._balancer.services.ring_generations())
         self._node = node
+        journal = Journal()
+        self._routes = RouteDriver(settings.routes, journal.report_event) if settings.routes else None
         self._shell = Shell(
             settings, node, self._engine,
             PeerPort(settings.peer.listen, settings.peer.address, keys, lan_routes(settings, inside, outside)),
-            state, Journal(), self._stopped.set,
+            state, journal, self._stopped.set, self._routes,
         )  # fmt: skip
-        self._report = StatusReport(settings, node, self._engine, self._balancer.services)
+        self._report = StatusReport(settings, node, self._engine, self._balancer.services, self._routes)
         self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
             settings.control.socket, make_handlers(settings, self._shell, self._report)
@@ -285,6 +288,8 @@ class Daemon:
             if self._membership is not None:
                 self._membership.close()
             self._shell.stop()
+            if self._routes is not None:
+                self._routes.close()
             await self._tracking.stop()
             await self._balancer.stop()
             await self._control.stop()

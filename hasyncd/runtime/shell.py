@@ -22,6 +22,7 @@ from hasyncd.runtime.delta_stream import DeltaStream
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
+from hasyncd.runtime.route_driver import RouteDriver
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.vips import vip_states
 
@@ -47,6 +48,7 @@ class Shell:
         state: StateDir,
         journal: Journal,
         on_stop: Callable[[], None],
+        routes: RouteDriver | None = None,
     ) -> None:
         self.node = node
         self.engine = engine
@@ -55,6 +57,7 @@ class Shell:
         self._port = port
         self._state = state
         self._on_stop = on_stop
+        self._routes = routes
         self._relays_until_ns = 0
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
@@ -381,6 +384,8 @@ class Shell:
             case fx.Arm():
                 self._relays_until_ns = 0
                 self.engine.arm(now_ns(), effect.lease_until_ns)
+                if self._routes:
+                    self._routes.announce(self.node.generation)
             case fx.RenewLease():
                 self.engine.set_lease(effect.lease_until_ns)
             case fx.Disarm():
@@ -389,6 +394,8 @@ class Shell:
                     self.engine.hand_over(effect.relay_until_ns)
                 else:
                     self.engine.disarm()
+                if self._routes:
+                    self._routes.withdraw(max(0, effect.relay_until_ns - now_ns()) / 1e9)
             case fx.AnnounceVips():
                 self.engine.announce()
             case fx.SetCommit():
