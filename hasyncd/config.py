@@ -124,6 +124,11 @@ class Peer(_Section):
     wait_ms: int = Field(0, ge=0, le=600_000)
     witness: Annotated[None, BeforeValidator(refuse)] = None
 
+    @property
+    def has_upper_ports(self) -> bool:
+        """Which half of the public ports is this node's while it is alone: proto/pair.md P20."""
+        return (int(self.listen.address), self.listen.port) > (int(self.address.address), self.address.port)
+
     def lan(self, name: str) -> LanPath | None:
         """The path over the service LAN `inside` or `outside`, where it is configured."""
         return self.inside if name == "inside" else self.outside

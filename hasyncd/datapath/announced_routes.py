@@ -36,7 +36,7 @@ METRIC_MAX: Final = 0xFF_FFFF
 
 
 class AnnouncedRoutes:
-    """The device and its routes, from here to `close`. Raises OSError where the kernel refuses; nothing is left then."""
+    """The device and its routes, until `close`. Raises OSError where the kernel refuses; then nothing is left."""
 
     def __init__(self, device: str, prefixes: Iterable[Network], metric: int) -> None:
         self.metric = metric

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from hasyncd.lab.judge import WINDOW_NS
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import Nodes
 from hasyncd.lab.pair import other
@@ -23,7 +24,12 @@ from hasyncd.lab.traffic.process import now_ns
 
 NAMES = ("gw-a", "gw-b")
 _BURST = 10
+WHOLE_WITHIN_S = 20.0
 _TURN_S = 0.02
+_UNDER_WAY_NS = 100_000_000
+"""What was asked so shortly before a span's end may still be under way when the next thing happens."""
+_COUNTS_S = 0.4
+"""After an order: until the clients' counts speak of what follows it."""
 Statuses = dict[str, dict[str, Any]]
 
 
@@ -142,9 +148,8 @@ async def require_whole(stage: Stage, before: Roll, when: str) -> bool:
             for status in after.values()
         )
 
-    return await stage.require_soon(
-        whole, f"{when}, the pair did not become whole: one primary, one ready backup"
-    )
+    otherwise = f"{when}, the pair did not become whole: one primary, one ready backup"
+    return await stage.require_soon(whole, otherwise, WHOLE_WITHIN_S)
 
 
 async def require_owner(stage: Stage, name: str, when: str) -> None:
@@ -179,9 +184,23 @@ def calm_down(stage: Stage) -> None:
 
 def unharmed(stage: Stage, begin_ns: int, name: str, *, strict: bool = True) -> Span:
     """From then to now no question may have been lost (`strict`), or may; how it was is told in either case."""
-    span = Span(begin_ns, now_ns(), name)
+    span = Span(begin_ns, now_ns() - _UNDER_WAY_NS, name)
     (stage.spans if strict else stage.told_spans).append(span)
     return span
+
+
+async def until_alive(stage: Stage, fault: Fault) -> None:
+    """Waits until every flow has proven itself after a fault (the judge says whether in time), before the next one.
+
+    A connection that meets an outage again and again waits longer each time; that is its kernel's way, and not ours.
+    """
+    stage.crew.order(do="calm")
+    await asyncio.sleep(_COUNTS_S)
+    deadline = fault.at_ns + WINDOW_NS
+    while now_ns() < deadline:
+        if stage.crew.knows_fault(fault.at_ns) and stage.crew.sum("proven") >= stage.crew.sum("live"):
+            return
+        await asyncio.sleep(_TURN_S)
 
 
 async def until_promoted(stage: Stage, fault: Fault, survivor: str, timeout_s: float = 10) -> bool:

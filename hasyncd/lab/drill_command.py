@@ -24,7 +24,7 @@ from hasyncd.lab.lock import LabLock, read_kept_lab
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import HEARTBEAT_MS
 from hasyncd.lab.page import page, read_rows
-from hasyncd.lab.report import ConsoleProgress, show
+from hasyncd.lab.report import ConsoleProgress, show, show_all
 from hasyncd.lab.scenarios import DEFAULT, SCENARIOS
 from hasyncd.lab.topology import sweep
 
@@ -37,7 +37,10 @@ _Value = TypeVar("_Value")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of DESIGN §7 and a few for whoever works on the lab."""
     parser.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help=f"`all`, or names from --list ({DEFAULT})"
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help=f"`all`, or names from --list, or how several of them begin ({DEFAULT})",
     )
     parser.add_argument("--list", action="store_true", help="name the scenarios and what each does")
     parser.add_argument("--seed", type=int, help="repeat a drill: moment of the fault and payloads (random)")
@@ -99,7 +102,7 @@ def _add_kill_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="kill-under-load: so many, one node after the other (1)",
+        help="kill-under-load, switchover-under-load: so many, one node after the other (1)",
     )
 
 
@@ -165,8 +168,9 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the drills one after the other; the process's exit code."""
     if args.list:
+        width = max(map(len, SCENARIOS)) + 2
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:17}{scenario.purpose}")
+            print(f"{scenario.name:{width}}{scenario.purpose}")
         return 0
     names = _chosen_scenarios(args.scenarios)
     errors = _check(args, names)
@@ -179,11 +183,14 @@ def run(args: argparse.Namespace) -> int:
         with LabLock():
             _clear_the_way()
             for name, incumbent in product(names, _systems(args)):
-                if incumbent is not None and SCENARIOS[name].starts_old:
+                if incumbent is not None and SCENARIOS[name].ours_only:
+                    print(f"hasyncd drill: {name} is not for the incumbent", file=sys.stderr)
                     continue
                 results.append(_run_one(name, args, incumbent))
                 show(results[-1])
                 _write(args, results)
+        if len(results) > 1:
+            show_all(results)
     except LabError as error:
         print(f"hasyncd drill: {error}", file=sys.stderr)
         return 2
@@ -196,7 +203,11 @@ def run(args: argparse.Namespace) -> int:
 def _chosen_scenarios(words: list[str]) -> list[str]:
     if words == ["all"]:
         return list(SCENARIOS)
-    return words or [DEFAULT]
+    chosen = []
+    for word in words or [DEFAULT]:
+        family = [name for name in SCENARIOS if name.startswith(f"{word}-") and word not in SCENARIOS]
+        chosen += family or [word]
+    return list(dict.fromkeys(chosen))
 
 
 def _check(args: argparse.Namespace, names: list[str]) -> list[str]:

@@ -204,6 +204,8 @@ class Judgement:
     """(moment, bytes moved so far), where transfers were judged."""
     excused: int = 0
     """Lost flows that the chosen commit does not promise to keep, and that were announced."""
+    lost_old: int = 0
+    """Lost flows that had been opened before the last fault."""
     table: list[str] = field(default_factory=list)
     """What a scenario of several faults shows of each of them, line by line."""
     figures: dict[str, Any] = field(default_factory=dict)
@@ -239,6 +241,7 @@ def judge(records: Iterable[FlowRecord], faults_ns: Sequence[int], end_ns: int) 
         if record.group == "opened":
             judgement.opened_during_run += 1
         if verdict is not Verdict.SURVIVED:
+            judgement.lost_old += record.opened_ns <= faults_ns[-1]
             judgement.lost_far_ends += [(record.protocol, *record.seen[0][2:])] if record.seen else []
             half = f", {state}" if state in HALF_CLOSED else ""
             name = f"{record.protocol} {record.path} {record.group}{half}: {verdict.value}"

@@ -45,6 +45,8 @@ class NodeOptions:
     """Both begin as what is to be upgraded: pinned to version 1 of the protocol, or `old_program`."""
     old_program: Path | None = None
     """The `hasyncd` of another installation."""
+    edits: tuple[tuple[str, str], ...] = ()
+    """(words, other words) for both configuration files."""
 
     @property
     def variant(self) -> str | None:
@@ -106,6 +108,8 @@ class Nodes:
             if gateway.name in self._old and self._options.old_program is None:
                 text = text.replace("[peer]\n", "[peer]\nprotocol = 1\n")
             configuration.write_text(text)
+            for words, others in self._options.edits:
+                self.edit(gateway.name, words, others)
         command = [*self._program(gateway.name), "run", "-c", str(configuration)]
         self.processes[gateway.name] = spawn(
             self._topology.namespace(gateway.name),
@@ -122,12 +126,26 @@ class Nodes:
 
     def _program(self, name: str) -> list[str]:
         if name in self._old and self._options.old_program is not None:
-            return [str(self._options.old_program)]
+            # The lab's own path to its modules would have it find this installation's.
+            return ["env", "-u", "PYTHONPATH", str(self._options.old_program)]
         return [sys.executable, "-m", "hasyncd"]
 
     def configuration_file(self, name: str) -> Path:
         """Where a node's TOML lies."""
         return self._topology.directory / f"{name}.toml"
+
+    def edit(self, name: str, words: str, others: str) -> None:
+        """Changes a node's file; it is read when the node starts. Raises LabError where the words are not in it."""
+        file = self.configuration_file(name)
+        text = file.read_text()
+        if words not in text:
+            raise LabError(f"{file.name}: nothing reads {words!r}")
+        file.write_text(text.replace(words, others, 1))
+
+    def forget(self, name: str) -> None:
+        """Removes what a node keeps on disk, as a new installation does; for a node that does not run."""
+        for kept in (self._topology.directory / f"state-{name}").iterdir():
+            kept.unlink()
 
     def log_file(self, name: str) -> Path:
         """Where a node's messages go."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from hasyncd.lab.drill import Result
 from hasyncd.lab.judge import ESTABLISHED, HALF_CLOSED, HANDSHAKE, LATER, Verdict
 
 _NAMED_MAX = 3
+_TABLE_WIDTH = 110
 
 
 class ConsoleProgress:
@@ -89,6 +92,29 @@ def show(result: Result) -> None:
     console.print(sentence(result), markup=False, soft_wrap=True)
 
 
+def show_all(results: Sequence[Result]) -> None:
+    """What several drills showed, a row each, on stdout; whole even where the terminal is narrower."""
+    console = Console(highlight=False)
+    failed = [result for result in results if not result.passed]
+    table = Table(title=f"{len(results) - len(failed)} of {len(results)} drills passed", title_justify="left")
+    for name in ("scenario", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for name in ("flows", "lost", "silence p50", "p99", "max ms", "promoted ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        row = result.to_json()
+        opened = result.judgement.tcp.opened + result.judgement.udp.opened
+        times = [row["gap_ms"]["p50"], row["gap_ms"]["p99"], row["gap_ms"]["max"], row["promoted_ms"]]
+        name = result.scenario.name + ("" if result.system == "hasyncd" else f" ({result.variant})")
+        cells = ["–" if value is None else f"{value:,.0f}" for value in times]
+        lost = f"{result.judgement.lost:,}" + (" excused" if result.passed and result.judgement.lost else "")
+        table.add_row(name, "passed" if result.passed else "FAILED", f"{opened:,}", lost, *cells)
+    console.width = max(console.width, _TABLE_WIDTH)
+    console.print(table)
+    for result in failed:
+        console.print(f"{result.scenario.name}: {sentence(result)}", markup=False, soft_wrap=True)
+
+
 def sentence(result: Result) -> str:
     """The verdict in one plain sentence."""
     judgement = result.judgement
@@ -110,7 +136,10 @@ def _what_happened(result: Result) -> str:
     if len(deeds) > _NAMED_MAX and len({deed for _, deed in deeds}) > 1:
         return f"{len(deeds)} faults were made"
     if len(deeds) > _NAMED_MAX:
-        return f"{len(deeds)} times a primary {deeds[0][1]}"
+        words = Counter(word for _, word in deeds)
+        return ", ".join(
+            f"{count} times a node {word}" if count > 1 else f"a node {word}" for word, count in words.items()
+        )
     return " and ".join(f"{node} {deed}" for node, deed in deeds) or "nothing happened"
 
 

@@ -30,7 +30,14 @@ from hasyncd.datapath.kernel_drop import KernelDropError
 from hasyncd.datapath.kernel_tables import NeighbourKey
 from hasyncd.datapath.multicast import join_solicited_nodes
 from hasyncd.datapath.netlink import LinkState, Netlink
-from hasyncd.datapath.packet import SIDES, Engine, build_engine, open_sides, owned_networks
+from hasyncd.datapath.packet import (
+    SIDES,
+    Engine,
+    build_engine,
+    open_sides,
+    owned_networks,
+    start_memory_keeper,
+)
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.balancer import Balancer
@@ -65,6 +72,7 @@ _log = structlog.get_logger("hasyncd")
 def main(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT. 0: a clean end; 2: the machine does not fit the configuration."""
     logs.configure()
+    _keep_memory()
     try:
         uvloop.run(_run(settings))
     except (
@@ -117,6 +125,14 @@ def _load_keys(settings: Settings) -> PairKeys | None:
 def _check_sides(inside: Interface, outside: Interface) -> None:
     if inside.index == outside.index:
         raise InterfaceError(f"interfaces.inside and interfaces.outside are both {inside.name}")
+
+
+def _keep_memory() -> None:
+    """The peer hears of our death at once, and not after our tables are freed."""
+    try:
+        start_memory_keeper()
+    except OSError as error:
+        _log.info("no_memory_keeper", detail=f"a kill is noticed some milliseconds later: {error.strerror}")
 
 
 def _raise_priority(nice: int) -> None:
@@ -215,7 +231,8 @@ class Daemon:
         self._report = StatusReport(settings, node, self._engine, self._balancer.services, self._routes)
         self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
-            settings.control.socket, make_handlers(settings, self._shell, self._report)
+            settings.control.socket,
+            make_handlers(settings, self._shell, self._report, self._balancer.services),
         )
         self._netlink = Netlink(
             inside,
@@ -238,7 +255,7 @@ class Daemon:
         )
         self._started = self._stop_asked = False
         self._claims = Claims(
-            [network.network_address for network in owned_networks(settings)],
+            owned_networks(settings),
             self._shell.journal.report_event,
         )
         self._watched: tuple[int, ...] = ()

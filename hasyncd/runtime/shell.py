@@ -18,10 +18,12 @@ from hasyncd.core.node import Node
 from hasyncd.core.types import SECOND_NS, Findings
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
+from hasyncd.runtime.data_path import DataPath
 from hasyncd.runtime.delta_stream import DeltaStream
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
+from hasyncd.runtime.reunion import Reunion
 from hasyncd.runtime.route_driver import RouteDriver
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.vips import vip_states
@@ -57,12 +59,12 @@ class Shell:
         self._port = port
         self._state = state
         self._on_stop = on_stop
-        self._routes = routes
-        self._relays_until_ns = 0
+        self._data_path = DataPath(settings, engine, routes)
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._untrusted_told_ns = -_UNTRUSTED_EVERY_NS
         self._state_retry: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -76,6 +78,9 @@ class Shell:
             on_flushed=self._log_flushed,
             on_snapshot_done=self._snapshot_done,
             on_overrun=self._log_overrun,
+        )
+        self._reunion = Reunion(
+            node, engine, self._feed, self._tell_log_state, upper=settings.peer.has_upper_ports
         )
 
     # --- inputs ---------------------------------------------------------------------------------
@@ -164,6 +169,7 @@ class Shell:
             return
         self._stream = None
         self.pump.stop()
+        self._reunion.stop()
         self._tell_log_state()
         self._feed(self.node.receive_stream_closed(now_ns()))
 
@@ -262,12 +268,15 @@ class Shell:
                 return
 
     def _rearm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         deadline_ns = self.node.next_deadline_ns()
+        if self._timer is not None:
+            if deadline_ns is not None and self._timer_ns <= deadline_ns:
+                return  # too early is well: it asks again. Most inputs only move the deadline on
+            self._timer.cancel()
         if deadline_ns is None:
             self._timer = None
             return
+        self._timer_ns = deadline_ns
         delay_s = max(0, deadline_ns - now_ns()) / 1e9
         self._timer = self._loop.call_later(delay_s, self._handle_timer)
 
@@ -296,10 +305,12 @@ class Shell:
                 | fx.Acknowledge()
             ):
                 self._perform_on_table(effect)
+            case fx.OfferFlows() | fx.EndOffer() | fx.MergeFlows() | fx.SetSolo():
+                self._reunion.perform(effect, self._stream)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
             case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
-                self._perform_on_data_path(effect)
+                self._data_path.perform(effect, self.node.generation)
             case fx.ProbeVips():
                 self.engine.probe_vips()
             case fx.LookAtVips():
@@ -311,8 +322,7 @@ class Shell:
                 self.journal.report_event(effect.name, effect.detail)
             case fx.Stop():
                 # A moment for stragglers: the process is their only way to the new owner.
-                relays = now_ns() < self._relays_until_ns
-                self._loop.call_later(_RELAY_AT_STOP_S if relays else 0, self._on_stop)
+                self._loop.call_later(_RELAY_AT_STOP_S if self._data_path.relays else 0, self._on_stop)
             case _:
                 assert_never(effect)
 
@@ -377,35 +387,6 @@ class Shell:
             case fx.Acknowledge():
                 self.pump.acknowledge(effect.sequence)
 
-    def _perform_on_data_path(
-        self, effect: fx.Arm | fx.RenewLease | fx.Disarm | fx.AnnounceVips | fx.SetCommit
-    ) -> None:
-        match effect:
-            case fx.Arm():
-                self._relays_until_ns = 0
-                self.engine.arm(now_ns(), effect.lease_until_ns)
-                if self._routes:
-                    self._routes.announce(self.node.generation)
-            case fx.RenewLease():
-                self.engine.set_lease(effect.lease_until_ns)
-            case fx.Disarm():
-                self._relays_until_ns = effect.relay_until_ns
-                if effect.relay_until_ns:
-                    self.engine.hand_over(effect.relay_until_ns)
-                else:
-                    self.engine.disarm()
-                if self._routes:
-                    self._routes.withdraw(max(0, effect.relay_until_ns - now_ns()) / 1e9)
-            case fx.AnnounceVips():
-                self.engine.announce()
-            case fx.SetCommit():
-                sync = self._settings.sync
-                self.engine.set_commit(
-                    sync.commit if effect.hold else "none",
-                    sync.commit_timeout_ms * 1_000_000,
-                    sync.on_commit_timeout == "fail_open",
-                )
-
     def _write_generation(self, generation: int) -> None:
         try:
             self._state.write_generation(generation)
@@ -432,8 +413,12 @@ class Shell:
 
     def _make_stream(self, connection: Connection) -> DeltaStream:
         return DeltaStream(
-            connection.socket, self._receive_data, self._receive_end, self.pump.drained, connection.tls
+            connection.socket, self._receive_data, self._receive_end, self._drained, connection.tls
         )
+
+    def _drained(self) -> None:
+        self.pump.drained()
+        self._reunion.drained()
 
     def _drop_connect(self) -> None:
         """The end of an attempt that nobody waits for any more must not be taken for a stream's."""
@@ -445,5 +430,6 @@ class Shell:
         if self._stream is None:
             return
         self.pump.stop()
+        self._reunion.stop()
         self._stream.close(flush=flush)
         self._stream = None

@@ -73,3 +73,13 @@ def test_incumbent_that_is_not_installed_is_named(
 def test_every_error_is_named_not_only_the_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert drill("nobody", "--engine", "tc", "--tcp", "-1") == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_a_family_of_scenarios_is_named_by_how_its_names_begin() -> None:
+    chosen = drill_command._chosen_scenarios(["kill-during-full-sync", "bulk", "kill-primary"])
+    assert chosen == [f"kill-during-full-sync-{percent}" for percent in (10, 50, 90)] + [
+        "bulk",
+        "kill-primary",
+    ]
+    assert drill_command._chosen_scenarios(["all"]) == list(SCENARIOS)
+    assert drill_command._chosen_scenarios(["kill"])[0].startswith("kill-")

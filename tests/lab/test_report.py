@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hasyncd.lab.drill import DrillOptions, Result
 from hasyncd.lab.judge import Judgement, Verdict
-from hasyncd.lab.report import sentence
+from hasyncd.lab.report import sentence, show_all
 from hasyncd.lab.scenarios import SCENARIOS
 from hasyncd.lab.stage import Fault
 
@@ -75,7 +77,7 @@ def test_drill_that_never_got_to_a_fault_still_has_every_key() -> None:
 def test_many_kills_are_counted_and_not_listed() -> None:
     many = result(stalled=0)
     many.faults *= 100
-    assert sentence(many).startswith("PASSED: 100 times a primary was killed, all 3 flows survived")
+    assert sentence(many).startswith("PASSED: 100 times a node was killed, all 3 flows survived")
 
 
 def test_a_loss_that_is_excused_is_no_failure_and_is_said() -> None:
@@ -83,3 +85,22 @@ def test_a_loss_that_is_excused_is_no_failure_and_is_said() -> None:
     excused.judgement.excused = 1
     assert excused.passed
     assert sentence(excused).startswith("PASSED: gw-a was killed, 1 of 3 flows were lost, as announced; ")
+
+
+def test_many_drills_end_with_a_table_of_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = result(survived=2, stalled=1)
+    empty = Result(
+        SCENARIOS["bulk"], DrillOptions(seed=1), "packet", "hasyncd", Judgement(), [], ["no lab"], []
+    )
+    show_all([result(), broken, empty])
+    shown = capsys.readouterr().out
+    assert "1 of 3 drills passed" in shown
+    rows = [
+        [cell.strip() for cell in line.strip("│ ").split("│")] for line in shown.splitlines() if "│" in line
+    ]
+    assert rows == [
+        ["kill-primary", "passed", "3", "0", "200", "300", "300", "20"],
+        ["kill-primary", "FAILED", "3", "1", "200", "300", "300", "20"],
+        ["bulk", "FAILED", "0", "0", "–", "–", "–", "–"],
+    ]
+    assert "bulk: FAILED: no lab." in shown

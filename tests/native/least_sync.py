@@ -117,8 +117,8 @@ class Memory:
     def __init__(self, engine: Engine, record: bytes) -> None:
         """`record`: the ADD of a flow that the engine holds, unarmed.
 
-        Copies of its table lie elsewhere too: engines that are gone, what a sanitizer keeps, what we read ourselves. Only
-        the engine's own follows when it is told another timeout.
+        Copies of its table lie elsewhere too: engines that are gone, what a sanitizer keeps, what we read ourselves.
+        Only the engine's own follows when it is told another timeout.
         """
         slot, version, timeout_s = struct.unpack(">IHH", record[4:12])
         candidates, moment = self.places(self.tuples(record)), now_ns()

@@ -195,7 +195,9 @@ class Leastness:
         differing = {bucket for bucket, (a, b) in enumerate(told) if a != b}
         for slot in one.flows.keys() | other.flows.keys():
             a, b = one.flows.get(slot), other.flows.get(slot)
-            if a is None or b is None or (a.key, a.state, a.version) != (b.key, b.state, b.version):
+            if a is None or b is None or (a.key, a.state, a.version, a.port) != (
+                b.key, b.state, b.version, b.port,
+            ):  # fmt: skip
                 differing.add(slot // slots)
         return differing
 
@@ -250,6 +252,9 @@ def check_converged(world: World) -> str | None:
         return "the tables hold different slots"
     if primary.table.recount() != backup.table.recount():
         return "the digests differ"
+    ports = [flow.port for flow in primary.table.flows.values() if flow.port]
+    if len(set(ports)) < len(ports):
+        return "two flows have one reply tuple"
     for shell in world.shells:
         if shell.table.recount() != shell.table.digest():
             return f"the memory of {shell.name} is not what its digest says"

@@ -31,8 +31,11 @@ class Options:
     window: int = 65_536
     protocols: tuple[tuple[int, int], tuple[int, int]] = ((1, 2), (1, 2))
     """Oldest and newest version of each node."""
+    features: tuple[int, int] = (7, 7)
     skewed: bool = False
     """The two have other configurations."""
+    offer_pause_ns: int = 400_000
+    """Between two batches of an offer: write(2) has to take the first."""
     wait_ms: int = 0
     paths: tuple[str, ...] = ("sync",)
     fitness_margin: int = 100
@@ -56,6 +59,7 @@ class Options:
             config_hash=bytes([index if self.skewed else 0] * 8),
             protocols=self.protocols[index],
             window=self.window,
+            features=self.features[index],
             paths=self.paths,
             tracks=TRACKS,
             fitness_margin=self.fitness_margin,

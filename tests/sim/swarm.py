@@ -40,6 +40,7 @@ def options_of(rng: random.Random) -> Options:
         authenticated=rng.random() < 0.6,
         paths=rng.choice([("sync",), ("sync", "inside"), ("sync", "inside", "outside")]),
         wait_ms=rng.choice([0, 0, 400]),
+        protocols=rng.choice([((1, 2), (1, 2)), ((1, 1), (1, 2)), ((1, 2), (1, 1)), ((1, 1), (1, 1))]),
         rough=rng.random() < 0.2,
         hold_down_ms=rng.choice([100, 400]),
     )

@@ -97,4 +97,5 @@ SCENARIO = Scenario(
     "step the nodes' wall clocks by seconds, hours and days under traffic, then kill: nobody may care",
     play,
     prepare=prepare,
+    ours_only=True,
 )

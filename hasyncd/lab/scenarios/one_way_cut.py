@@ -1,8 +1,13 @@
 """Wires that work in one direction only: of the sync link, of a LAN, of everything a node has.
 
-What each must bring is in `CUTS`. *Still*: nobody moves and no question is lost. *Rests*: traffic that needs the lost
-direction waits for it; nobody moves, every flow goes on afterwards. *Moves*: the backup hears nobody, so it takes over
-and the old primary, which hears the higher generation, follows (proto/pair.md §4c, §5).
+What each must bring is in `CUTS`.
+
+    still   nobody moves and no question is lost
+    blinks  a primary that does not hear its backup loses its licence a little before it may act alone (the lease is
+            shorter than dead_after: proto/pair.md, P3), and goes on; nobody moves
+    rests   traffic that needs the lost direction waits for it; nobody moves, every flow goes on afterwards
+    moves   the backup hears nobody and takes over; the old primary hears the higher generation and follows
+
 """
 
 from __future__ import annotations
@@ -15,11 +20,13 @@ from hasyncd.lab.acts import (
     Roll,
     call_roll,
     calm_down,
+    nodes_of,
     require_owner,
     require_unmoved,
     require_whole,
     strike,
     unharmed,
+    until_alive,
     until_promoted,
 )
 from hasyncd.lab.faults import FROM, TO, Wires
@@ -35,6 +42,7 @@ class Brings(enum.Enum):
     """What a cut must bring."""
 
     STILL = "still"
+    BLINKS = "blinks"
     RESTS = "rests"
     MOVES = "moves"
 
@@ -72,7 +80,7 @@ CUTS = (
     Cut(True, ("sync",), TO, Brings.STILL),
     *(Cut(False, (side,), way, Brings.STILL) for side in _SIDES for way in (FROM, TO)),
     *(Cut(True, (side,), way, Brings.RESTS) for side in _SIDES for way in (FROM, TO)),
-    Cut(False, ("sync", *_SIDES), FROM, Brings.STILL),
+    Cut(False, ("sync", *_SIDES), FROM, Brings.BLINKS),
     Cut(True, ("sync", *_SIDES), TO, Brings.RESTS),
     Cut(True, ("sync", *_SIDES), FROM, Brings.MOVES),
 )
@@ -106,11 +114,13 @@ async def _cut(stage: Stage, wires: Wires, cut: Cut) -> Fault:
     await stage.run_for(_CUT_S)
     stage.require(wires.dropped() > 0, f"{when}, no frame was dropped: nothing was tested")
     await _require_outcome(stage, before, cut, when)
-    if cut.brings is Brings.STILL:
-        unharmed(stage, fault.at_ns, when.removeprefix("while "))
+    blink_ns = 2 * nodes_of(stage).dead_after_ns if cut.brings is Brings.BLINKS else 0
+    if cut.brings in (Brings.STILL, Brings.BLINKS):
+        unharmed(stage, fault.at_ns + blink_ns, when.removeprefix("while "))
     wires.heal()
     await require_whole(stage, before, f"after {name} {cut.deed}")
     await _require_outcome(stage, before, cut, f"after {name} {cut.deed}")
+    await until_alive(stage, fault)
     return fault
 
 
@@ -125,4 +135,5 @@ SCENARIO = Scenario(
     "one-way-cut",
     f"lose one direction of the sync link, of a LAN, of all links: {len(CUTS)} cuts, each with its promise",
     acts(CUTS),
+    ours_only=True,
 )

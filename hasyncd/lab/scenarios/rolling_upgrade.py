@@ -65,4 +65,5 @@ SCENARIO = Scenario(
     datagrams_may_be_lost=False,
     deed="was upgraded",
     starts_old=True,
+    ours_only=True,
 )

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from hasyncd.lab.acts import Roll, ask_both, burst, call_roll, calm_down, nodes_of, require_whole
 from hasyncd.lab.namespaces import LabError
-from hasyncd.lab.nodes import Nodes
 from hasyncd.lab.pair import other
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.stage import Stage
@@ -50,6 +49,7 @@ async def _stop_once(stage: Stage, stop_s: float) -> None:
     before = await call_roll(stage)
     name = before.primary
     pid = nodes.processes[name].pid
+    lease_ns = int(_LEASE_SHARE * nodes.dead_after_ns)
     burst(stage)
     await asyncio.sleep(stage.chance.uniform(0, 0.008))
     try:
@@ -61,13 +61,13 @@ async def _stop_once(stage: Stage, stop_s: float) -> None:
             os.kill(pid, signal.SIGCONT)
             woken_ns = now_ns()
             await stage.run_for(_WATCH_AWAKE_S)
-            await _judge_tap(stage, before, tap.read(), stopped_ns, woken_ns, nodes)
+            judge_tap(stage, before, tap.read(), stopped_ns, woken_ns, lease_ns)
             stage.require(tap.lost == 0, f"the tap lost {tap.lost} frames: its count proves nothing")
     finally:
         os.kill(pid, signal.SIGCONT)
     promoted = before.events.promotions()
     if promoted:
-        fault.promoted_ms = await _promoted_ms(stage, before, stopped_ns)
+        fault.promoted_ms = _promoted_ms(before, stopped_ns)
     if stop_s >= 2:
         fault.certificate = (await ask_both(stage))[other(name)]["certificate"]
         stage.require(
@@ -83,9 +83,9 @@ async def _stop_once(stage: Stage, stop_s: float) -> None:
     await stage.until_proven(fault)
 
 
-async def _promoted_ms(stage: Stage, before: Roll, stopped_ns: int) -> float | None:
+def _promoted_ms(before: Roll, stopped_ns: int) -> float:
     """The log's wall-clock time of the promotion, in ms after the stop."""
-    [said, *_] = before.events.of(before.backup, "role_changed")
+    said = next(each for each in before.events.of(before.backup, "role_changed") if each["role"] == "primary")
     return round((before.events.moment_ns(said) - stopped_ns) / 1e6, 1)
 
 
@@ -104,8 +104,8 @@ def _stands_still(pid: int) -> bool:
     return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
-async def _judge_tap(
-    stage: Stage, before: Roll, seen: list[Sighting], stopped_ns: int, woken_ns: int, nodes: Nodes
+def judge_tap(
+    stage: Stage, before: Roll, seen: list[Sighting], stopped_ns: int, woken_ns: int, lease_ns: int
 ) -> None:
     """What the bridges saw of the stopped node in the name of the pair."""
     name = before.primary
@@ -115,7 +115,6 @@ async def _judge_tap(
         stage.notes.append(f"{name} woke before {before.backup} had taken over, and went on as primary")
         return
     # Its lease was counted from before the stop, so it has ended now, and its peer has the addresses.
-    lease_ns = int(_LEASE_SHARE * nodes.dead_after_ns)
     late = [each for each in seen if each.at_ns >= max(stopped_ns + lease_ns, woken_ns)]
     stage.require(
         len(late) <= BATCH and all(each.kind not in ("ARP", "NDP") for each in late),
@@ -131,4 +130,5 @@ SCENARIO = Scenario(
     "stop-cont",
     "stop the primary for 0.2, 2 and 30 s and let it go on: it may say nothing for the pair",
     acts(0.2, 2, 30),
+    ours_only=True,
 )

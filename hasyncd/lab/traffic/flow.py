@@ -11,6 +11,7 @@ from hasyncd.lab.traffic.message import HEADER, REPLY_MAGIC, REQUEST_MAGIC, Payl
 from hasyncd.lab.traffic.process import now_ns
 
 _REPLY_BYTES_MAX = 1024
+_SO_RCVBUFFORCE, _RCVBUF_BYTES = 33, 4 << 20  # asm-generic/socket.h; Python 3.11 does not name it
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: the port is chosen at connect, so one serves many targets
 
 
@@ -71,6 +72,9 @@ class Flow:
         self.wrong_bytes = 0
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         self.socket = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+        if protocol == "udp":
+            # What came while this process had no core must not be counted as lost on the way.
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF_BYTES)
         self.fd = self.socket.fileno()
 
     def connect(self, source: str, target: tuple[str, int]) -> None:
@@ -144,14 +148,23 @@ class Flow:
         """Reads whole replies from the stream; what is left over."""
         while len(data) >= HEADER.size:
             magic, length, _, _ = HEADER.unpack_from(data)
-            if magic != REPLY_MAGIC or length > _REPLY_BYTES_MAX:
+            if length > _REPLY_BYTES_MAX:
                 self.break_off()
                 return b""
             if len(data) < length:
                 break
-            self._accept(data[:length])
+            self.accept_message(magic, data[:length])
+            if self.end:
+                return b""
             data = data[length:]
         return data
+
+    def accept_message(self, magic: int, message: bytes) -> None:
+        """One whole message of the stream."""
+        if magic == REPLY_MAGIC:
+            self._accept(message)
+        else:
+            self.break_off()
 
     def break_off(self) -> None:
         """A byte came over TCP that nobody had sent."""

@@ -18,8 +18,6 @@ from hasyncd.lab.traffic.flow import Flow
 from hasyncd.lab.traffic.message import FAREWELL_MAGIC, HEADER, MORE_MAGIC, PUSH_MAGIC
 from hasyncd.lab.traffic.process import now_ns
 
-_PUSH_BYTES_MAX = 1024
-
 
 class ClientClosed(Flow):
     """Its client has said all it had to say, and listens."""
@@ -39,24 +37,18 @@ class ClientClosed(Flow):
         if self.end is None and len(self.sent) > before:
             self.shut()
 
-    def accept_stream(self, data: bytes) -> bytes:
-        """Reads pushes as well as replies; what is left over."""
-        while len(data) >= HEADER.size and data.startswith(_PUSH_START):
-            _, length, _, sequence = HEADER.unpack_from(data)
-            if length > _PUSH_BYTES_MAX:
-                self.break_off()
-                return b""
-            if len(data) < length:
-                return data
-            sent_ns = self.payloads.read_push(data[:length], self.index)
-            if sent_ns is None or sequence != len(self.sent):
-                self.break_off()
-                return b""
-            self.sent.append((sent_ns - self.opened_ns) // 1000)
-            self.answered.append((now_ns() - self.opened_ns) // 1000)
-            self.proven_ns = max(self.proven_ns, sent_ns)
-            data = data[length:]
-        return super().accept_stream(data) if data else b""
+    def accept_message(self, magic: int, message: bytes) -> None:
+        """A push is an answer too; behind a silence it comes together with what was said before."""
+        if magic != PUSH_MAGIC:
+            super().accept_message(magic, message)
+            return
+        sent_ns = self.payloads.read_push(message, self.index)
+        if sent_ns is None or HEADER.unpack_from(message)[3] != len(self.sent):
+            self.break_off()
+            return
+        self.sent.append((sent_ns - self.opened_ns) // 1000)
+        self.answered.append((now_ns() - self.opened_ns) // 1000)
+        self.proven_ns = max(self.proven_ns, sent_ns)
 
 
 class ServerClosed(Flow):
@@ -93,6 +85,3 @@ class ServerClosed(Flow):
             return
         if not queued:
             self.answer(len(self.sent) - 1)
-
-
-_PUSH_START = PUSH_MAGIC.to_bytes(4, "big")
