@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from hasyncd import addresses
 from hasyncd.config_checks import Parts
 from hasyncd.config_errors import describe, is_echo
+from hasyncd.config_routes import Routes
 from hasyncd.config_section import AsText as _As
 from hasyncd.config_section import Name, Several, Some
 from hasyncd.config_section import Section as _Section
@@ -290,6 +291,7 @@ class Settings(_Section):
     one_to_one: Annotated[tuple[OneToOne, ...], Field(strict=False, max_length=128)] = ()
     passes: Several[Pass] = Field((), alias="pass")
     service: Annotated[tuple[Service, ...], Field(strict=False, max_length=256)] = ()
+    routes: Routes | None = None
     control: Control
     log: Log = Log()
     metrics: Annotated[None, BeforeValidator(refuse)] = None
@@ -350,6 +352,7 @@ _MODELS: Final[dict[str, type[BaseModel]]] = {
     "one_to_one": OneToOne,
     "pass": Pass,
     "service": Service,
+    "routes": Routes,
     "control": Control,
     "log": Log,
     "backends": Backend,
@@ -440,6 +443,7 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         vips=vips,
         tracks=_all_valid(Track, document.get("track")),
         nats=_all_valid(NatRule, document.get("nat")),
+        routes=_valid(Routes, document.get("routes")),
         log=_valid(Log, document.get("log", {})),
         forwards=_all_valid(Forward, document.get("forward")),
         one_to_ones=_all_valid(OneToOne, document.get("one_to_one")),

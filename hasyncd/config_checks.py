@@ -11,6 +11,7 @@ from hasyncd.config_values import Endpoint
 
 if TYPE_CHECKING:
     from hasyncd.config import Forward, Interfaces, Log, NatRule, OneToOne, Peer, Service, Vip
+    from hasyncd.config_routes import Routes
     from hasyncd.config_tracks import Track
 
 Contradiction = tuple[str, str]
@@ -26,6 +27,7 @@ class Parts:
     vips: dict[int, Vip]
     tracks: dict[int, Track]
     nats: dict[int, NatRule]
+    routes: Routes | None
     log: Log | None
     forwards: dict[int, Forward]
     one_to_ones: dict[int, OneToOne]
@@ -40,8 +42,27 @@ class Parts:
         yield from self._tracks()
         yield from self._nats()
         yield from self._logs()
+        yield from self._routes()
         yield from self._ways_in()
         yield from self._services()
+
+    def _routes(self) -> Iterator[Contradiction]:
+        """What is announced is the pair's, and no LAN's: those are found by ARP."""
+        owned = {vip.address.ip for vip in self.vips.values()}
+        owned |= {public for rule in self.nats.values() for public in rule.public}
+        owned |= {mapping.public for mapping in self.one_to_ones.values()}
+        owned |= {forward.public.address for forward in self.forwards.values()}
+        lans = [vip.address.network for vip in self.vips.values() if vip.address.network.num_addresses > 1]
+        for place, prefix in enumerate(self.routes.prefixes if self.routes else ()):
+            key = f"routes.prefixes[{place}]"
+            overlapped = next((lan for lan in lans if prefix.overlaps(lan)), None)
+            if overlapped is not None:
+                yield (
+                    key,
+                    f"{prefix} overlaps {overlapped}, a LAN of the pair: its addresses are found by ARP",
+                )
+            elif self.vips_whole and not any(address in prefix for address in owned):
+                yield key, f"{prefix} holds no address of the pair: no VIP, no public address of a rule"
 
     def _logs(self) -> Iterator[Contradiction]:
         for place, nat in self.nats.items():

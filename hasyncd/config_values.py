@@ -225,6 +225,15 @@ def read_interface_choice(value: object) -> str:
     return text
 
 
+def read_device_name(value: object) -> str:
+    text = _read_text(value)
+    if not _INTERFACE_NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no interface's name: 1 to 15 characters, none of them a space, '/' or ':'"
+        )
+    return text
+
+
 def read_absolute_path(value: object) -> Path:
     path = Path(_read_text(value))
     if not path.is_absolute():

@@ -52,6 +52,7 @@ from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
+from hasyncd.runtime.route_driver import RouteDriver
 from hasyncd.runtime.sd_notify import ServiceNotifier
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.state_dir import StateDir, StateDirError
@@ -235,12 +236,14 @@ class Daemon:
         node.set_ring_generations(self._balancer.services.ring_generations())
         self._node = node
         self._witness = make_witness(settings)
+        journal = Journal()
+        self._routes = RouteDriver(settings.routes, journal.report_event) if settings.routes else None
         self._shell = Shell(
             settings, node, self._engine,
             PeerPort(settings.peer.listen, settings.peer.address, keys, lan_routes(settings, inside, outside)),
-            state, Journal(), self._stopped.set, self._witness,
+            state, journal, self._stopped.set, self._routes, self._witness,
         )  # fmt: skip
-        self._report = StatusReport(settings, node, self._engine, self._balancer.services)
+        self._report = StatusReport(settings, node, self._engine, self._balancer.services, self._routes)
         self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
             settings.control.socket,
@@ -317,6 +320,8 @@ class Daemon:
             if self._membership is not None:
                 self._membership.close()
             self._shell.stop()
+            if self._routes is not None:
+                self._routes.close()
             if self._witness is not None:
                 await self._witness.close()
             await self._tracking.stop()

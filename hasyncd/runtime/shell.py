@@ -19,13 +19,15 @@ from hasyncd.core.register import Answer
 from hasyncd.core.types import SECOND_NS
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
+from hasyncd.runtime.data_path import DataPath
 from hasyncd.runtime.delta_stream import DeltaStream
-from hasyncd.runtime.engine_effects import EngineEffects
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
 from hasyncd.runtime.reunion import Reunion
+from hasyncd.runtime.route_driver import RouteDriver
 from hasyncd.runtime.state_dir import StateDir, StateDirError
+from hasyncd.runtime.table_effects import TableEffects
 from hasyncd.runtime.vips import vip_states
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Shell:
         state: StateDir,
         journal: Journal,
         on_stop: Callable[[], None],
+        routes: RouteDriver | None = None,
         witness: EtcdWitness | None = None,
     ) -> None:
         self.node = node
@@ -63,7 +66,8 @@ class Shell:
         self._state = state
         self._on_stop = on_stop
         self._witness = witness
-        self._on_engine = EngineEffects(settings, node, engine, self._feed)
+        self._table = TableEffects(node, engine, self._feed)
+        self._data_path = DataPath(settings, engine, routes)
         self._stream: DeltaStream | None = None
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
@@ -311,17 +315,17 @@ class Shell:
                 | fx.EndSync()
                 | fx.InstallRecords()
             ):
-                self._on_engine.perform_on_table(effect)
+                self._table.perform(effect)
             case fx.Acknowledge():
                 self.pump.acknowledge(effect.sequence)
             case fx.OfferFlows() | fx.EndOffer() | fx.MergeFlows() | fx.SetSolo():
                 self._reunion.perform(effect, self._stream)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
-            case (
-                fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.ProbeVips() | fx.SetCommit()
-            ):
-                self._on_engine.perform_on_data_path(effect)
+            case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
+                self._data_path.perform(effect, self.node.generation)
+            case fx.ProbeVips():
+                self.engine.probe_vips()
             case fx.LookAtVips():
                 # A turn of the loop later: answers may still wait in the packet sockets.
                 self._look = self._loop.call_later(_TURN_S, self._tell_vip_states)
@@ -335,7 +339,7 @@ class Shell:
             case fx.Stop():
                 # A moment for stragglers, whose only way to the new owner this process is, and for the register.
                 busy = self._witness is not None and self._witness.busy
-                waits = busy or self._on_engine.relays
+                waits = busy or self._data_path.relays
                 self._loop.call_later(_RELAY_AT_STOP_S if waits else 0, self._on_stop)
             case _:
                 assert_never(effect)

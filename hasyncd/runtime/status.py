@@ -13,6 +13,7 @@ from hasyncd.core.node import Node
 from hasyncd.core.types import LastSync, MergeReport, NodeView, Role, SyncState, VipView
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
+from hasyncd.runtime.route_driver import RouteDriver
 
 
 def _counter_name(of_port: str) -> str:
@@ -64,8 +65,16 @@ def _last_sync(last: LastSync | None) -> dict[str, Any] | None:
 class StatusReport:
     """Reads everything that `status` shows; `sample` once a second gives it rates."""
 
-    def __init__(self, settings: Settings, node: Node, engine: Engine, services: Services) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        node: Node,
+        engine: Engine,
+        services: Services,
+        routes: RouteDriver | None = None,
+    ) -> None:
         self._settings, self._node, self._engine, self._services = settings, node, engine, services
+        self._routes = routes
         self._previous: tuple[int, dict[str, int]] | None = None
         self._rates: dict[str, float | None] = dict.fromkeys(
             ("packets_per_s", "bytes_per_s", "new_flows_per_s")
@@ -125,6 +134,7 @@ class StatusReport:
                 }
                 for vip in self._settings.vip
             ],
+            "routes": self._routes.view() if self._routes else None,
             "services": self._service_views(),
             "rules": self._rule_views(),
             "rates": self._rates,

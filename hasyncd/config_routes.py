@@ -1,0 +1,25 @@
+"""`[routes]`: addresses that no LAN has, announced through a routing daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from hasyncd import addresses
+from hasyncd.config_section import AsText, Section, Some
+from hasyncd.config_values import read_absolute_path, read_device_name, read_network
+
+Network = Annotated[addresses.Network, BeforeValidator(read_network), AsText]
+
+
+class Routes(Section):
+    driver: Literal["frr"]
+    """What redistributes kernel routes here, and can be asked what it has told its neighbours."""
+    prefixes: Some[Network]
+    device: Annotated[str, BeforeValidator(read_device_name)] = "hs-routes"
+    """The device that the routes lead into, for the daemon's filters."""
+    vtysh: Annotated[Path, BeforeValidator(read_absolute_path)] = Path("/usr/bin/vtysh")
+    vty_socket: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """The directory of FRR's sockets where it is not the usual one."""
