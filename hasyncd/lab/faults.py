@@ -61,6 +61,11 @@ def _nft(namespace: str, *arguments: str, words: str = "") -> str:
     return done.stdout
 
 
+def _first(count: int) -> str:
+    """Fits the first so many frames: a limit lets its burst pass, and this one refills once a day."""
+    return f"limit rate 1/day burst {count} packets"
+
+
 class Wires:
     """The wires of one lab. Each act returns the moment after which it is in force, in ns of CLOCK_BOOTTIME."""
 
@@ -87,16 +92,18 @@ class Wires:
             self._drop(plan.LAN, f"{name}-{side}", way)
         return now_ns()
 
-    def lose_announcements(self, name: str, count: int) -> int:
-        """The first so many announcements of a gateway on each LAN, of each family: gratuitous ARP of the VIP in both
-        forms, unsolicited neighbour advertisements."""
-        # `limit` lets its burst pass and refills once a day, so the rule that drops fits exactly the first ones.
-        first = f"limit rate 1/day burst {count} packets"
-        vips = {"inside": plan.INSIDE_VIP, "outside": plan.OUTSIDE_VIP}
-        for side, vip in vips.items():
+    def lose_announcements(self, name: str, arp: int, ndp: int) -> int:
+        """The first so many announcements of a gateway on each LAN: gratuitous ARP of the VIP, of either form, and
+        unsolicited neighbour advertisements."""
+        for side, vip in {"inside": plan.INSIDE_VIP, "outside": plan.OUTSIDE_VIP}.items():
             gratuitous = f"arp saddr ip {vip} arp daddr ip {vip}"
             unsolicited = "ip6 daddr ff02::1 icmpv6 type nd-neighbor-advert"
-            self._drop(plan.LAN, f"{name}-{side}", FROM, f"{gratuitous} {first}", f"{unsolicited} {first}")
+            matches = [
+                f"{match} {_first(count)}"
+                for match, count in ((gratuitous, arp), (unsolicited, ndp))
+                if count
+            ]
+            self._drop(plan.LAN, f"{name}-{side}", FROM, *matches)
         return now_ns()
 
     def _drop(self, place: str, port: str, hook: str, *matches: str) -> None:

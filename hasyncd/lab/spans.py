@@ -23,6 +23,8 @@ class Span:
     asked: int = 0
     unanswered: int = 0
     slowest_ns: int = 0
+    example: str = ""
+    """A question that was lost."""
 
     @property
     def failure(self) -> str | None:
@@ -30,7 +32,7 @@ class Span:
         if not self.asked:
             return f"while {self.name}, nobody asked anything"
         if self.unanswered:
-            return f"while {self.name}, {self.unanswered} of {self.asked:,} questions were never answered"
+            return f"while {self.name}, {self.unanswered} of {self.asked:,} questions were never answered{self.example}"
         return None
 
     @property
@@ -56,5 +58,8 @@ def fill(spans: Iterable[Span], records: Iterable[FlowRecord]) -> None:
                     span.asked += 1
                     if exchange.answered_ns is None:
                         span.unanswered += 1
+                        after_ms = (exchange.sent_ns - span.begin_ns) / 1e6
+                        flow = f"{record.protocol} {record.path} {record.group} flow {record.flow}"
+                        span.example = f" (one of {flow} after {after_ms:.0f} ms)"
                     else:
                         span.slowest_ns = max(span.slowest_ns, exchange.answered_ns - exchange.sent_ns)

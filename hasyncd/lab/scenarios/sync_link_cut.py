@@ -38,8 +38,8 @@ async def play(stage: Stage) -> None:
     await require_whole(stage, before, "after the sync link was mended")
     await require_unmoved(stage, before, "when the sync link was mended")
     await _require_little_sent(stage, before)
-    await stage.until_proven(healed)
     unharmed(stage, cut.at_ns, "the sync link was cut and mended")
+    await stage.until_proven(healed)
 
 
 async def _require_told(stage: Stage, before: Roll) -> None:
