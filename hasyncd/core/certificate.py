@@ -58,6 +58,7 @@ def judge_missing(mirror: Mirror, word: Heartbeat | None) -> tuple[int | None, s
         # What is missing has an ADD that did not arrive, and was among those that we had not confirmed.
         bound = min(bound, behind, word.at_risk)
     elif mirror.from_empty and same_log:
-        # Of what is held at most `behind` flows have ended meanwhile.
-        bound = min(bound, max(0, bound - mirror.flow_count + behind))
+        # Of what is held at most `behind` flows have ended meanwhile, and what came after the word is not in its count.
+        after = max(0, mirror.installed - word.head_sequence)
+        bound = min(bound, max(0, bound - mirror.flow_count + behind + after))
     return bound, "at_most"
