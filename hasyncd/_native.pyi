@@ -21,6 +21,11 @@ Prefix: TypeAlias = tuple[Address, int]
 INSIDE: Final = 0
 OUTSIDE: Final = 1
 
+def start_memory_keeper() -> int:
+    """Starts a process that shares this one's memory and sleeps until this one is dead, so that the sockets of a killed
+    daemon close before its tables are freed (native/io/memory_keeper.c). Once a process, before there are threads; its
+    pid. Raises OSError: this kernel cannot (before Linux 5.9)."""
+
 class BackendTable:
     """Which backend a key belongs to: an immutable function of its members, the algorithm and nothing else.
 
@@ -161,6 +166,10 @@ class Engine:
         Until `grace_until_ns` (CLOCK_BOOTTIME) a connection under way whose flow is not known goes by the table before.
         ValueError: a member that is no backend, or more backends (those that left and have flows included) than one
         service can hold."""
+    def count_moving(self, index: int, table: BackendTable, slot: int, count: int, /) -> tuple[int, int, int]:
+        """Of the flows of service `index` in `count` slots from `slot` on: (the next slot or -1, how many they are, how
+        many have another backend than their key has in `table`). Nothing moves them: they are what a table without
+        its flows would move."""
     def set_rule_commit(self, table: str, index: int, mode: str, /) -> None:
         """What the flows of one rule wait for, while anything is held at all: `emit`, `ack`, or `default` (what
         `set_commit` says). `table`: `service`, `nat`, `forward` (1:1 mappings too, in the order of `set_forwards`) or
@@ -258,6 +267,22 @@ class Engine:
         """Applies packed records in order: (installed, rejection of the first that could not be)."""
     def digest(self) -> tuple[int, int]:
         """(flows held, digest): proto/sync.md §8."""
+
+    def set_solo(self, solo: bool, upper: bool) -> None:
+        """Alone, SNAT gives out the ports of this node's half first, pairs 2n, 2n + 1 by turns (`upper`: odd n), the
+        others (`nat_other_half`) when those are gone; and it is remembered whose flows the log speaks of. Proto/pair.md
+        §7a."""
+    def start_offer(self) -> None:
+        """The cursor of what a node that lost a split offers goes to the first slot."""
+    def next_offer(self, bytes_max: int, now_ns: int) -> tuple[int, bytes, bool]:
+        """(count, ADDs, whether the last slot is passed): flows that no peer has confirmed, or that the log spoke of
+        while solo. A bounded number of slots is looked at. Raises ValueError: no room for one record."""
+    def end_offer(self) -> None:
+        """The peer has judged the offer: nothing here is at risk any more."""
+    def merge(self, records: Buffer, now_ns: int) -> tuple[int, tuple[int, int, int, int, int], str | None]:
+        """Adds offered flows that collide with none: (records judged, (known, merged, collided, refused for want of
+        room, TCP connections closed), rejection of the first record that is none). A closed connection's ends are
+        answered by a reset (`closed_resets_sent`) when they show themselves."""
 
     def set_scrub(self, seconds: int) -> None:
         """`tick` recomputes the digests of the whole table from the flows' memory once in so many seconds; 0: never.

@@ -16,11 +16,15 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from hasyncd import addresses
 from hasyncd.config_checks import Parts
 from hasyncd.config_errors import describe, is_echo
+from hasyncd.config_section import AsText as _As
+from hasyncd.config_section import Name, Several, Some
+from hasyncd.config_section import Section as _Section
+from hasyncd.config_tracks import Fitness, Track
 from hasyncd.config_values import (
     NAME,
     Endpoint,
@@ -34,7 +38,6 @@ from hasyncd.config_values import (
     read_ipv4_endpoint,
     read_ipv4_network,
     read_ipv6_network,
-    read_name,
     read_network,
     read_port_range,
     read_socket_path,
@@ -52,7 +55,6 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-_As = PlainSerializer(str, return_type=str)
 Network = Annotated[addresses.Network, BeforeValidator(read_network), _As]
 Socket = Annotated[Endpoint, BeforeValidator(read_endpoint), _As]
 AddressV4 = Annotated[IPv4Address, BeforeValidator(read_ipv4_address), _As]
@@ -60,22 +62,12 @@ NetworkV4 = Annotated[IPv4Network, BeforeValidator(read_ipv4_network), _As]
 NetworkV6 = Annotated[IPv6Network, BeforeValidator(read_ipv6_network), _As]
 SocketV4 = Annotated[Endpoint, BeforeValidator(read_ipv4_endpoint), _As]
 Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
-Name = Annotated[str, BeforeValidator(read_name)]
 Commit = Literal["ack", "emit"]
 Algorithm = Literal["consistent-hash", "maglev", "ecmp", "round-robin", "weighted-round-robin"]
 """What must be true before the first packets of a new flow leave: proto/sync.md §6."""
-Item = TypeVar("Item")
-# TOML has arrays where settings have tuples; their elements stay strict. The limits, here and below, are
-# those of hasyncd/native/core/limits.h.
-Several = Annotated[tuple[Item, ...], Field(strict=False, max_length=64)]
-Some = Annotated[tuple[Item, ...], Field(strict=False, min_length=1, max_length=64)]
 
 
 # --- the sections -----------------------------------------------------------------------------------------
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False)
 
 
 class Node(_Section):
@@ -130,6 +122,11 @@ class Peer(_Section):
     """Nobody is heard, but somebody else answers for a VIP on its LAN (proto/pair.md §4c)."""
     wait_ms: int = Field(0, ge=0, le=600_000)
     witness: Annotated[None, BeforeValidator(refuse)] = None
+
+    @property
+    def has_upper_ports(self) -> bool:
+        """Which half of the public ports is this node's while it is alone: proto/pair.md P20."""
+        return (int(self.listen.address), self.listen.port) > (int(self.address.address), self.address.port)
 
     def lan(self, name: str) -> LanPath | None:
         """The path over the service LAN `inside` or `outside`, where it is configured."""
@@ -270,6 +267,8 @@ class Settings(_Section):
     vip: Some[Vip]
     peer: Peer
     sync: Sync = Sync()
+    fitness: Fitness = Fitness()
+    track: Several[Track] = ()
     flows: Flows = Flows()
     nat: Several[NatRule] = ()
     forward: Annotated[tuple[Forward, ...], Field(strict=False, max_length=128)] = ()
@@ -316,6 +315,8 @@ _MODELS: Final[dict[str, type[BaseModel]]] = {
     "peer": Peer,
     "inside": LanPath,
     "outside": LanPath,
+    "fitness": Fitness,
+    "track": Track,
     "sync": Sync,
     "flows": Flows,
     "nat": NatRule,
@@ -411,6 +412,7 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         interfaces=_valid(Interfaces, document.get("interfaces")),
         peer=_valid(Peer, document.get("peer")),
         vips=vips,
+        tracks=_all_valid(Track, document.get("track")),
         nats=_all_valid(NatRule, document.get("nat")),
         log=_valid(Log, document.get("log", {})),
         forwards=_all_valid(Forward, document.get("forward")),

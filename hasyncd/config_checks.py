@@ -11,6 +11,7 @@ from hasyncd.config_values import Endpoint
 
 if TYPE_CHECKING:
     from hasyncd.config import Forward, Interfaces, Log, NatRule, OneToOne, Peer, Service, Vip
+    from hasyncd.config_tracks import Track
 
 Contradiction = tuple[str, str]
 """Key and message."""
@@ -23,6 +24,7 @@ class Parts:
     interfaces: Interfaces | None
     peer: Peer | None
     vips: dict[int, Vip]
+    tracks: dict[int, Track]
     nats: dict[int, NatRule]
     log: Log | None
     forwards: dict[int, Forward]
@@ -35,6 +37,7 @@ class Parts:
         """Yields every contradiction; one bad part never hides those of the others."""
         yield from self._interfaces_and_peer()
         yield from self._vips()
+        yield from self._tracks()
         yield from self._nats()
         yield from self._logs()
         yield from self._ways_in()
@@ -125,6 +128,41 @@ class Parts:
                     f"{vip.address.ip} is an address of the peer channel; a VIP moves, that one must not",
                 )
             seen[vip.address.ip] = place
+
+    def _tracks(self) -> Iterator[Contradiction]:
+        names = {"inside": "the LAN's own track", "outside": "the LAN's own track"}
+        for place, track in self.tracks.items():
+            key = f"track[{place}]"
+            if track.name in names:
+                yield f"{key}.name", f"{track.name!r} is {names[track.name]} already"
+            names.setdefault(track.name, f"track[{place}]")
+            yield from self._what_is_tracked(key, track)
+            if track.timeout_ms is not None and track.timeout_ms > track.interval_ms:
+                yield (
+                    f"{key}.timeout_ms",
+                    f"{track.timeout_ms} is more than interval_ms ({track.interval_ms}): the next check would be late",
+                )
+
+    def _what_is_tracked(self, key: str, track: Track) -> Iterator[Contradiction]:
+        needs = {"interface": "interface", "gateway": "", "command": "command"}[track.kind]
+        fits = {"interface": ("interface",), "gateway": ("interface", "address"), "command": ("command",)}
+        for name in ("interface", "address", "command"):
+            given = bool(getattr(track, name))
+            if given and name not in fits[track.kind]:
+                yield f"{key}.{name}", f"is not for a track of kind {track.kind!r}"
+            elif name == needs and not given:
+                yield f"{key}.{name}", f"is missing: a track of kind {track.kind!r} needs it"
+        if track.kind == "gateway" and track.interface not in (None, "inside", "outside"):
+            yield f"{key}.interface", f"must be 'inside' or 'outside' for a gateway, not {track.interface!r}"
+        if track.kind == "interface" and track.interface and "/" in track.interface:
+            yield f"{key}.interface", f"must be an interface's name, not {track.interface!r}"
+        if track.command and not track.command[0].startswith("/"):
+            yield (
+                f"{key}.command",
+                f"must begin with an absolute path, not {track.command[0]!r}: no shell reads it",
+            )
+        if track.address in [vip.address.ip for vip in self.vips.values()]:
+            yield f"{key}.address", f"{track.address} is a VIP, which the primary answers for itself"
 
     def _nats(self) -> Iterator[Contradiction]:
         inside = {vip.address.ip for vip in self.vips.values() if vip.interface == "inside"}

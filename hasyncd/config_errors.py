@@ -58,7 +58,15 @@ def describe(detail: Mapping[str, Any], models: Models) -> tuple[str, str]:
         case "too_long":
             message = f"must not have more than {context['max_length']} elements"
         case "tuple_type":
-            tables = place in (("vip",), ("nat",), ("forward",), ("one_to_one",), ("pass",), ("service",))
+            tables = place in (
+                ("vip",),
+                ("track",),
+                ("nat",),
+                ("forward",),
+                ("one_to_one",),
+                ("pass",),
+                ("service",),
+            )
             wanted = f"an array of tables ([[{key}]])" if tables else "an array"
             message = f"must be {wanted}, not {show(value)}"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -76,6 +76,12 @@ def read_ipv4_address(value: object) -> IPv4Address:
         raise ValueError(f"must be an IPv4 address such as 203.0.113.5, not {text!r}") from None
 
 
+def read_address(value: object) -> Address:
+    """Of either family."""
+    text = _read_text(value)
+    return _read_ipv6_address(text) if ":" in text else read_ipv4_address(text)
+
+
 def _read_ipv6_address(text: str) -> IPv6Address:
     _refuse_scope(text)
     try:

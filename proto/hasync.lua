@@ -37,13 +37,14 @@ local FRAMES = { -- sync.md §4: the fields behind the type, in order
     { "DELTAS", "generation", "first", "count", "records" },
     { "SYNC_END", "generation", "sequence", "flow_count", "digest" },
     { "LEAVING", "generation", "sequence", "handover" },
+    { "OFFER", "generation", "count", "records" },
 }
 local HEARTBEAT = { -- pair.md §5
     "protocol", "node", "boot_id", "counter", "role", "generation", "priority", "flags", "sent_ns", "echo_boot_id",
     "echo_sent_ns", "heard_ms", "ack_boot_id", "ack_sequence", "head_sequence", "flow_count", "digest_sequence",
     "digest", "config_hash", "ring_generations", "at_risk", "at_risk_oldest_ms",
 }
-local HEARTBEAT_LATER = { {}, { "fitness" } } -- behind them, from version 1, 2, … on
+local HEARTBEAT_LATER = { {}, { "fitness", "young" } } -- behind them, from version 1, 2, … on
 for kind, frame in ipairs(FRAMES) do TYPES[kind] = frame[1] end
 
 -- --- fields ------------------------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ local VALUES = {
     ack_boot_id = { as = "integer", hex = true }, ack_sequence = { as = "integer" }, head_sequence = { as = "integer" },
     digest_sequence = { as = "integer" }, ring_generations = { as = "list", most = U32 },
     at_risk = { as = "integer", most = U32 }, at_risk_oldest_ms = { as = "integer", most = U32 },
-    fitness = { as = "integer", most = 1000 },
+    fitness = { as = "integer", most = 1000 }, young = { as = "integer", most = 1 },
 }
 
 local field = {
@@ -306,7 +307,7 @@ local function dissect_record(tvb, tree, kind, sequence)
     local flags = uint(tvb, 2, 1)
     local udp, icmp = math.floor(flags / 4) % 2 == 1, math.floor(flags / 8) % 2 == 1
     tell(item, tvb, kind, udp, icmp)
-    item:add(record.sequence, sequence):set_generated()
+    if sequence then item:add(record.sequence, sequence):set_generated() end -- an offered flow has none
     item:add(record.kind, tvb(0, 1))
     item:add(kind == 3 and record.reason or record.state, tvb(1, 1))
     local bits = item:add(record.flags, tvb(2, 1))
@@ -331,7 +332,7 @@ local function dissect_records(tvb, tree, first, count)
         local layout = LAYOUTS[kind]
         if not layout then return reject(tree:add(record.record, tvb(at)), "unknown_kind") end
         if at + layout.size > tvb:len() then return reject(tree:add(record.record, tvb(at)), "record_truncated") end
-        dissect_record(tvb(at, layout.size):tvb(), tree, kind, first + found)
+        dissect_record(tvb(at, layout.size):tvb(), tree, kind, first and first + found)
         at, found = at + layout.size, found + 1
     end
     if at < tvb:len() or found < count then reject(tree, "count_mismatch") end
@@ -449,8 +450,10 @@ local function dissect_frame(tvb, tree)
         if length < count * RECORD_BYTES_MIN or length > count * RECORD_BYTES_MAX then
             reject(tree, "count_mismatch")
         else
-            dissect_records(tvb(said.records.body, length):tvb(), tree, said.first.exact or UInt64.new(said.first.number), count)
+            local first = said.first and (said.first.exact or UInt64.new(said.first.number))
+            dissect_records(tvb(said.records.body, length):tvb(), tree, first, count)
         end
+        if not said.first then return string.format("OFFER of %d", count) end
         return string.format("DELTAS %s+%d", number_of(said.first), count)
     end
     local number = said.next or said.sequence or said.log_next or said.installed

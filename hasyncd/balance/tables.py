@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hasyncd._native import BackendTable
 from hasyncd.addresses import EngineAddress
 from hasyncd.balance.services import Declaration, Publication, Services
 
-__all__ = ["BackendTable", "FirstTable", "build_table", "first_tables"]
+__all__ = ["BackendTable", "FirstTable", "build_table", "first_tables", "make_table"]
 
 FirstTable = tuple[Declaration, tuple[list[tuple[int, EngineAddress, int, int]], BackendTable]]
 """A service, its backends and the table of its first generation."""
@@ -18,7 +20,12 @@ def first_tables(services: Services) -> list[FirstTable]:
     return [(each, (what.backends, build_table(what))) for each, what in publications]
 
 
+def make_table(algorithm: str, members: Mapping[int, int], generation: int = 0) -> BackendTable:
+    """A table of members (id -> weight). The interpreter's lock is not held meanwhile."""
+    return BackendTable(algorithm, list(members.items()), generation)
+
+
 def build_table(publication: Publication) -> BackendTable:
-    """The table that a publication speaks of. The interpreter's lock is not held meanwhile."""
-    members = [(server_id, weight) for server_id, _, _, weight in publication.backends]
-    return BackendTable(publication.algorithm, members, publication.generation)
+    """The table that a publication speaks of."""
+    members = {server_id: weight for server_id, _, _, weight in publication.backends}
+    return make_table(publication.algorithm, members, publication.generation)

@@ -28,12 +28,7 @@ _NAT = (
 )
 # Classic BPF behind the tap: UDP to the discard port is dropped, everything else goes on (0xffffffff).
 _DISCARD = f"6,48 0 0 23,21 0 3 17,40 0 0 36,21 0 1 {DISCARD_PORT},6 0 0 2,6 0 0 4294967295"
-_CONFIGURATION = """
-[node]
-name = "bench"
-state_dir = "{directory}/state"
-nice = -20
-capacity = {capacity}
+SIDES = """\
 [interfaces]
 inside = "inside"
 outside = "outside"
@@ -43,7 +38,15 @@ interface = "inside"
 [[vip]]
 address = "203.0.113.5/24"
 interface = "outside"
-[peer]
+"""
+"""Interfaces and VIPs of every gateway of a bed, in TOML."""
+_CONFIGURATION = """
+[node]
+name = "bench"
+state_dir = "{directory}/state"
+nice = -20
+capacity = {capacity}
+{sides}[peer]
 listen = "127.0.0.1:7077"
 address = "127.0.0.2:7077"
 insecure = true
@@ -164,7 +167,9 @@ class Bed:
 
     def _start_daemon(self) -> None:
         configuration = self.directory / "bench.toml"
-        configuration.write_text(self.configuration.format(directory=self.directory, capacity=self.capacity))
+        configuration.write_text(
+            self.configuration.format(directory=self.directory, capacity=self.capacity, sides=SIDES)
+        )
         self.start(self.middle, sys.executable, "-m", "hasyncd", "run", "-c", str(configuration))
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline:

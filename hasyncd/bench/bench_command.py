@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench import commit, connect, forward, nat, sync, table
+from hasyncd.bench import balance, commit, connect, forward, nat, sync, table, takeover
 from hasyncd.bench.row import Row
 from hasyncd.lab.lock import LabLock
 from hasyncd.lab.namespaces import LabError
@@ -24,12 +24,21 @@ NAMES = {
     "table.lookup": "searches in the flow table, beside a bare hash table",
     "table.insert": "flows into the table and out of it",
     "table.bytes_per_flow": "memory of a full engine",
+    "balance.maglev_lookup": "the backend of a key, by a Maglev table",
+    "balance.maglev_build": "such a table, built",
+    "balance.ring_lookup": "the same by a ring of 160 vnodes a backend",
+    "balance.ring_build": "such a ring, built",
+    "balance.ecmp_lookup": "the same by 65,536 rendezvous buckets",
+    "balance.ecmp_build": "such buckets, built",
+    "balance.evenness": "the largest share beside the mean one",
+    "balance.moved": "keys that move when one of equal backends leaves",
     "sync.replicate": "new flows to the peer's table, prepared and live, beside conntrackd",
     "sync.overhead": "what sync costs the gateway: packets and connections a second",
     "sync.wire_add": "bytes of an ADD on the link, all headers and TLS included",
     "sync.wire_update": "bytes of an UPDATE and of a DEL",
     "sync.full": "a whole table to an empty backup, and live deltas meanwhile",
     "sync.drift": "corrupted memory of the backup: found and repaired",
+    "takeover.kill": "from the primary's SIGKILL to the first answer through the backup",
     "commit.ack_delay": "what the first packet of a flow waits under emit and ack",
 }
 _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
@@ -37,7 +46,9 @@ _SUITES: dict[str, Callable[[set[str], Callable[[str], None]], list[Row]]] = {
     "connect": connect.measure,
     "nat": nat.measure,
     "table": table.measure,
+    "balance": balance.measure,
     "sync": sync.measure,
+    "takeover": takeover.measure,
     "commit": commit.measure,
 }
 
@@ -98,6 +109,6 @@ def _show(rows: list[Row]) -> None:
 def _figure(value: float | None) -> str:
     if value is None:
         return "-"
-    return (
-        f"{value / 1e9:.2f} G" if value >= 1e9 else f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:.1f}"
-    )
+    if value >= 1e4:
+        return f"{value / 1e9:.2f} G" if value >= 1e9 else f"{value / 1e3:.0f} k"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"

@@ -128,7 +128,8 @@ class Load:
 def build_load(directory: Path) -> Path:
     """The program that opens connections. Raises LabError."""
     here = Path(__file__).parent
-    return build(directory / "connect_load", [here / "connect_load.c", here / "connect_ends.c"])
+    sources = ("connect_load.c", "connect_ends.c", "packet_load.c")
+    return build(directory / "connect_load", [here / source for source in sources])
 
 
 @contextlib.contextmanager

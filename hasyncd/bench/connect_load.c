@@ -9,28 +9,19 @@
  * most WINDOW connections are under way: what a gateway drops would measure nothing. Prints one line of JSON about
  * SECONDS in the middle.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/virtio_net.h>
-#include <net/if.h>
-#include <sched.h>
-#include <stdbool.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "connect_ends.h"
+#include "packet_load.h"
 
-enum { BATCH = 32, WINDOW = 512, FIRST_PORT = 1024, PORTS = 64512 };
-enum { NAP_NS = 20000 };
+enum { BATCH = 32, WINDOW = 512, NAP_NS = 20000 };
 static const double WARM_S = 0.3, LOST_S = 0.05;
 
 struct packet {
@@ -54,20 +45,6 @@ struct moment {
     unsigned long long counts[CONNECT_COUNTS], sent;
 };
 
-static void fail(const char *what)
-{
-    fprintf(stderr, "connect_load: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static double now_s(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* CPU seconds that the machine has spent since it started, all cores; idle and I/O wait left out. */
 static double busy_s(void)
 {
@@ -79,65 +56,6 @@ static double busy_s(void)
         fail("/proc/stat");
     fclose(file);
     return (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static void enter(const char *namespace)
-{
-    char path[256];
-    int fd;
-
-    snprintf(path, sizeof path, "/run/netns/%s", namespace);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || setns(fd, CLONE_NEWNET))
-        fail(path);
-    close(fd);
-}
-
-static int index_of(const char *device)
-{
-    int ifindex = (int)if_nametoindex(device);
-
-    if (!ifindex)
-        fail(device);
-    return ifindex;
-}
-
-static void open_socket(struct load *load, int ifindex)
-{
-    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = ifindex};
-    int one = 1;
-
-    load->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-    if (load->fd < 0 || setsockopt(load->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) ||
-        bind(load->fd, (struct sockaddr *)&address, sizeof address))
-        fail("packet socket");
-}
-
-static void put16(uint8_t *at, uint32_t value)
-{
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    put16(at, value >> 16);
-    put16(at + 2, value);
-}
-
-static uint32_t fold(uint32_t sum)
-{
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (sum & 0xffff) + (sum >> 16);
-}
-
-static uint32_t sum_of(const uint8_t *at, int length)
-{
-    uint32_t sum = 0;
-
-    for (int i = 0; i < length; i += 2)
-        sum += (uint32_t)at[i] << 8 | at[i + 1];
-    return sum;
 }
 
 /* Everything of the frames that no connection changes. */
@@ -183,17 +101,9 @@ static void write_syn(const struct load *load, uint8_t *frame, uint64_t n)
 
 static void send_batch(struct load *load)
 {
-    int sent = 0;
-
     for (int i = 0; i < BATCH; i++)
         write_syn(load, load->packets[i].frame, load->next++);
-    while (sent < BATCH) {
-        int more = sendmmsg(load->fd, load->messages + sent, (unsigned)(BATCH - sent), 0);
-
-        if (more < 0 && errno != ENOBUFS && errno != EINTR)
-            fail("send");
-        sent += more > 0 ? more : 0;
-    }
+    send_whole_batch(load->fd, load->messages, BATCH);
     load->sent += BATCH;
 }
 
@@ -248,45 +158,6 @@ static void measure(struct load *load, double seconds)
            end.counts[ANSWERED], end.counts[CONFIRMED], end.counts[ESTABLISHED], end.counts[RESETS]);
 }
 
-static uint32_t address_of(const char *text)
-{
-    struct in_addr address;
-
-    if (inet_pton(AF_INET, text, &address) != 1) {
-        errno = EINVAL;
-        fail(text);
-    }
-    return ntohl(address.s_addr);
-}
-
-static void read_mac(const char *text, uint8_t *mac)
-{
-    if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6) {
-        errno = EINVAL;
-        fail(text);
-    }
-}
-
-static void read_own_mac(int fd, const char *device, uint8_t *mac)
-{
-    struct ifreq request = {.ifr_flags = 0};
-
-    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", device);
-    if (ioctl(fd, SIOCGIFHWADDR, &request))
-        fail(device);
-    memcpy(mac, request.ifr_hwaddr.sa_data, 6);
-}
-
-static void take_first_core(void)
-{
-    cpu_set_t cores;
-
-    CPU_ZERO(&cores);
-    CPU_SET(0, &cores);
-    sched_setaffinity(0, sizeof cores, &cores); /* where it is not ours, any other will do */
-    prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-}
-
 int main(int argc, char **argv)
 {
     static struct load load;
@@ -310,8 +181,7 @@ int main(int argc, char **argv)
     enter(argv[1]);
     if (connect_ends_attach_client(&load.ends, index_of(argv[2])) < 0)
         fail("the client's end");
-    open_socket(&load, index_of(argv[2]));
-    read_own_mac(load.fd, argv[2], own);
+    load.fd = open_packet_socket(argv[2], true, own);
     prepare(&load, gateway, own, (uint16_t)atoi(argv[10]));
     take_first_core();
     measure(&load, atof(argv[12]));

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from hasyncd.bench.bed import SIDES
 from hasyncd.bench.connect import ConnectBed
 from hasyncd.bench.cores import ENDS_CORE, GATEWAY_CORE
 from hasyncd.bench.program import build
@@ -39,16 +40,7 @@ state_dir = "{directory}/{name}.state"
 nice = 0
 capacity = {capacity}
 packet_thread = true
-[interfaces]
-inside = "inside"
-outside = "outside"
-[[vip]]
-address = "10.0.1.1/24"
-interface = "inside"
-[[vip]]
-address = "203.0.113.5/24"
-interface = "outside"
-[peer]
+{sides}[peer]
 listen = "{own}:7077"
 address = "{other}:7077"
 keys = "{directory}/keys/{name}"
@@ -63,7 +55,8 @@ Status = dict[str, Any]
 
 def build_flow_load(directory: Path) -> Path:
     """The program that makes flows. Raises LabError."""
-    return build(directory / "flow_load", [Path(__file__).with_name("flow_load.c")])
+    here = Path(__file__).parent
+    return build(directory / "flow_load", [here / "flow_load.c", here / "packet_load.c"])
 
 
 class SyncLinkBed(ConnectBed):
@@ -221,6 +214,7 @@ class PairBed(SyncLinkBed):
         _, rules_begin, rules = self.configuration.partition("[[nat]]")
         head = _PEER.format(
             name=name,
+            sides=SIDES,
             priority=200 if core == GATEWAY_CORE else 100,
             directory=self.directory,
             capacity=self.capacity,

@@ -38,7 +38,8 @@ def build_program(name: str, directory: Path) -> Path:
     return build(directory / name, sources, [_NATIVE])
 
 
-def _run(program: Path, *arguments: int) -> str:
+def run_program(program: Path, *arguments: int) -> str:
+    """What a program of `build_program` prints. Raises LabError."""
     command = [str(program), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode != 0:
@@ -70,7 +71,7 @@ def _speed_row(name: str, variant: str, ours: list[float], bare: list[float]) ->
 def speed(program: Path, flows: int, rounds: int) -> list[Row]:
     """Rows `table.lookup` and `table.insert` of a table of `flows`, by `table_speed`. Raises LabError."""
     rows = []
-    for line in _run(program, flows, rounds).splitlines():
+    for line in run_program(program, flows, rounds).splitlines():
         told = json.loads(line)
         variant = told["name"]
         name = "table.insert" if variant in ("insert", "delete") else "table.lookup"
@@ -80,7 +81,7 @@ def speed(program: Path, flows: int, rounds: int) -> list[Row]:
 
 def memory(program: Path, flows: int) -> list[Row]:
     """Rows `table.bytes_per_flow` of an engine of `flows`, by `engine_memory`. Raises LabError."""
-    whole, fewer = int(_run(program, flows)), int(_run(program, flows // _FEWER))
+    whole, fewer = int(run_program(program, flows)), int(run_program(program, flows // _FEWER))
     each = (whole - fewer) / (flows - flows // _FEWER)
     fixed = whole - each * flows
     how = f"resident memory of engines of {flows:,} and {flows // _FEWER:,} flows, both full"

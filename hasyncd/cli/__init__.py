@@ -25,6 +25,7 @@ VERBS: Final = {
     "keygen": "make the keys of a pair",
     "status": "role, peer, what would be lost now, VIPs, services",
     "flows": "list the flows, as conntrack -L users expect",
+    "ring": "who has which share of a service, and what a change would move",
     "events": "follow role changes and what happens to the pair",
     "switchover": "hand the addresses to the peer; loses nothing",
     "resync": "compare both nodes' flows and send what differs",

@@ -51,6 +51,11 @@ def complaints(status: dict[str, Any]) -> list[str]:
     if sync.get("state") != "ready":
         why = f" ({sync['reason']})" if sync.get("reason") else ""
         reasons.append(f"the sync state is {sync.get('state')}{why}")
+    reasons += [
+        f"the track {track.get('name')} fails ({track.get('reason')})"
+        for track in status.get("tracks") or []
+        if track.get("state") == "failed"
+    ]
     if sync.get("digest_match") is False:
         reasons.append("the two tables differ")
     return reasons

@@ -107,6 +107,7 @@ def _facts(status: dict[str, Any]) -> Table:
             (f"  ! KEY LOG: {peer['key_log']} opens the stream", ALARM) if peer.get("key_log") else "",
         ),
     )
+    table.add_row("fitness", _fitness(status))
     sync_state = sync.get("state")
     table.add_row(
         "sync",
@@ -141,6 +142,18 @@ def _facts(status: dict[str, Any]) -> Table:
         + ")",
     )
     return table
+
+
+def _fitness(status: dict[str, Any]) -> Text:
+    """Of this machine and its peer, of 1,000, and what is missing here."""
+    own, theirs = status.get("fitness"), (status.get("peer") or {}).get("fitness")
+    failed = [track for track in status.get("tracks") or [] if track.get("state") == "failed"]
+    words = "".join(f"  ! {track.get('name')}: {_word(track.get('reason'))}" for track in failed)
+    return Text.assemble(
+        _judged(None if own is None else not failed, number(own)),
+        f"  the peer's {number(theirs)}",
+        (words, WARN),
+    )
 
 
 def _last_sync(last: dict[str, Any]) -> str:

@@ -19,10 +19,11 @@ from hasyncd.core.effects import (
 from hasyncd.core.election import Event, judge_listening
 from hasyncd.core.giving_way import GivingWay
 from hasyncd.core.liveness import has_slept
-from hasyncd.core.messages import Frame, Heartbeat, Hello
+from hasyncd.core.messages import Frame, Heartbeat, Hello, Resume, SyncBegin
 from hasyncd.core.paths import SYNC
 from hasyncd.core.replication import Phase
 from hasyncd.core.types import MILLISECOND_NS, Role
+from hasyncd.core.versions import PROTOCOL_OF_YOUTH
 from hasyncd.core.vip_watch import Finding, Intention, Purpose
 from hasyncd.core.wire import Rejected
 
@@ -30,6 +31,11 @@ from hasyncd.core.wire import Rejected
 class Conduct(GivingWay):
     def next_deadline_ns(self) -> int | None:
         """When `handle_timer` wants to be called; None before `start`."""
+        if not self._deadline_known:
+            self._deadline_ns, self._deadline_known = self._earliest_deadline_ns(), True
+        return self._deadline_ns
+
+    def _earliest_deadline_ns(self) -> int | None:
         earliest = None
         for deadline in (
             *self._timers.deadlines(),
@@ -85,8 +91,9 @@ class Conduct(GivingWay):
 
     def _hear_as_primary(self, beat: Heartbeat, now_ns: int) -> list[Effect]:
         if beat.role is Role.PRIMARY:
-            own = (self._election.generation, self._settings.priority, self._settings.node)
-            if beat.rank > own and not beat.leaving:
+            rank = (self._election.generation, self._settings.priority, self._settings.node)
+            young = self._young and beat.protocol >= PROTOCOL_OF_YOUTH  # what one cannot say, neither weighs
+            if beat.standing > (not young, *rank) and not beat.leaving:
                 self._receiver.hear(beat)
                 return self._step_down(now_ns)
             # It will disarm when it hears us; until then its echo is no licence.
@@ -156,7 +163,11 @@ class Conduct(GivingWay):
         if self._election.role is Role.PRIMARY:
             return self._sender.receive_frame(frame, self._log, now_ns)
         if self._receiver.phase is not Phase.HELLO or not isinstance(frame, Hello):
-            return self._receiver.receive_frame(frame, now_ns)
+            if self._offering.under_way and self._receiver.phase is Phase.BEGIN:
+                raise Rejected("unexpected_frame")
+            effects = self._receiver.receive_frame(frame, now_ns)
+            begins = isinstance(frame, Resume | SyncBegin)
+            return self._offering.judged() + effects if begins else effects
         if frame.node == self._settings.node:
             raise Rejected("own_node")
         self._election.hear(frame.generation)
@@ -166,6 +177,7 @@ class Conduct(GivingWay):
             self._deaths.cancel()
             if self._election.adopt(frame.generation):
                 effects.append(WriteGeneration(frame.generation))
+            greeting = self._offering.before(greeting, frame)
         return effects + greeting
 
     # --- time --------------------------------------------------------------------------------------
@@ -173,6 +185,7 @@ class Conduct(GivingWay):
     def _wake(self, now_ns: int) -> list[Effect]:
         """Own lateness, judged at every input: the timer may not be the first to run after a sleep."""
         deadline = self.next_deadline_ns()
+        self._deadline_known = False  # whatever the input is, it may move it
         if deadline is None or not has_slept(deadline, now_ns, self._settings):
             return []
         late_ms = (now_ns - deadline) // MILLISECOND_NS

@@ -92,6 +92,32 @@ class InstallRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferFlows:
+    """Put what a node that lost a split offers on the stream, each batch encoded by `Node.encode_offer` and made when
+    write(2) has taken the one before; then answer with `receive_offer_finished`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class EndOffer:
+    """The offer was judged: nothing that is held is at risk any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeFlows:
+    """Add those of these flows that collide with none; answer with `receive_merged`."""
+
+    records: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetSolo:
+    """Alone (or not): ports come of this node's half first, and what happens to flows is remembered for an offer."""
+
+    solo: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SendFrom:
     """Deltas may flow: continue the log at `sequence`, at most `window` records ahead of the acknowledgement."""
 
@@ -217,6 +243,10 @@ Effect = (
     | BeginSync
     | EndSync
     | InstallRecords
+    | OfferFlows
+    | EndOffer
+    | MergeFlows
+    | SetSolo
     | SendFrom
     | StartSnapshot
     | StopDeltas

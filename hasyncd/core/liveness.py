@@ -16,6 +16,8 @@ from hasyncd.core.wire import Rejected
 
 PROBE_INTERVAL_NS = 5 * MILLISECOND_NS
 """Between two attempts at the port of a peer whose stream has ended."""
+FIRST_PROBES_NS = MILLISECOND_NS
+"""Between two of the first: a dying process closes its stream and its port one after the other."""
 
 _FORMER_BOOTS_MAX = 16
 
@@ -176,8 +178,9 @@ class DeathWatch:
         if self._since_ns is None or self.probe_at_ns is None or now_ns < self.probe_at_ns:
             return False
         # Past dead_after the timer has decided, or (prefer = safety) only proof will: no hurry then.
-        hurry = now_ns - self._since_ns < self._settings.dead_after_ns
-        self.probe_at_ns = now_ns + (PROBE_INTERVAL_NS if hurry else SECOND_NS)
+        elapsed_ns = now_ns - self._since_ns
+        hurry = PROBE_INTERVAL_NS if elapsed_ns < self._settings.dead_after_ns else SECOND_NS
+        self.probe_at_ns = now_ns + (FIRST_PROBES_NS if elapsed_ns < PROBE_INTERVAL_NS else hurry)
         self._answer_counts = True
         return True
 

@@ -14,8 +14,10 @@ PROTOCOL_MIN = 1
 """The oldest."""
 FEATURE_IPV6 = 0b10
 """Records of kind 6: a node that forwards IPv6 cannot do without."""
-FEATURES = 0b1 | FEATURE_IPV6
-"""Bits of proto/sync.md §4.2: records of kind 5 and 6."""
+FEATURE_OFFER = 0b100
+"""A primary that takes a backup's flows after a split: proto/sync.md §7a."""
+FEATURES = 0b1 | FEATURE_IPV6 | FEATURE_OFFER
+"""Bits of proto/sync.md §4.2: records of kind 5 and 6, OFFER."""
 WINDOW = 65_536
 """Records that a backup lets be sent ahead of its acknowledgement; proto/sync.md §5.1."""
 
@@ -46,7 +48,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class HelloReply:
-    """What the backup holds; the only frame that travels from backup to primary, `Refuse` apart."""
+    """What the backup holds; `Refuse` and `Offer` apart the only frame from backup to primary."""
 
     protocol: int
     node: str
@@ -106,7 +108,16 @@ class Leaving:
     handover: bool
 
 
-Frame = Hello | HelloReply | Refuse | Resume | SyncBegin | Deltas | SyncEnd | Leaving
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Backup to primary, ahead of `HelloReply`: flows that the primary may lack since a split."""
+
+    generation: int
+    count: int
+    records: bytes
+
+
+Frame = Hello | HelloReply | Refuse | Resume | SyncBegin | Deltas | SyncEnd | Leaving | Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,13 @@ class Heartbeat:
     """Bits of the paths on which the sender hears its peer: `core.paths.bit_of`."""
     fitness: int = FITNESS_FULL
     """Of the sender's machine, up to `FITNESS_FULL`; written from version 2 on."""
+    young: bool = False
+    """A primary that began with an empty table, of which no backup has completed a sync; from version 2 on."""
+
+    @property
+    def standing(self) -> tuple[bool, int, int, str]:
+        """What two primaries are compared by: proto/pair.md §7, P11."""
+        return (not self.young, *self.rank)
 
     @property
     def rank(self) -> tuple[int, int, str]:

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from hasyncd.core.conduct import Conduct
+from hasyncd.core.after_split import AfterSplit
 from hasyncd.core.effects import (
     CloseStream,
     Effect,
@@ -43,13 +43,14 @@ from hasyncd.core.types import (
 from hasyncd.core.wire import FrameReader, Rejected, decode_frame, decode_heartbeat, encode_frame
 
 
-class Node(Conduct):
+class Node(AfterSplit):
     """proto/pair.md and proto/sync.md as one object without a clock or a socket."""
 
     # --- inputs: time and orders -------------------------------------------------------------------
 
     def start(self, now_ns: int) -> list[Effect]:
         """Begins to listen and to be heard. Call once, before any other input."""
+        self._deadline_known = False
         self._liveness.listen_from(now_ns)
         self._listen(now_ns)
         return self._beat(now_ns, on_schedule=True)
@@ -81,6 +82,7 @@ class Node(Conduct):
 
     def receive_fault(self, reason: str, now_ns: int) -> list[Effect]:
         """This machine is unfit: an interface is gone, the generation could not be written."""
+        self._deadline_known = False
         self._stepped_aside = False
         return self._fail(reason, now_ns)
 
@@ -219,13 +221,11 @@ class Node(Conduct):
                 if self._reader is not reader:
                     break
             self._receiver.hear_bytes(self._reader.unfinished, now_ns)
+            self._sender.hear_bytes(now_ns)
         except Rejected as rejected:
             effects += self._reject_stream(rejected.name, now_ns)
         except StreamRefused as refused:
-            effects += [
-                ReportEvent("stream_refused", refused.reason),
-                *self._close_streams("refused", now_ns),
-            ]
+            effects += self._refuse_peer(refused, now_ns)
         effects += self._consider_handover(now_ns)
         return effects + self._settle(now_ns)
 
@@ -285,6 +285,7 @@ class Node(Conduct):
         self._log = LogState(head_sequence, flow_count, digest, oldest_sequence, at_risk, at_risk_oldest_ns)
         if self._election.role is not Role.PRIMARY:
             self._receiver.table_is(flow_count, digest)
+        self._deadline_known = not effects  # numbers of the table are no deadlines
         return effects
 
     def receive_installed(
@@ -295,6 +296,8 @@ class Node(Conduct):
         try:
             news = self._receiver.installed(installed_count, rejection, flow_count, digest)
         except Rejected as rejected:
+            if self._receiver.take_unsaid():
+                effects += self._beat(now_ns)
             return effects + self._reject_stream(rejected.name, now_ns) + self._settle(now_ns)
         effects += self._consider_handover(now_ns)
         if news and self._election.role is Role.BACKUP:
@@ -426,6 +429,7 @@ class Node(Conduct):
             match_, self._sender.report.full_syncs + self._receiver.report.full_syncs,
             self._sender.report.least_syncs + self._receiver.report.least_syncs, reason,
             half.protocol if streaming else None, half.features if streaming else None, half.report.last,
+            self._sender.merging.report if role is Role.PRIMARY else self._offering.report,
         )  # fmt: skip
         return NodeView(
             role, self._election.generation, self._lease.solo and role is Role.PRIMARY, self._lease.armed,

@@ -30,6 +30,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Offer,
     Refuse,
     Resume,
     SyncBegin,
@@ -57,6 +58,10 @@ FAILURES_MAX = 2
 """Rejected records without a completed sync between them, until everything is asked for; a mismatch counts as two."""
 
 
+UNSAID_MAX = 1024
+"""Records that are installed before they are acknowledged, where more was read than these; proto/sync.md §5."""
+
+
 class Receiver:
     """The backup's half of the stream."""
 
@@ -75,6 +80,8 @@ class Receiver:
         # Batches given to the table and not yet answered, oldest first: (round, first, count).
         self._pending: deque[tuple[int, int, int]] = deque()
         self._round = 0
+        # Records that were installed and not yet acknowledged.
+        self._unsaid = 0
         self._sweep: tuple[int, SyncEnd] | None = None
         self._flow_count = 0
         self._digest = 0
@@ -137,6 +144,11 @@ class Receiver:
     def listen_from(self, now_ns: int) -> None:
         """Silence counts from now on."""
         self._waits_since_ns = now_ns if self._is_owed() else None
+
+    def go_on_offering(self, now_ns: int) -> None:
+        """Of an offer, ahead of HELLO_REPLY, each batch begins the handshake's second anew (proto/sync.md §7a)."""
+        if self.phase is Phase.BEGIN:
+            self._handshake_until_ns = now_ns + HANDSHAKE_NS
 
     def hear_bytes(self, unfinished: bool, now_ns: int) -> None:
         """The stream has brought something; `unfinished`: the rest of a frame is still to come."""
@@ -229,7 +241,7 @@ class Receiver:
         """Everything after HELLO. Raises `Rejected`."""
         hello = self._hello
         if (
-            isinstance(frame, Hello | HelloReply | Refuse)
+            isinstance(frame, Hello | HelloReply | Refuse | Offer)
             or not self.greeted
             or hello is None
             or self._replies
@@ -312,8 +324,8 @@ class Receiver:
     # --- what the table answers ------------------------------------------------------------------
 
     def installed(self, count: int, rejection: str | None, flow_count: int, digest: int) -> bool:
-        """One batch was applied; True when there is something new to acknowledge. Raises `Rejected`
-        when the batch was not installed whole: the table is distrusted from there on.
+        """One batch was applied; True when it is time to acknowledge (§5): all that was read is installed, or much of
+        it. Raises `Rejected` when the batch was not installed whole: the table is distrusted from there on.
         """
         if not self._pending:
             return False
@@ -322,10 +334,16 @@ class Receiver:
             return False
         self._flow_count, self._digest = flow_count, digest
         self.history.installed = first + min(count, promised) - 1
+        self._unsaid += min(count, promised)
         if rejection is not None or count != promised:
             self.history.goes_on = False
             self._fail(rejection or "count_mismatch")
-        return count > 0
+        return (not self._pending or self._unsaid >= UNSAID_MAX) and self.take_unsaid()
+
+    def take_unsaid(self) -> bool:
+        """Whether anything was installed since this was asked last: now it is told."""
+        unsaid, self._unsaid = self._unsaid, 0
+        return unsaid > 0
 
     def swept(self, flow_count: int, digest: int, findings: Findings, now_ns: int) -> list[Effect]:
         """The sweep of SYNC_END is done; something to report when the tables are proven equal. Raises `Rejected`

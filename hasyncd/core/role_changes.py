@@ -19,6 +19,7 @@ from hasyncd.core.effects import (
     ReportEvent,
     ReportRole,
     SetCommit,
+    SetSolo,
     Stop,
     WriteGeneration,
 )
@@ -27,10 +28,11 @@ from hasyncd.core.fitness import Advantage, Tracks
 from hasyncd.core.handover import RELAY_NS, Handover
 from hasyncd.core.lease import Lease
 from hasyncd.core.liveness import DeathWatch, Liveness
+from hasyncd.core.merge import Offering
 from hasyncd.core.messages import Heartbeat
 from hasyncd.core.paths import Paths
 from hasyncd.core.receiver import Receiver
-from hasyncd.core.replication import Phase
+from hasyncd.core.replication import Phase, StreamRefused
 from hasyncd.core.sender import Sender
 from hasyncd.core.timers import Timers
 from hasyncd.core.types import Certificate, LogState, PairSettings, Role
@@ -58,6 +60,7 @@ class RoleChanges:
         self._holding = Holding(settings)
         self._sender = Sender(settings, boot_id)
         self._receiver = Receiver(settings, boot_id, seed)
+        self._offering = Offering()
         self._handover = Handover(settings)
         self._reader = FrameReader()
         self._log = LogState()
@@ -70,8 +73,13 @@ class RoleChanges:
         self._stepped_aside = False
         """In fault by its own decision: proto/pair.md §4e."""
         self._timers = Timers()
+        # Between two inputs no deadline moves: the shell's question after one is answered for the next one, too.
+        self._deadline_ns: int | None = None
+        self._deadline_known = False
         self._silence_told = False
-        self._commit_held = False
+        self._commit_held = self._solo_told = False
+        self._young = False
+        """Of a primary: its table began empty, and no backup has completed a sync of it."""
         self._config_told: bool | None = None
         self._certificate: Certificate | None = None
         self._reason = "started"
@@ -82,6 +90,9 @@ class RoleChanges:
     def _reject_stream(self, name: str, now_ns: int) -> list[Effect]:
         self._rejections[name] += 1
         return [ReportEvent("stream_rejected", name), *self._close_streams(name, now_ns)]
+
+    def _refuse_peer(self, refused: StreamRefused, now_ns: int) -> list[Effect]:
+        return [ReportEvent("stream_refused", refused.reason), *self._close_streams("refused", now_ns)]
 
     def _close_streams(self, reason: str, now_ns: int) -> list[Effect]:
         # In fault the peer takes over what was sent: let it be sent.
@@ -107,11 +118,13 @@ class RoleChanges:
             return []
         effects = self._close_incoming("promoted")
         self._certificate = self._receiver.certify() if previous is Role.BACKUP else None
+        self._young = previous is Role.INIT and not self._log.flow_count
         self._receiver.forget()
+        self._offering.drop()
         self._leave_role(reason, now_ns)
         generation = self._election.next_generation()
         self._sender.begin(generation)
-        effects += [WriteGeneration(generation), SetCommit(False)]
+        effects += [WriteGeneration(generation), SetCommit(False), *self._be_solo(outcome.solo)]
         effects += self._arm(now_ns, solo=outcome.solo)
         self._timers.start_train(now_ns)
         effects += [AnnounceVips(), *self._beat(now_ns, on_schedule=True)]
@@ -140,9 +153,21 @@ class RoleChanges:
         self._leave_role("", now_ns)
         return [self._report(Role.INIT, "heard a primary"), *self._beat(now_ns)]
 
+    def _be_solo(self, solo: bool) -> list[Effect]:
+        """P20: before a packet can come that would be given a port."""
+        if solo is self._solo_told:
+            return []
+        self._solo_told = solo
+        return [SetSolo(solo)]
+
     def _step_down(self, now_ns: int) -> list[Effect]:
-        """P4: the higher rank stays. Disarm first."""
+        """P4, P11: the higher rank stays, an old history before a young one. Disarm first."""
         effects = self._lease.disarm()
+        own, beat = self._election.generation, self._liveness.beat
+        if beat is not None:
+            how = f"{beat.node} is primary of generation {beat.generation}, this node was of {own}"
+            effects.append(ReportEvent("split_healed", f"{how}: what only this node has is offered to it"))
+        self._offering.want()
         self._election.step(Event.HEARD_HIGHER_PRIMARY)
         effects += self._leave_role("heard a primary of higher rank", now_ns)
         return [*effects, self._report(Role.PRIMARY, "heard a primary of higher rank"), *self._beat(now_ns)]
@@ -155,7 +180,7 @@ class RoleChanges:
             effects += self._abort_handover(reason, now_ns)
         if self._lease.solo or self._handover.leaving:
             return effects
-        effects += [*self._lease.act_alone(now_ns), ReportEvent("solo", reason)]
+        effects += [*self._be_solo(True), *self._lease.act_alone(now_ns), ReportEvent("solo", reason)]
         return effects + self._beat(now_ns)
 
     def _leave_role(self, reason: str, now_ns: int) -> list[Effect]:
@@ -277,6 +302,7 @@ class RoleChanges:
                 ready=ready,
                 solo=solo,
                 hears=self._paths.hears(),
+                young=self._young,
                 echo=echo,
                 path=path,
             )
@@ -288,13 +314,15 @@ class RoleChanges:
 
     def _settle(self, now_ns: int) -> list[Effect]:
         """What follows from the state, whatever the input was: commit holds only while the peer is ready."""
+        self._young = self._young and not self._sender.ready
         if self._handover.flushing and self._sender.phase is not Phase.STREAMING:
             return [*self._abort_handover("the stream was lost", now_ns), *self._settle(now_ns)]
         hold = (
             self._election.role is Role.PRIMARY and self._sender.ready
             and not self._lease.solo and not self._handover.active
         )  # fmt: skip
-        if hold is self._commit_held:
-            return []
-        self._commit_held = hold
-        return [SetCommit(hold)]
+        effects = self._be_solo(self._election.role is Role.PRIMARY and self._lease.solo)
+        if hold is not self._commit_held:
+            self._commit_held = hold
+            effects.append(SetCommit(hold))
+        return effects

@@ -18,13 +18,16 @@ from hasyncd.core.effects import (
     StopDeltas,
     WriteStream,
 )
+from hasyncd.core.merge import Merging
 from hasyncd.core.messages import (
+    FEATURE_OFFER,
     Deltas,
     Frame,
     Heartbeat,
     Hello,
     HelloReply,
     Leaving,
+    Offer,
     Refuse,
     Resume,
     SyncBegin,
@@ -32,7 +35,7 @@ from hasyncd.core.messages import (
 )
 from hasyncd.core.replication import HANDSHAKE_NS, Phase, StreamRefused
 from hasyncd.core.sync_report import SyncReport
-from hasyncd.core.types import SECOND_NS, LogState, PairSettings, SyncState
+from hasyncd.core.types import SECOND_NS, LogState, MergeFindings, PairSettings, SyncState
 from hasyncd.core.wire import Rejected, encode_frame
 
 RECONNECT_MAX_NS = SECOND_NS
@@ -70,6 +73,7 @@ class Sender:
         self.syncing = False
         self.acked = 0
         self.report = SyncReport()
+        self.merging = Merging()
 
     # --- the stream ------------------------------------------------------------------------------
 
@@ -138,21 +142,49 @@ class Sender:
         self.phase = Phase.IDLE
         self._handshake_until_ns = None
         self._compared = None
+        self.merging.closed()
         self.syncing = False
         self._ready_since_ns = None
 
     # --- what goes over it -----------------------------------------------------------------------
 
     def receive_frame(self, frame: Frame, log: LogState, now_ns: int) -> list[Effect]:
-        """HELLO_REPLY or REFUSE; anything else is out of its place."""
+        """OFFER, HELLO_REPLY or REFUSE; anything else is out of its place."""
         if self.phase is not Phase.HELLO:
             raise Rejected("unexpected_frame")
         if isinstance(frame, Refuse):
             # The generation is taken from its heartbeats, the role changes: these two heal by themselves.
             self.refused = None if frame.reason in ("generation", "role") else frame.reason
             raise StreamRefused(frame.reason)
+        if isinstance(frame, Offer) and self._settings.features & FEATURE_OFFER:
+            if frame.generation != self._generation:
+                raise Rejected("wrong_generation")
+            self.hear_bytes(now_ns)
+            return self.merging.take(frame)
         if not isinstance(frame, HelloReply):
             raise Rejected("unexpected_frame")
+        if self.merging.waits_with(frame):
+            return []
+        return self._answer(frame, log, now_ns)
+
+    def hear_bytes(self, now_ns: int) -> None:
+        """An offer may take longer than a handshake: its second begins anew with whatever comes of it."""
+        if self.phase is Phase.HELLO and self.merging.begun:
+            self._handshake_until_ns = now_ns + HANDSHAKE_NS
+
+    def merged(
+        self, count: int, found: MergeFindings, rejection: str | None, log: LogState, now_ns: int
+    ) -> list[Effect]:
+        """One batch of an offer was judged. Raises `Rejected`, `StreamRefused`."""
+        self.merging.merged(count, found, rejection)
+        reply = self.merging.take_reply()
+        return self._answer(reply, log, now_ns) if reply is not None else []
+
+    def _answer(self, frame: HelloReply, log: LogState, now_ns: int) -> list[Effect]:
+        told = self.merging.finish(frame.node)
+        return told + self._begin(frame, log, now_ns)
+
+    def _begin(self, frame: HelloReply, log: LogState, now_ns: int) -> list[Effect]:
         self._agree(frame)
         if frame.digests and not digests_fit(frame.digests, self._settings.capacity):
             raise Rejected("bad_field")

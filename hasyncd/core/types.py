@@ -67,7 +67,7 @@ class PairSettings:
     """8 bytes over the parts both nodes must share."""
     protocols: tuple[int, int] = (1, 2)
     """The oldest and the newest version spoken; proto/sync.md §4.1."""
-    features: int = 3
+    features: int = 7
     """proto/sync.md §4.2; what the configuration cannot do without is `features_needed`."""
     features_needed: int = 0
     window: int = 65_536
@@ -219,6 +219,31 @@ class LastSync:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeFindings:
+    """What became of offered flows: proto/pair.md P22. `closed` are TCP connections of the two before it."""
+
+    known: int = 0
+    merged: int = 0
+    collided: int = 0
+    refused: int = 0
+    closed: int = 0
+
+    def __add__(self, other: MergeFindings) -> MergeFindings:
+        return MergeFindings(
+            self.known + other.known, self.merged + other.merged, self.collided + other.collided,
+            self.refused + other.refused, self.closed + other.closed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """The last offer after a split; only the winner knows what it found."""
+
+    offered: int
+    found: MergeFindings | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PeerView:
     state: str
     """`connected` (heard, and it hears us), `lost` or `never`."""
@@ -256,6 +281,8 @@ class SyncView:
     """What the two agreed on, while there is a stream."""
     features: int | None = None
     last: LastSync | None = None
+    merge: MergeReport | None = None
+    """What followed the last split."""
 
 
 @dataclass(frozen=True, slots=True)

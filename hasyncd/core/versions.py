@@ -11,6 +11,7 @@ from hasyncd.core.messages import FITNESS_FULL, Heartbeat
 from hasyncd.core.types import PairSettings
 
 PROTOCOL_OF_FITNESS = 2
+PROTOCOL_OF_YOUTH = 2
 
 
 class Versions:

@@ -34,6 +34,7 @@ class Voice:
         ready: bool,
         solo: bool,
         hears: int,
+        young: bool,
         echo: Heartbeat | None = None,
         path: str | None = None,
     ) -> SendDatagram:
@@ -69,5 +70,6 @@ class Voice:
             at_risk_oldest_ms=log.at_risk_oldest_ns // MILLISECOND_NS if primary else 0,
             hears=hears,
             fitness=self.fitness,
+            young=primary and young,
         )
         return SendDatagram(encode_heartbeat(beat), path)

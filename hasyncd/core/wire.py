@@ -26,6 +26,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Offer,
     Refuse,
     Resume,
     SyncBegin,
@@ -88,6 +89,8 @@ def _frame_fields(frame: Frame) -> list[object]:
             return [7, frame.generation, frame.sequence, frame.flow_count, frame.digest]
         case Leaving():
             return [8, frame.generation, frame.sequence, frame.handover]
+        case Offer():
+            return [9, frame.generation, frame.count, frame.records]
 
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
@@ -102,12 +105,12 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
         min(beat.at_risk_oldest_ms, U32_MAX),
     ]  # fmt: skip
     if beat.protocol >= 2:
-        fields.append(beat.fitness)
+        fields += [beat.fitness, int(beat.young)]
     payload: bytes = msgpack.packb(fields, use_bin_type=True)
     while len(payload) > HEARTBEAT_BYTES_MAX:
         rings = fields[_RINGS]
         assert isinstance(rings, list), "the list of ring generations"
-        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 13 bytes"
+        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 14 bytes"
         excess = len(payload) - HEARTBEAT_BYTES_MAX
         del rings[-max(1, excess // 5) :]
         payload = msgpack.packb(fields, use_bin_type=True)
@@ -174,7 +177,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         f.integer(), f.integer(), f.integer(), f.integer(HEARD_NEVER),
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
         f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
-        f.integer(FITNESS_FULL) if protocol >= 2 else FITNESS_FULL,
+        f.integer(FITNESS_FULL) if protocol >= 2 else FITNESS_FULL, protocol >= 2 and bool(f.integer(1)),
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat
@@ -331,12 +334,23 @@ def _sync_begin(f: _Fields) -> SyncBegin:
 def _deltas(f: _Fields) -> Deltas:
     frame = Deltas(f.integer(), f.integer(U64_MAX, 1), f.integer(U32_MAX, 1), f.binary())
     f.end()
-    # The exact sum needs a walk over the records, which is the C core's: a count that no mixture of
-    # kinds could make up is refused here, any other when fewer were installed than promised.
-    if not frame.count * RECORD_BYTES_MIN <= len(frame.records) <= frame.count * RECORD_BYTES_MAX:
-        raise Rejected("count_mismatch")
+    _check_count(frame.count, frame.records)
     if frame.first > U64_MAX - frame.count:
         raise Rejected("bad_field")
+    return frame
+
+
+def _check_count(count: int, records: bytes) -> None:
+    # The exact sum needs a walk over the records, which is the C core's: a count that no mixture of
+    # kinds could make up is refused here, any other when fewer were installed than promised.
+    if not count * RECORD_BYTES_MIN <= len(records) <= count * RECORD_BYTES_MAX:
+        raise Rejected("count_mismatch")
+
+
+def _offer(f: _Fields) -> Offer:
+    frame = Offer(f.integer(), f.integer(U32_MAX, 1), f.binary())
+    f.end()
+    _check_count(frame.count, frame.records)
     return frame
 
 
@@ -354,4 +368,5 @@ def _leaving(f: _Fields) -> Leaving:
 
 _FRAME_DECODERS: dict[int, Callable[[_Fields], Frame]] = {
     1: _hello, 2: _hello_reply, 3: _refuse, 4: _resume, 5: _sync_begin, 6: _deltas, 7: _sync_end, 8: _leaving,
+    9: _offer,
 }  # fmt: skip

@@ -86,10 +86,10 @@ def local_addresses() -> list[LocalAddress]:
     return found
 
 
-def addresses_in_use(owned: Sequence[addresses.Address]) -> list[addresses.Address]:
-    """Those of `owned` that the kernel holds on some interface, and so would answer for itself."""
-    held = {local.address.ip for local in local_addresses()}
-    return [address for address in owned if address in held]
+def addresses_in_use(owned: Sequence[addresses.Network]) -> list[addresses.Address]:
+    """Addresses of `owned` that the kernel holds on some interface, and so would answer for itself."""
+    held = [local.address.ip for local in local_addresses()]
+    return list(dict.fromkeys(address for network in owned for address in held if address in network))
 
 
 def ip_forward() -> bool:

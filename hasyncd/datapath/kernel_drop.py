@@ -27,7 +27,7 @@ from hasyncd.datapath.classic_bpf import (
     is_marked,
     pack,
 )
-from hasyncd.datapath.interfaces import Interface, local_addresses
+from hasyncd.datapath.interfaces import Interface, addresses_in_use, local_addresses
 from hasyncd.datapath.netlink_wire import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -211,13 +211,11 @@ def protect(
     Without forwarding the kernel is silent about addresses it does not hold: then the failures are returned,
     one line for each interface and version, to be logged.
     """
+    for address in addresses_in_use(owned):
+        raise KernelDropError(
+            f"{address} is configured on a kernel interface: remove it there, hasyncd answers for it itself"
+        )
     own = [local.address.ip for local in local_addresses()]
-    for address in own:
-        if any(address in network for network in owned):
-            raise KernelDropError(
-                f"{address} is configured on a kernel interface: remove it there, "
-                "hasyncd answers for it itself"
-            )
     failures = []
     for interface in interfaces:
         for version, place in PLACES.items():

@@ -12,12 +12,19 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 from typing import Final, Literal
 
-from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine
+from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine, start_memory_keeper
 from hasyncd.addresses import EngineAddress, EnginePrefix, Network, for_engine, in_order, prefixes_for_engine
 from hasyncd.config import Forward, NatRule, OneToOne, Pass, Service, Settings
 from hasyncd.datapath.interfaces import Interface
 
-__all__ = ["Engine", "build_engine", "open_sides", "owned_networks", "private_networks"]
+__all__ = [
+    "Engine",
+    "build_engine",
+    "open_sides",
+    "owned_networks",
+    "private_networks",
+    "start_memory_keeper",
+]
 
 SIDES: Final = {"inside": INSIDE, "outside": OUTSIDE}
 PROTOCOLS: Final = {"tcp": 6, "udp": 17}

@@ -57,6 +57,13 @@ class Member:
     """Every key it ever reported, with the newest value."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def order(self, **what: Any) -> None:
+        """Gives it one order."""
+        assert self.process.stdin is not None, "started with pipes"
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(what).encode() + b"\n")
+            self.process.stdin.flush()
+
 
 class Crew:
     """Starts processes in the lab's namespaces and talks to them. `stop` on every way out."""
@@ -172,12 +179,8 @@ class Crew:
 
     def order(self, **what: Any) -> None:
         """Gives one order to every client."""
-        line = json.dumps(what).encode() + b"\n"
         for client in self.clients:
-            assert client.process.stdin is not None, "started with pipes"
-            with contextlib.suppress(BrokenPipeError):
-                client.process.stdin.write(line)
-                client.process.stdin.flush()
+            client.order(**what)
 
     async def wait_for(
         self, member: Member, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 30

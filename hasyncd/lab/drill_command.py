@@ -102,7 +102,7 @@ def _add_kill_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="kill-under-load: so many, one node after the other (1)",
+        help="kill-under-load, switchover-under-load: so many, one node after the other (1)",
     )
 
 

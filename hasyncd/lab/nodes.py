@@ -126,7 +126,8 @@ class Nodes:
 
     def _program(self, name: str) -> list[str]:
         if name in self._old and self._options.old_program is not None:
-            return [str(self._options.old_program)]
+            # The lab's own path to its modules would have it find this installation's.
+            return ["env", "-u", "PYTHONPATH", str(self._options.old_program)]
         return [sys.executable, "-m", "hasyncd"]
 
     def configuration_file(self, name: str) -> Path:

@@ -40,6 +40,8 @@ SERVER_PORTS = tuple(range(SERVER_PORT, SERVER_PORT + 8))
 BULK_PORT = 9000
 """Bulk transfers on backends and on outside servers."""
 BULK_SERVICE_PORT = 9000
+FLOOD_PORT = 9100
+"""Where numbered datagrams end, on an outside server."""
 SINK_PORT_FIRST = 20_000
 """Background flows end on outside servers at ports from here on."""
 

@@ -7,6 +7,7 @@ from typing import Final
 
 WATCHED: Final = {
     "drop_nat_exhausted": "every public port towards a destination is taken: new flows are dropped",
+    "nat_other_half": "alone, and no port of this node's half is left: the other node may give out the same ones",
     "drop_nat_quota": "sources have as many flows as max_flows_per_source allows: their new flows are dropped",
     "drop_table_full": "the flow table is full: new flows are dropped",
     "drop_half_open_limit": "too many half-open TCP flows: new ones are dropped",

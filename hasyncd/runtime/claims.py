@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hasyncd.addresses import Address
+from hasyncd.addresses import Address, Network
 from hasyncd.datapath.interfaces import addresses_in_use
 
 
@@ -14,9 +14,9 @@ class Claims:
 
     def __init__(
         self,
-        owned: Sequence[Address],
+        owned: Sequence[Network],
         report: Callable[[str, str], None],
-        in_use: Callable[[Sequence[Address]], list[Address]] = addresses_in_use,
+        in_use: Callable[[Sequence[Network]], list[Address]] = addresses_in_use,
     ) -> None:
         self._owned = owned
         self._report = report

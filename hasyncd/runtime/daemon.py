@@ -24,13 +24,20 @@ from hasyncd.config import Settings
 from hasyncd.core.effects import ReportRole
 from hasyncd.core.messages import FEATURE_IPV6, PROTOCOL_MIN
 from hasyncd.core.node import Node
-from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role
+from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role, TrackSettings
 from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface
 from hasyncd.datapath.kernel_drop import KernelDropError
 from hasyncd.datapath.kernel_tables import NeighbourKey
 from hasyncd.datapath.multicast import join_solicited_nodes
 from hasyncd.datapath.netlink import LinkState, Netlink
-from hasyncd.datapath.packet import SIDES, Engine, build_engine, open_sides, owned_networks
+from hasyncd.datapath.packet import (
+    SIDES,
+    Engine,
+    build_engine,
+    open_sides,
+    owned_networks,
+    start_memory_keeper,
+)
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.balancer import Balancer
@@ -40,6 +47,7 @@ from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_soc
 from hasyncd.runtime.heartbeat_path import Route
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.kernel_guard import KernelGuard
+from hasyncd.runtime.lans import LAN_INTERVAL_S, Lans
 from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
@@ -48,6 +56,7 @@ from hasyncd.runtime.sd_notify import ServiceNotifier
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.status import StatusReport
+from hasyncd.runtime.tracking import Tracking
 from hasyncd.runtime.verbs import make_handlers
 
 TICK_S: Final = 0.01
@@ -62,6 +71,7 @@ _log = structlog.get_logger("hasyncd")
 def main(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT. 0: a clean end; 2: the machine does not fit the configuration."""
     logs.configure()
+    _keep_memory()
     try:
         uvloop.run(_run(settings))
     except (
@@ -116,6 +126,14 @@ def _check_sides(inside: Interface, outside: Interface) -> None:
         raise InterfaceError(f"interfaces.inside and interfaces.outside are both {inside.name}")
 
 
+def _keep_memory() -> None:
+    """The peer hears of our death at once, and not after our tables are freed."""
+    try:
+        start_memory_keeper()
+    except OSError as error:
+        _log.info("no_memory_keeper", detail=f"a kill is noticed some milliseconds later: {error.strerror}")
+
+
 def _raise_priority(nice: int) -> None:
     """A heartbeat that leaves late looks like a death."""
     try:
@@ -142,6 +160,12 @@ def pair_settings(settings: Settings) -> PairSettings:
         protocols=(PROTOCOL_MIN, settings.peer.protocol),
         features_needed=FEATURE_IPV6 if settings.speaks_ipv6 else 0,
         paths=settings.peer.paths,
+        tracks=tuple(
+            TrackSettings(track.name, track.kind, track.weight, track.rise, track.fall)
+            for track in settings.track
+        ),
+        fitness_margin=settings.fitness.margin,
+        hold_down_ns=settings.fitness.hold_down_ms * MILLISECOND_NS,
         takes_owned_vips=settings.peer.on_vip_owned == "take",
         wait_ns=settings.peer.wait_ms * MILLISECOND_NS,
         authenticated=settings.peer.keys is not None,
@@ -204,7 +228,8 @@ class Daemon:
         self._report = StatusReport(settings, node, self._engine, self._balancer.services)
         self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
-            settings.control.socket, make_handlers(settings, self._shell, self._report)
+            settings.control.socket,
+            make_handlers(settings, self._shell, self._report, self._balancer.services),
         )
         self._netlink = Netlink(
             inside,
@@ -221,10 +246,13 @@ class Daemon:
                 destinations=settings.log.log_destinations,
             )  # fmt: skip
             self._shell.journal.on_role = self._role_changed
-        self._links = {0: LinkState.UP, 1: LinkState.UP}
+        self._lans = Lans((inside.name, outside.name), self._shell.receive_sample, self._shell.report_links)
+        self._tracking = Tracking(
+            settings.track, (inside, outside), lambda: self._netlink.routes, self._shell.receive_sample
+        )
         self._started = self._stop_asked = False
         self._claims = Claims(
-            [network.network_address for network in owned_networks(settings)],
+            owned_networks(settings),
             self._shell.journal.report_event,
         )
         self._watched: tuple[int, ...] = ()
@@ -251,7 +279,8 @@ class Daemon:
             gc.freeze()
             self._shell.start()
             self._started = True
-            self._report_unusable_link()
+            self._lans.start()
+            self._tracking.start()
             tickers = self._start_tickers()
             self._notifier.ready()
             _log.info("started", node=self._settings.node.name, generation=self._node.generation)
@@ -273,6 +302,7 @@ class Daemon:
             if self._membership is not None:
                 self._membership.close()
             self._shell.stop()
+            await self._tracking.stop()
             await self._balancer.stop()
             await self._control.stop()
             self._netlink.close()
@@ -298,6 +328,7 @@ class Daemon:
     def _start_tickers(self) -> list[asyncio.Task[None]]:
         actions: list[tuple[float, Callable[[], None]]] = [
             (TICK_S, self._tick),
+            (LAN_INTERVAL_S, self._lans.sample),
             (1.0, self._look_around),
             (REFRESH_NEIGHBOURS_S, self._refresh_neighbours),
         ]
@@ -393,19 +424,6 @@ class Daemon:
         return list(dict.fromkeys(backends + gateways))
 
     def _link_changed(self, side: int, state: LinkState) -> None:
-        usable_before = self._unusable_side() is None
-        self._links[side] = state
         if state is LinkState.UP:
             self._watch_again()
-        usable = self._unusable_side() is None
-        if self._started and usable != usable_before:
-            self._shell.report_link(self._interfaces[side].name, usable)
-
-    def _report_unusable_link(self) -> None:
-        """At the start: the core hears of it once it runs."""
-        side = self._unusable_side()
-        if side is not None:
-            self._shell.report_link(self._interfaces[side].name, False)
-
-    def _unusable_side(self) -> int | None:
-        return next((side for side, state in self._links.items() if state is not LinkState.UP), None)
+        self._lans.changed(side, state)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -116,8 +117,22 @@ class PeerPort:
         return self._spawn(self._connect(on_done)).cancel
 
     def probe(self, on_refused: Callable[[], None]) -> None:
-        """Tries to connect; calls `on_refused` only when the peer's kernel says that nobody listens."""
-        self._spawn(self._probe(on_refused))
+        """Tries to connect; calls `on_refused` only when the peer's kernel says that nobody listens.
+
+        The SYN leaves before this returns, and the answer is often there by then: a takeover waits for it.
+        """
+        connection = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            connection.bind((self._listen[0], 0))
+            error = connection.connect_ex(self._peer)
+        except OSError:
+            error = errno.EADDRNOTAVAIL
+        if error == errno.EINPROGRESS:
+            self._spawn(self._await_answer(connection, on_refused))
+            return
+        connection.close()
+        if error == errno.ECONNREFUSED:
+            self._loop.call_soon(on_refused)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -183,15 +198,20 @@ class PeerPort:
             self.counters["refused_by_peer"] += 1
             self._on_untrusted(f"the peer refuses our certificate: {error}")
 
-    async def _probe(self, on_refused: Callable[[], None]) -> None:
+    async def _await_answer(self, connection: socket.socket, on_refused: Callable[[], None]) -> None:
+        answered = asyncio.Event()
+        self._loop.add_writer(connection.fileno(), answered.set)
         try:
-            connection = await self._open_connection()
-        except ConnectionRefusedError:
-            on_refused()
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await answered.wait()
+            refused = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
         except (OSError, TimeoutError):
-            pass
-        else:
+            refused = False
+        finally:
+            self._loop.remove_writer(connection.fileno())
             connection.close()
+        if refused:
+            on_refused()
 
     def _accept(self) -> None:
         assert self._listener is not None, "called by its reader"

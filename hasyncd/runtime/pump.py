@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from hasyncd.core.wire import RECORD_BYTES_MAX
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.delta_stream import DeltaStream
 
@@ -139,6 +140,8 @@ class Pump:
             stream.write(self._encode(first, count, records))
             if not stream.backlog:
                 self._engine.emitted(self._emitted)
+            if len(records) <= RECORDS_BYTES - RECORD_BYTES_MAX:
+                break  # that was all; of what was appended since there will be news
         if self._flushing and not stream.backlog and self._is_drained():
             self._flushing = False
             self._on_flushed()

@@ -22,6 +22,7 @@ from hasyncd.runtime.delta_stream import DeltaStream
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.peer_port import Connection, PeerPort
 from hasyncd.runtime.pump import Pump
+from hasyncd.runtime.reunion import Reunion
 from hasyncd.runtime.state_dir import StateDir, StateDirError
 from hasyncd.runtime.vips import vip_states
 
@@ -60,6 +61,7 @@ class Shell:
         self._give_up_connect: Callable[[], object] | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
         self._untrusted_told_ns = -_UNTRUSTED_EVERY_NS
         self._state_retry: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -73,6 +75,9 @@ class Shell:
             on_flushed=self._log_flushed,
             on_snapshot_done=self._snapshot_done,
             on_overrun=self._log_overrun,
+        )
+        self._reunion = Reunion(
+            node, engine, self._feed, self._tell_log_state, upper=settings.peer.has_upper_ports
         )
 
     # --- inputs ---------------------------------------------------------------------------------
@@ -124,14 +129,19 @@ class Shell:
         self._feed(effects)
         return accepted, message
 
-    def report_link(self, name: str, usable: bool) -> None:
-        """An interface of the data path is gone, or back."""
-        if usable:
+    def report_links(self, fault: str | None) -> None:
+        """Why the interfaces of the data path do not let this node work; None: they do again."""
+        if fault is None:
             self._clear_fault("link")
         else:
             self._faults.add("link")
             self._tell_log_state()
-            self._feed(self.node.receive_fault(f"interface {name} is down", now_ns()))
+            self._feed(self.node.receive_fault(fault, now_ns()))
+
+    def receive_sample(self, name: str, good: bool, why: str) -> None:
+        """A check of this machine has ended."""
+        self._tell_log_state()
+        self._feed(self.node.receive_sample(name, good, why, now_ns()))
 
     def _clear_fault(self, fault: str) -> None:
         self._faults.discard(fault)
@@ -156,6 +166,7 @@ class Shell:
             return
         self._stream = None
         self.pump.stop()
+        self._reunion.stop()
         self._tell_log_state()
         self._feed(self.node.receive_stream_closed(now_ns()))
 
@@ -254,12 +265,15 @@ class Shell:
                 return
 
     def _rearm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         deadline_ns = self.node.next_deadline_ns()
+        if self._timer is not None:
+            if deadline_ns is not None and self._timer_ns <= deadline_ns:
+                return  # too early is well: it asks again. Most inputs only move the deadline on
+            self._timer.cancel()
         if deadline_ns is None:
             self._timer = None
             return
+        self._timer_ns = deadline_ns
         delay_s = max(0, deadline_ns - now_ns()) / 1e9
         self._timer = self._loop.call_later(delay_s, self._handle_timer)
 
@@ -288,6 +302,8 @@ class Shell:
                 | fx.Acknowledge()
             ):
                 self._perform_on_table(effect)
+            case fx.OfferFlows() | fx.EndOffer() | fx.MergeFlows() | fx.SetSolo():
+                self._reunion.perform(effect, self._stream)
             case fx.WriteGeneration():
                 self._write_generation(effect.generation)
             case fx.Arm() | fx.RenewLease() | fx.Disarm() | fx.AnnounceVips() | fx.SetCommit():
@@ -420,8 +436,12 @@ class Shell:
 
     def _make_stream(self, connection: Connection) -> DeltaStream:
         return DeltaStream(
-            connection.socket, self._receive_data, self._receive_end, self.pump.drained, connection.tls
+            connection.socket, self._receive_data, self._receive_end, self._drained, connection.tls
         )
+
+    def _drained(self) -> None:
+        self.pump.drained()
+        self._reunion.drained()
 
     def _drop_connect(self) -> None:
         """The end of an attempt that nobody waits for any more must not be taken for a stream's."""
@@ -433,5 +453,6 @@ class Shell:
         if self._stream is None:
             return
         self.pump.stop()
+        self._reunion.stop()
         self._stream.close(flush=flush)
         self._stream = None

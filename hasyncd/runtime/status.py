@@ -10,7 +10,7 @@ from hasyncd import __version__
 from hasyncd.balance.services import Services
 from hasyncd.config import Settings
 from hasyncd.core.node import Node
-from hasyncd.core.types import LastSync, NodeView, Role, SyncState, VipView
+from hasyncd.core.types import LastSync, MergeReport, NodeView, Role, SyncState, VipView
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 
@@ -36,6 +36,21 @@ def _age_ms(at_ns: int | None, now: int) -> int | None:
 
 def _names(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values)
+
+
+def _merge(merge: MergeReport | None) -> dict[str, int | None] | None:
+    """What followed the last split; the loser knows only what it offered."""
+    if merge is None:
+        return None
+    found = merge.found
+    return {
+        "offered": merge.offered,
+        "known": found.known if found else None,
+        "merged": found.merged if found else None,
+        "collided": found.collided if found else None,
+        "refused": found.refused if found else None,
+        "closed": found.closed if found else None,
+    }
 
 
 def _last_sync(last: LastSync | None) -> dict[str, Any] | None:
@@ -86,6 +101,17 @@ class StatusReport:
             "solo": view.solo,
             "last_change": view.last_change_reason,
             "certificate": dataclasses.asdict(view.certificate) if view.certificate else None,
+            "fitness": view.fitness,
+            "tracks": [
+                {
+                    "name": track.name,
+                    "kind": track.kind,
+                    "weight": track.weight,
+                    "state": "good" if track.good else "failed",
+                    "reason": track.why or None,
+                }
+                for track in view.tracks
+            ],
             "peer": self._peer(view, moment),
             "sync": self._sync(view, counters, total),
             "flows": {"total": total, "tcp": tcp, "udp": udp, "icmp": icmp, "other": 0},
@@ -150,6 +176,7 @@ class StatusReport:
             "digest_match": view.sync.digest_match,
             "full_syncs": view.sync.full_syncs,
             "least_syncs": view.sync.least_syncs,
+            "merge": _merge(view.sync.merge),
             "last": _last_sync(view.sync.last),
             "head": view.sync.head,
             "acked": view.sync.acked,

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from hasyncd.addresses import text_of
+from hasyncd.balance.services import Services
 from hasyncd.config import Settings
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import Conclusion, Handler
+from hasyncd.runtime.ring_view import ring
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.status import StatusReport
 
@@ -23,11 +25,14 @@ _TCP_STATES: Final = (
 _SIMPLE_STATES: Final = ("NONE", "UNREPLIED", "REPLIED")
 
 
-def make_handlers(settings: Settings, shell: Shell, report: StatusReport) -> dict[str, Handler]:
+def make_handlers(
+    settings: Settings, shell: Shell, report: StatusReport, services: Services
+) -> dict[str, Handler]:
     """Every verb that an operator may ask for."""
     return {
         "status": lambda _: _status(shell, report),
         "flows": lambda _: _flows(settings, shell.engine),
+        "ring": lambda request: ring(services, shell.engine, request),
         "events": lambda _: shell.journal.follow(),
         "switchover": lambda request: _order(shell.command_switchover(request.get("force") is True)),
         "resync": lambda request: _order(shell.command_resync(request.get("full") is True)),

@@ -75,11 +75,11 @@ def test_a_promotion_writes_the_generation_then_arms_then_announces_then_reports
         assert kinds(node.handle_timer(now + ms(later))) == ["ProbeVips"]
     assert kinds(node.handle_timer(now + ms(187.5))) == ["LookAtVips"]
     effects = node.receive_vip_states((), now + ms(187.5))
-    order = ["WriteGeneration", "SetCommit", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
+    order = ["WriteGeneration", "SetCommit", "SetSolo", "Arm", "AnnounceVips", "SendDatagram", "ReportRole"]
     assert kinds(effects) == [*order, "ReportEvent", "ProbeVips"]
     assert effects[-2] == fx.ReportEvent("promoted_incomplete", "at most 0 flows are missing; 0 are held")
     assert effects[0] == fx.WriteGeneration(2)
-    assert effects[2] == fx.Arm(now + ms(337.5))
+    assert effects[2:4] == [fx.SetSolo(True), fx.Arm(now + ms(337.5))], "before a port is given out"
     [beat] = said(effects)
     assert (beat.role, beat.generation, beat.solo) == (Role.PRIMARY, 2, True)
 
@@ -95,8 +95,25 @@ def test_stepping_down_disarms_first() -> None:
 
 def test_a_primary_of_lower_rank_changes_nothing() -> None:
     node, now = a_node(Role.PRIMARY)
-    effects = node.receive_datagram(encode_heartbeat(a_beat(generation=1)), now + ms(1))
+    beat = a_beat(protocol=2, generation=1, young=True)
+    effects = node.receive_datagram(encode_heartbeat(beat), now + ms(1))
     assert kinds(effects) == ["SendDatagram"], "it was new, and hears at once of its better"
+    assert node.role is Role.PRIMARY
+
+
+def test_a_primary_that_began_alone_and_empty_yields_to_one_with_a_history() -> None:
+    """P10: whatever the numbers."""
+    node, now = a_node(Role.PRIMARY)
+    assert said(node.handle_timer(now + ms(50)))[0].young
+    effects = node.receive_datagram(encode_heartbeat(a_beat(protocol=2, generation=1)), now + ms(51))
+    assert effects[0] == fx.Disarm()
+    assert node.role is Role.BACKUP
+    assert not any(beat.young for beat in said(effects)), "only a primary is"
+
+
+def test_in_a_pair_of_version_1_nobody_weighs_who_is_young() -> None:
+    node, now = a_node(Role.PRIMARY)
+    node.receive_datagram(encode_heartbeat(a_beat(protocol=1, generation=0)), now + ms(51))
     assert node.role is Role.PRIMARY
 
 
@@ -142,15 +159,40 @@ def a_synced_backup() -> Node:
     return node
 
 
-def test_each_batch_is_acknowledged_by_one_datagram_at_once() -> None:
+def deltas(first: int, count: int) -> bytes:
+    return encode_frame(Deltas(1, first, count, (b"\x03" + bytes(11)) * count))
+
+
+def test_what_came_together_is_acknowledged_by_one_datagram_at_once() -> None:
+    """proto/sync.md §5."""
     node = a_synced_backup()
-    stream = encode_frame(Deltas(1, 2, 3, bytes([3]) * 36)) + encode_frame(
-        Deltas(1, 5, 1, b"\x03" + bytes(11))
-    )
-    assert kinds(node.receive_stream_data(stream, ms(3))) == ["InstallRecords", "InstallRecords"]
-    [first] = said(node.receive_installed(3, None, 1, 43, ms(3)))
-    [second] = said(node.receive_installed(1, None, 1, 43, ms(3)))
-    assert (first.ack_sequence, second.ack_sequence) == (4, 5)
+    assert kinds(node.receive_stream_data(deltas(2, 3) + deltas(5, 1), ms(3))) == ["InstallRecords"] * 2
+    assert said(node.receive_installed(3, None, 1, 43, ms(3))) == []
+    [beat] = said(node.receive_installed(1, None, 1, 43, ms(3)))
+    assert beat.ack_sequence == 5
+    node.receive_stream_data(deltas(6, 1), ms(4))
+    [beat] = said(node.receive_installed(1, None, 1, 44, ms(4)))
+    assert beat.ack_sequence == 6
+
+
+def test_much_that_came_together_is_acknowledged_before_all_of_it_is_installed() -> None:
+    node = a_synced_backup()
+    node.receive_stream_data(deltas(2, 1024) + deltas(1026, 1) + deltas(1027, 1), ms(3))
+    acks = [
+        [beat.ack_sequence for beat in said(node.receive_installed(count, None, 1, 43, ms(3)))]
+        for count in (1024, 1, 1)
+    ]
+    assert acks == [[1025], [], [1027]]
+
+
+def test_what_was_installed_before_a_rejected_record_is_acknowledged() -> None:
+    node = a_synced_backup()
+    node.receive_stream_data(deltas(2, 3) + deltas(5, 2), ms(3))
+    node.receive_installed(3, None, 1, 43, ms(3))
+    effects = node.receive_installed(1, "unknown_handle", 1, 43, ms(3))
+    assert effects[-1] == fx.CloseStream("unknown_handle")
+    [beat] = said(effects)
+    assert (beat.ack_sequence, beat.ready) == (5, False)
 
 
 def test_garbage_on_the_stream_is_counted_closed_and_forgotten() -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -166,43 +166,45 @@ def test_a_stop_while_it_starts_is_a_clean_end(machines: World) -> None:
 
 
 @pytest.mark.parametrize("side", ["inside", "outside"])
-def test_an_interface_that_goes_down_is_a_fault_until_it_is_back(machines: World, side: str) -> None:
+def test_a_node_alone_whose_interface_goes_down_stays_and_serves_when_it_is_back(
+    machines: World, side: str
+) -> None:
     machines.a.start()
     machines.a.wait_role("primary")
     machines.wait_traffic()
     machines.a.namespace.ip("link", "set", side, "down")
-    machines.a.wait_role("fault")
-    assert machines.a.status["last_change"] == f"fault: interface {side} is down"
+    until(lambda: machines.a.status.get("fitness") == 0, "it is unfit")
     assert not machines.talk()
+    status = machines.a.status
+    assert status["role"] == "primary", "nobody else would serve"
+    assert {track["name"]: track["reason"] for track in status["tracks"]}[side] == f"{side} is down"
     machines.a.namespace.ip("link", "set", side, "up")
+    machines.wait_traffic()
+    until(lambda: machines.a.status.get("fitness") == 1000, "it is fit")
+    assert machines.a.status["generation"] == 1, "it was primary all the time"
+
+
+def test_a_node_without_any_lan_is_in_fault_until_one_is_back(machines: World) -> None:
+    machines.a.start()
+    machines.a.wait_role("primary")
+    machines.wait_traffic()
+    for side in ("inside", "outside"):
+        machines.a.namespace.ip("link", "set", side, "down")
+    machines.a.wait_role("fault")
+    assert machines.a.status["last_change"] == "fault: neither inside nor outside is up"
+    for side in ("inside", "outside"):
+        machines.a.namespace.ip("link", "set", side, "up")
     machines.a.wait_role("primary")
     machines.wait_traffic()
 
 
-def test_a_start_with_an_interface_down_waits_for_it(machines: World) -> None:
+def test_a_start_with_an_interface_down_serves_once_it_is_up(machines: World) -> None:
     machines.a.namespace.ip("link", "set", "outside", "down")
     machines.a.start()
-    machines.a.wait_role("fault")
-    machines.a.namespace.ip("link", "set", "outside", "up")
     machines.a.wait_role("primary")
+    assert machines.a.status["fitness"] == 0
+    machines.a.namespace.ip("link", "set", "outside", "up")
     machines.wait_traffic()
-
-
-def test_a_primary_whose_interface_goes_down_gives_way_and_joins_again(machines: World) -> None:
-    machines.a.start()
-    machines.b.start()
-    ready: Callable[[], bool] = lambda: all(  # noqa: E731
-        gateway.status["sync"]["state"] == "ready" for gateway in (machines.a, machines.b)
-    )
-    until(ready, "the pair is ready")
-    machines.wait_traffic()
-    machines.a.namespace.ip("link", "set", "inside", "down")
-    machines.b.wait_role("primary")
-    machines.wait_traffic()
-    machines.a.namespace.ip("link", "set", "inside", "up")
-    machines.a.wait_role("backup")
-    until(ready, "the pair is ready again")
-    assert machines.talk()
 
 
 BAD_CONFIGURATIONS = {

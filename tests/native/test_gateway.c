@@ -209,31 +209,31 @@ static void check_held_frames(void)
 /* Frames wait for two neighbours; one becomes known; the other's go on waiting and in the end are dropped. */
 static void check_unresolved(void)
 {
-    struct hs_gateway *g = set_up(512);
+    struct hs_gateway *g = set_up(2048);
     const struct hs_route routes[] = {
         {hs_ip("10.0.1.0"), hs_ip("255.255.255.0"), 0, HS_INSIDE},
         {hs_ip("8.8.8.8"), UINT32_MAX, hs_ip("203.0.113.8"), HS_OUTSIDE},
     };
 
     hs_next_hops_set_routes(&g->hops, routes, 2);
-    for (uint16_t i = 0; i < 300; i++) {
+    for (uint16_t i = 0; i < HS_UNRESOLVED_PACKETS + 76; i++) {
         uint8_t *frame = make_frame(HS_UDP, (uint16_t)(1000 + i), 0, 28u + i);
 
-        CHECK(i, receive(g, frame, (struct hs_vnet){0}, now + i * ms), 0);
+        CHECK(i, receive(g, frame, (struct hs_vnet){0}, now + i * ms / 4), 0);
         free(frame);
     }
-    CHECK(1, g->unresolved.count, 256); /* bounded */
-    CHECK(2, g->counters.drop_unresolved, 44);
+    CHECK(1, g->unresolved.count, HS_UNRESOLVED_PACKETS); /* bounded */
+    CHECK(2, g->counters.drop_unresolved, 76);
     for (uint64_t t = 0; t < 50; t++)
         hs_gateway_tick(g, now + (300 + t) * ms);
-    CHECK(3, g->unresolved.count, 256);
+    CHECK(3, g->unresolved.count, HS_UNRESOLVED_PACKETS);
     hs_gateway_tick(g, now + 1009 * ms);
-    CHECK(4, g->unresolved.count, 246);
+    CHECK(4, g->unresolved.count, HS_UNRESOLVED_PACKETS - 37);
     add_neighbour(g, HS_OUTSIDE, "203.0.113.8");
     hs_gateway_retry_unresolved(g, now + 1009 * ms);
-    CHECK(5, sent_count, 246);
+    CHECK(5, sent_count, HS_UNRESOLVED_PACKETS - 37);
     CHECK(6, g->unresolved.count, 0);
-    CHECK(7, g->counters.drop_unresolved, 54);
+    CHECK(7, g->counters.drop_unresolved, 76 + 37);
     hs_gateway_destroy(g);
 }
 

@@ -17,6 +17,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Offer,
     Refuse,
     Resume,
     SyncBegin,
@@ -36,7 +37,7 @@ SEAL = "pair.md#8-who-speaks-sealed-heartbeats"
 
 HELLO = Hello(
     1, "gw-a", 0x1122334455667788, 7, bytes.fromhex("c0ffee0000c0ffee"), 1_000, bytes(range(16)), 12_346,
-    resume_from=4_155,
+    features=0b11, resume_from=4_155,
 )  # fmt: skip
 BEAT = Heartbeat(
     protocol=1, node="gw-a", boot_id=0x1122334455667788, counter=4711, role=Role.PRIMARY, generation=7,
@@ -78,12 +79,14 @@ def bad_frame(name: str, rejection: str, data: bytes, comment: str) -> Vector:
 def accepted_frames() -> Iterator[Vector]:
     yield frame("hello", HELLO, "a primary of generation 7 whose next record will be 12346")
     yield frame(
-        "hello_reply", HelloReply(1, "gw-b", 0x99AABBCCDDEEFF00, 7, HELLO.boot_id, 12_000, True),
+        "hello_reply", HelloReply(1, "gw-b", 0x99AABBCCDDEEFF00, 7, HELLO.boot_id, 12_000, True, 0b11),
         "the backup holds everything up to 12000 of this very log",
     )  # fmt: skip
-    yield frame("hello_reply_empty", HelloReply(1, "gw-b", 5, 0, 0, 0, False), "a backup that holds nothing")
     yield frame(
-        "hello_reply_digests", HelloReply(1, "gw-b", 5, 6, 9, 800, False, digests=DIGESTS),
+        "hello_reply_empty", HelloReply(1, "gw-b", 5, 0, 0, 0, False, 0b11), "a backup that holds nothing"
+    )
+    yield frame(
+        "hello_reply_digests", HelloReply(1, "gw-b", 5, 6, 9, 800, False, 0b11, digests=DIGESTS),
         "of generation 6: what it holds, by 63 buckets of 16 slots",
     )  # fmt: skip
     yield frame(
@@ -110,6 +113,9 @@ def accepted_frames() -> Iterator[Vector]:
     yield frame("deltas_longest", Deltas(7, 12_346, 1, pack(ADD6_LB)), "the longest kind of record, alone")
     yield frame("sync_end", SyncEnd(7, 13_850, 1500, 0xDEADBEEFCAFEF00D), "the table after record 13850")
     yield frame("leaving", Leaving(7, 13_850, True), "a hand-over")
+    yield frame(
+        "offer", Offer(7, 2, pack(ADD_LB) + pack(ADD6_LB)), "after a split: flows that only the backup has"
+    )
     yield frame("leaving_without_handover", Leaving(7, 13_850, False), "it goes, and hands nothing over")
 
 
@@ -152,7 +158,7 @@ def rejected_frames() -> Iterator[Vector]:
     yield bad_frame("frame_empty", "malformed", b"", "no msgpack at all")
     yield bad_frame("frame_is_map", "malformed", b"\x81\x01\x02", "arrays and never maps")
     yield bad_frame("frame_is_number", "malformed", b"\x04", "a value, but no array")
-    yield bad_frame("frame_type_unknown", "unknown_type", packed(9, 7), "there is no type 9")
+    yield bad_frame("frame_type_unknown", "unknown_type", packed(10, 7), "there is no type 10")
     yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
     yield from rejected_hellos(hello)
     yield bad_frame("refuse_reason_unknown", "bad_field", packed(3, "mood"), "not one of the four")
@@ -184,6 +190,10 @@ def rejected_frames() -> Iterator[Vector]:
     yield bad_frame(
         "leaving_and_more", "non_canonical", body(Leaving(7, 1, True)) + b"\xc0", "bytes after the array"
     )
+    yield bad_frame("offer_without_flows", "bad_field", packed(9, 7, 0, b""), "count starts at 1")
+    yield bad_frame(
+        "offer_count_too_high", "count_mismatch", packed(9, 7, 4, pack(ADD_LB)), "32 bytes cannot be 4 flows"
+    )
     yield Vector(
         "stream_length_zero", FRAMES, "stream", "rejected oversized", "a frame has at least one byte", bytes(4)
     )  # fmt: skip
@@ -202,6 +212,11 @@ def heartbeats() -> Iterator[Vector]:
             replace(BACKUP_BEAT, hears=0b101),
             "it hears its peer on sync and outside, not on inside",
         ),
+        (
+            "heartbeat_young",
+            replace(BEAT, protocol=2, young=True, ready=False, solo=True),
+            "it began alone, with nothing",
+        ),
         ("heartbeat_first", FIRST_BEAT, "the first of a process that has heard nobody"),
         (
             "heartbeat_leaving",
@@ -211,7 +226,7 @@ def heartbeats() -> Iterator[Vector]:
         (
             "heartbeat_fitness",
             replace(BEAT, protocol=2, fitness=750),
-            "of version 2: the first 22 elements are the same, then its fitness",
+            "of version 2: the first 22 elements are the same, then its fitness and whether its history is young",
         ),
         ("heartbeat_version_3", replace(BEAT, protocol=3), "of a later version: 23 elements are the same"),
     ]:
@@ -226,13 +241,14 @@ def heartbeats() -> Iterator[Vector]:
     yield bad(
         "heartbeat_flag_unknown", "bad_field", packed(*fields[:7], 64, *fields[8:]), "bit 6 means nothing"
     )
-    yield bad(
-        "heartbeat_fitness_missing", "bad_field", packed(2, *fields[1:]), "version 2 has a 23rd element"
-    )
+    yield bad("heartbeat_fitness_missing", "bad_field", packed(2, *fields[1:]), "version 2 has 24 elements")
     yield bad(
         "heartbeat_fitness_of_version_1", "bad_field", packed(*fields, 1000), "version 1 has 22 elements"
     )
-    yield bad("heartbeat_fitness_too_high", "bad_field", packed(2, *fields[1:], 1001), "1000 is all there is")
+    yield bad(
+        "heartbeat_fitness_too_high", "bad_field", packed(2, *fields[1:], 1001, 0), "1000 is all there is"
+    )
+    yield bad("heartbeat_young_too_high", "bad_field", packed(2, *fields[1:], 1000, 2), "it is 0 or 1")
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(
         "heartbeat_ring_too_wide",

@@ -16,6 +16,7 @@ TYPES: dict[str, type] = {
     "DELTAS": messages.Deltas,
     "SYNC_END": messages.SyncEnd,
     "LEAVING": messages.Leaving,
+    "OFFER": messages.Offer,
     "HEARTBEAT": messages.Heartbeat,
 }
 _NAMES = {cls: name for name, cls in TYPES.items()}

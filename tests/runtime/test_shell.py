@@ -214,8 +214,8 @@ async def test_a_generation_that_cannot_be_written_is_a_fault_and_arms_nothing(t
         assert a.table[0] == 0
         assert "generation: cannot be written" in a.view.last_change_reason
         assert not (a.settings.node.state_dir / "generation").exists()
-        a.shell.report_link("inside", usable=False)
-        a.shell.report_link("inside", usable=True)
+        a.shell.report_links("no interface is up")
+        a.shell.report_links(None)
         assert a.node.role is Role.FAULT, "a link that comes back heals no disk"
         (a.settings.node.state_dir / "generation.new").rmdir()
         await until(lambda: a.node.role is Role.PRIMARY, "the disk can be written again")
@@ -225,10 +225,10 @@ async def test_a_generation_that_cannot_be_written_is_a_fault_and_arms_nothing(t
 
 async def test_a_faulty_backup_leaves_its_primary_serving(tmp_path: Path) -> None:
     async with synced_pair(tmp_path) as (a, b):
-        b.shell.report_link("outside", usable=False)
+        b.shell.report_links("no interface is up")
         assert b.node.role is Role.FAULT
         await until(lambda: a.view.solo, "a acts alone")
-        b.shell.report_link("outside", usable=True)
+        b.shell.report_links(None)
         await until(lambda: a.ready and b.ready, "b is back")
 
 
@@ -237,11 +237,11 @@ async def test_a_faulty_primary_gives_way(tmp_path: Path) -> None:
         a.open_flow(0)
         await until(lambda: same_tables(a, b), "the flow is on b")
         a.left()
-        a.shell.report_link("inside", usable=False)
+        a.shell.report_links("no interface is up")
         a.engine.inject(0, udp(HOST, 10_000, SERVER, 7000), now_ns())
         assert a.left() == []
         await until(lambda: b.node.role is Role.PRIMARY, "b is primary")
-        a.shell.report_link("inside", usable=True)
+        a.shell.report_links(None)
         await until(lambda: a.ready and b.ready and a.node.role is Role.BACKUP, "a follows b")
         assert a.table == b.table
 

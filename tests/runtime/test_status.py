@@ -148,7 +148,7 @@ async def test_a_vip_is_verified_once_somebody_has_come_here_for_it(tmp_path: Pa
         )
         assert [vip["verified"] for vip in status(a)["vips"]] == [True, False]
         assert "vip_conflict" in a.events
-        a.shell.report_link("inside", usable=False)
+        a.shell.report_links("no interface is up")
         assert [vip["owned"] for vip in status(a)["vips"]] == [False, False]
         assert [vip["verified"] for vip in status(a)["vips"]] == [None, None]
 

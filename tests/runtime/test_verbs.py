@@ -31,7 +31,7 @@ FLOW_KEYS = {
 @asynccontextmanager
 async def served(member: Member) -> AsyncIterator[Path]:
     path = member.settings.control.socket
-    server = ControlServer(path, make_handlers(member.settings, member.shell, member.report))
+    server = ControlServer(path, make_handlers(member.settings, member.shell, member.report, member.services))
     await server.start()
     try:
         yield path
@@ -112,6 +112,46 @@ async def test_orders_are_refused_with_a_reason(tmp_path: Path) -> None:
         a.start()
         await until(lambda: a.node.role is Role.PRIMARY, "a acts alone")
         assert await ask(path, "switchover") == ([], 1, "the peer is not ready: flows would be lost")
+
+
+async def test_ring_says_who_has_what_and_what_a_change_would_move(tmp_path: Path) -> None:
+    async with members(tmp_path) as (a, _), served(a) as path:
+        a.start()
+        await until(lambda: a.node.role is Role.PRIMARY, "a acts alone")
+        for port in range(20):
+            a.engine.inject(OUTSIDE, tcp(SERVER, 5000 + port, "203.0.113.5", 80, SYN), now_ns())
+        (ring,), code, _ = await ask(path, "ring")
+        assert (ring["service"], ring["algorithm"], ring["flows"], code) == ("web", "consistent-hash", 20, 0)
+        assert ring["max_to_fair"] == 1.0
+        assert ring["backends"] == [{"id": 21, "weight": 1, "share": 1.0, "flows": 20}]
+        (ring,), _, _ = await ask(path, "ring", service="web", add={"22": 1})
+        moved = ring["change"]["keys_moved"]
+        assert 0.3 < moved < 0.7
+        assert moved == ring["backends"][1]["share_then"]
+        assert ring["change"]["flows"] == 20
+        assert 0 < ring["change"]["flows_elsewhere"] < 20
+        (ring,), _, _ = await ask(path, "ring", remove=[21])
+        assert ring["change"] == {
+            "keys_moved": 1.0, "max_to_fair": None, "flows": 20, "flows_elsewhere": None, "flows_of_removed": 20
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"service": "dns"}, "there is no service 'dns'"),
+        ({"remove": [7]}, "web: there is no backend 7"),
+        ({"remove": 7}, "remove: a list of ids"),
+        ({"add": {"x": 1}}, "add: weights by id"),
+        ({"weight": {"21": 70000}}, "weight: ids are u32, weights 0 to 65,535"),
+        ({"add": {"21": 1}}, "web: backend 21 is there already"),
+    ],
+)
+async def test_ring_refuses_what_is_not_there(
+    tmp_path: Path, request_: dict[str, object], message: str
+) -> None:
+    async with members(tmp_path) as (a, _), served(a) as path:
+        assert await ask(path, "ring", **request_) == ([], 2, message)
 
 
 @pytest.mark.parametrize("force", [1, "yes", None, [True]])

@@ -195,13 +195,42 @@ class Leastness:
         differing = {bucket for bucket, (a, b) in enumerate(told) if a != b}
         for slot in one.flows.keys() | other.flows.keys():
             a, b = one.flows.get(slot), other.flows.get(slot)
-            if a is None or b is None or (a.key, a.state, a.version) != (b.key, b.state, b.version):
+            if a is None or b is None or (a.key, a.state, a.version, a.port) != (
+                b.key, b.state, b.version, b.port,
+            ):  # fmt: skip
                 differing.add(slot // slots)
         return differing
 
 
 def batched(digests: bytes) -> list[bytes]:
     return [digests[at : at + 8] for at in range(0, len(digests), 8)]
+
+
+class GivesWayRarely:
+    """P10: only a primary gives way, to one that says it is fitter; and each time the next one takes longer."""
+
+    def __init__(self) -> None:
+        self._moments_ns: tuple[list[int], list[int]] = ([], [])
+
+    def forget(self, index: int) -> None:
+        """A new process knows of no hand-over."""
+        self._moments_ns[index].clear()
+
+    def see_event(self, world: World, shell: Shell, event: ReportEvent) -> None:
+        if event.name != "handover_by_fitness":
+            return
+        view = shell.node.view(shell.now())
+        if shell.role is not Role.PRIMARY or view.peer.role is not Role.BACKUP:
+            raise Broken(f"{shell.name} gives way as {shell.role.value} to a peer in {view.peer.role}")
+        advantage = (view.peer.fitness or 0) - view.fitness
+        if advantage <= world.settings.fitness_margin:
+            raise Broken(f"{shell.name} gives way to a peer that is fitter by {advantage}")
+        moments = self._moments_ns[shell.index]
+        patience_ns = world.settings.dead_after_ns << min(len(moments), 6)
+        # The node's clock may be a little faster than the world's.
+        if moments and world.now_ns - moments[-1] < patience_ns * 999 // 1000:
+            raise Broken(f"{shell.name} gives way for the {len(moments) + 1}. time without patience")
+        moments.append(world.now_ns)
 
 
 def check_converged(world: World) -> str | None:
@@ -223,6 +252,9 @@ def check_converged(world: World) -> str | None:
         return "the tables hold different slots"
     if primary.table.recount() != backup.table.recount():
         return "the digests differ"
+    ports = [flow.port for flow in primary.table.flows.values() if flow.port]
+    if len(set(ports)) < len(ports):
+        return "two flows have one reply tuple"
     for shell in world.shells:
         if shell.table.recount() != shell.table.digest():
             return f"the memory of {shell.name} is not what its digest says"

@@ -100,8 +100,8 @@ class Network:
         self.unread.discard(index)
         self._pump_all()
 
-    def heal(self) -> None:
-        for links in self._everything.values():
+    def heal(self, path: str | None = None) -> None:
+        for links in self._everything.values() if path is None else [self._everything[path]]:
             for link in links:
                 if link.cut:
                     link.cut = False

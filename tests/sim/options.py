@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hasyncd.core.types import MILLISECOND_NS, PairSettings
+from tests.sim.machine import TRACKS
 
 NAMES = ("gw-a", "gw-b")
 
@@ -30,10 +31,15 @@ class Options:
     window: int = 65_536
     protocols: tuple[tuple[int, int], tuple[int, int]] = ((1, 2), (1, 2))
     """Oldest and newest version of each node."""
+    features: tuple[int, int] = (7, 7)
     skewed: bool = False
     """The two have other configurations."""
+    offer_pause_ns: int = 400_000
+    """Between two batches of an offer: write(2) has to take the first."""
     wait_ms: int = 0
     paths: tuple[str, ...] = ("sync",)
+    fitness_margin: int = 100
+    hold_down_ms: int = 400
     takes_owned_vips: bool = False
     authenticated: bool = False
     """First contact has to be proven: proto/pair.md §8, P6."""
@@ -53,7 +59,11 @@ class Options:
             config_hash=bytes([index if self.skewed else 0] * 8),
             protocols=self.protocols[index],
             window=self.window,
+            features=self.features[index],
             paths=self.paths,
+            tracks=TRACKS,
+            fitness_margin=self.fitness_margin,
+            hold_down_ns=self.hold_down_ms * MILLISECOND_NS,
             takes_owned_vips=self.takes_owned_vips,
             wait_ns=self.wait_ms * MILLISECOND_NS,
             authenticated=self.authenticated,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from hasyncd.core import effects as fx
 from hasyncd.core.node import Node
-from hasyncd.core.types import Role, VipState
+from hasyncd.core.types import MergeFindings, Role, VipState
+from tests.sim import split
 from tests.sim.checkers import Broken
 from tests.sim.network import Stream
 from tests.sim.options import NAMES
@@ -85,6 +86,7 @@ class Shell:
         settings = options.settings_of(self.index)
         self.node = Node(settings, self.boot_id, self.durable_generation, seed, self.now())
         self.table = Table(options.capacity, seed, options.log_records)
+        self.table.half = self.index
         self.lease_until_ns = 0
         self._may_forward = False
         self.stream = None
@@ -238,7 +240,7 @@ class Shell:
         return True
 
     def _perform_on_table(self, effect: fx.Effect) -> None:
-        table, node = self.table, self.node
+        world, table, node = self.world, self.table, self.node
         match effect:
             case fx.ResetTable(seed):
                 table.reset(seed)
@@ -246,11 +248,22 @@ class Shell:
                 digests = table.bucket_digests(capacity)
                 self._answers.append(lambda: node.receive_bucket_digests(digests, self.now()))
             case fx.BeginSync(suspects, capacity):
+                world.reunion.look_at_sync(world, self)
                 table.begin_sync(suspects, capacity)
             case fx.EndSync():
                 table.end_sync()
                 swept = (len(table.flows), table.digest(), table.findings)
                 self._answers.append(lambda: node.receive_sync_swept(*swept, self.now()))
+            case fx.OfferFlows():
+                self._offer(self.stream, 0)
+            case fx.EndOffer():
+                world.reunion.look_at_sync(world, self)
+                split.end_offer(table)
+            case fx.MergeFlows(records):
+                judged = split.merge(table, records)
+                self._answers.append(lambda: self._tell_merged(*judged))
+            case fx.SetSolo(solo):
+                split.set_solo(table, solo)
             case fx.InstallRecords(_, _, records):
                 installed, rejection = table.install(records)
                 state = (len(table.flows), table.digest())
@@ -327,9 +340,12 @@ class Shell:
         if isinstance(report, fx.ReportEvent):
             self.events.append(report)
             self.world.leastness.see_event(self, report)
+            self.world.giving_way.see_event(self.world, self, report)
+            self.world.reunion.see_event(self, report)
             return
         self.reports.append(report)
         self.world.losses.see(self.world, self, report)
+        self.world.reunion.see(self, report)
         self.world.certificates.see(self.world, self, report)
         self.booted_in_partition = (
             report.role is Role.PRIMARY
@@ -340,6 +356,27 @@ class Shell:
     def _write(self, frame: bytes) -> None:
         if self.stream is not None:
             self.world.network.write(self.stream, self.index, frame)
+
+    def _offer(self, stream: Stream | None, slot: int) -> None:
+        """One batch of the offer, and later the next."""
+        if stream is None or self.stream is not stream or not self.running:
+            return
+        records, following = split.offer(self.table, slot)
+        if records:
+            self._write(self.node.encode_offer(len(records), b"".join(records), self.now()))
+        if following is None:
+            self._answers.append(lambda: self.node.receive_offer_finished(self.now()))
+            return
+        pause_ns = self.world.options.offer_pause_ns
+        self.world.at(pause_ns, lambda: self.input(lambda now: self._go_on_offering(stream, following)))
+
+    def _go_on_offering(self, stream: Stream, slot: int) -> list[fx.Effect]:
+        self._offer(stream, slot)
+        return []
+
+    def _tell_merged(self, count: int, found: MergeFindings, rejection: str | None) -> list[fx.Effect]:
+        before = self.node.receive_log_state(*self._log_numbers(), self.now())
+        return before + self.node.receive_merged(count, found, rejection, self.now())
 
     def _drain(self) -> None:
         """Moves the cursor and puts the log on the stream, as the runtime's loop does after every turn."""

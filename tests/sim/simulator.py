@@ -17,15 +17,18 @@ from tests.sim.certificates import CertificatesHold
 from tests.sim.checkers import (
     Broken,
     GenerationGrows,
+    GivesWayRarely,
     Leastness,
     NoStorm,
     NothingAcknowledgedIsLost,
     OneArmed,
 )
+from tests.sim.machine import Machine
 from tests.sim.memory import corrupt
 from tests.sim.network import Network, Stream
 from tests.sim.options import NAMES, Options
 from tests.sim.shell import Shell
+from tests.sim.split import Reunion
 
 
 @dataclass
@@ -64,10 +67,13 @@ class World:
         self.losses = NothingAcknowledgedIsLost()
         self.certificates = CertificatesHold()
         self.storm = NoStorm()
+        self.reunion = Reunion()
         self.leastness = Leastness()
+        self.giving_way = GivesWayRarely()
         self.generations = GenerationGrows()
         self._watchers = (OneArmed(), self.generations)
         self.shells = tuple(Shell(self, index, self.options.generations[index]) for index in (0, 1))
+        self.machines = tuple(Machine(self, shell) for shell in self.shells)
         if self.options.flow_interval_ns:
             self.at(self.options.flow_interval_ns, self._traffic)
 
@@ -113,6 +119,7 @@ class World:
         self.say("world", f"{shell.name} boots{' with a wiped state directory' if wiped else ''}")
         shell.booted_in_partition = self.network.parted()
         self.leastness.forget(index)
+        self.giving_way.forget(index)
         shell.boot()
 
     def kill(self, index: int, *, power: bool = False) -> None:
@@ -155,6 +162,7 @@ class World:
             keys = corrupt(shell.table, self.rng)
             self.say("world", f"memory of {shell.name} changes beneath its table: {sorted(keys)}")
             self.losses.excuse(keys)
+            self.reunion.excuse(keys)
             self.certificates.excuse(keys)
 
     def mangle(self, way: str) -> None:
@@ -177,6 +185,15 @@ class World:
 
         shell.input(order)
         return outcome == [True]
+
+    def unplug(self, index: int, lan: str) -> None:
+        """The interface on a LAN is down; nobody hears it there, and it hears nobody."""
+        self.machines[index].set(lan, False)
+        self.cut(path=lan)
+
+    def plug_in(self, index: int, lan: str) -> None:
+        self.network.heal(lan)
+        self.machines[index].set(lan, True)
 
     def break_stream(self) -> None:
         self.say("world", "the stream breaks")
@@ -282,15 +299,20 @@ class World:
         self.at(1 + int(self.rng.random() * 2 * self.options.flow_interval_ns), self._traffic)
         if not self.traffic:
             return
+        both_serve = all(shell.armed and not shell.paused for shell in self.shells)
+        # In a split some clients go by both nodes.
+        twin = both_serve and self.rng.random() < 0.2
         for shell in self.shells:
             if not shell.armed or shell.paused or shell.role is not Role.PRIMARY:
                 continue
+            if shell.node.view(shell.now()).solo is not shell.table.solo:
+                raise Broken(f"{shell.name} gives out ports of the wrong range (P20)")
             shell.seen_ns = shell.now()
             table, dice = shell.table, self.rng.random()
             slots = list(table.flows)
             if dice < 0.5 or not slots:
                 table.open_flow(self._next_flow)
-                self._next_flow += 1
+                self._next_flow += not twin
             elif dice < 0.65:
                 table.update_flow(self.rng.choice(slots))
             elif dice < 0.75:
@@ -298,3 +320,4 @@ class World:
             else:
                 table.close_flow(self.rng.choice(slots))
             shell.input(lambda now: [])
+        self._next_flow += twin

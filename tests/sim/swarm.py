@@ -17,7 +17,7 @@ TRANSCRIPT_LINES = 120
 CONVERGE_MS = 20_000
 FAULTS = (
     "kill", "kill", "power", "boot", "cold boot", "alone", "pause", "cut", "one way", "slow", "break", "break", "order",
-    "memory",
+    "memory", "unfit", "unplugged",
 )  # fmt: skip
 
 
@@ -40,7 +40,9 @@ def options_of(rng: random.Random) -> Options:
         authenticated=rng.random() < 0.6,
         paths=rng.choice([("sync",), ("sync", "inside"), ("sync", "inside", "outside")]),
         wait_ms=rng.choice([0, 0, 400]),
+        protocols=rng.choice([((1, 2), (1, 2)), ((1, 1), (1, 2)), ((1, 2), (1, 1)), ((1, 1), (1, 1))]),
         rough=rng.random() < 0.2,
+        hold_down_ms=rng.choice([100, 400]),
     )
 
 
@@ -50,7 +52,9 @@ def one_fault(world: World, rng: random.Random) -> None:
     primaries = [s for s in world.shells if s.running and s.role is Role.PRIMARY]
     victim = primaries[0] if primaries and rng.random() < 0.7 else shell
     fault = rng.choice(FAULTS)
-    if fault in ("cut", "one way", "break"):
+    if fault in ("unfit", "unplugged"):
+        harm_machine(world, rng, fault, victim)
+    elif fault in ("cut", "one way", "break"):
         harm_wire(world, rng, fault)
     elif fault == "memory":
         for _ in range(rng.choice([1, 1, 3])):
@@ -78,6 +82,21 @@ def harm(world: World, rng: random.Random, fault: str, victim: Shell) -> None:
             slow = 1 - victim.index
             world.stop_reading(slow)
             world.at(rng.choice([20, 160, 1000, 3000]) * MILLISECOND_NS, lambda: world.read_again(slow))
+
+
+def harm_machine(world: World, rng: random.Random, fault: str, victim: Shell) -> None:
+    """Whatever its process does. Half of the time the other one has the same trouble a little later."""
+    who = [victim.index, 1 - victim.index][: rng.choice([1, 1, 2])]
+    name = rng.choice(["inside", "outside"] if fault == "unplugged" else ["gateway", "disk"])
+    for index in who:
+        lasts = rng.choice([60, 300, 900, 3000]) * MILLISECOND_NS
+        if fault == "unplugged":
+            world.unplug(index, name)
+            world.at(lasts, lambda index=index: world.plug_in(index, name))  # type: ignore[misc]
+        else:
+            world.machines[index].set(name, False)
+            world.at(lasts, lambda index=index: world.machines[index].set(name, True))  # type: ignore[misc]
+        world.run_ms(rng.choice([0, 20, 120]))
 
 
 def harm_wire(world: World, rng: random.Random, fault: str) -> None:
@@ -139,6 +158,8 @@ def come_together(world: World) -> None:
             link.loss = 0.0
     world.network.mangling = None
     world.heal()
+    for machine in world.machines:
+        machine.mend()
     for index in sorted(world.network.unread):
         world.read_again(index)
     for shell in world.shells:

@@ -28,6 +28,8 @@ class Flow:
     version: int
     written: int
     """Sequence of its last ADD or UPDATE in our own log; 0 on a mirror."""
+    port: int = 0
+    """Stands for the reply tuple: no two flows have one. 0: whoever changed the memory gave it none."""
     timeout: int = 0
     """Stands for the moment of its last refresh: never in a digest, and alike on both nodes all the same."""
 
@@ -41,6 +43,7 @@ class Table:
         self.seed = seed
         self.flows: dict[int, Flow] = {}
         self._slot_of: dict[int, int] = {}
+        self._slot_of_port: dict[int, int] = {}
         self._digest = 0
         self._sums: dict[int, int] = {}
         """Digests as they were written, by 16 slots."""
@@ -62,6 +65,12 @@ class Table:
         self.held: dict[int, int] = {}
         self.holding = False
         self._started = 1
+        self.solo = False
+        self.half = 0
+        self.told: set[int] = set()
+        """Slots whose flows the log spoke of while solo."""
+        self.judged: set[tuple[int, int]] = set()
+        """(key, port) of offered flows."""
         # The sync in which a slot was last written (mirror).
         self._rounds: dict[int, int] = {}
         self._round = 0
@@ -78,16 +87,33 @@ class Table:
 
     def open_flow(self, key: int) -> bool:
         """A packet of a new flow came; False when the table is full or the flow is there already."""
-        if len(self.flows) >= self.capacity or key in self._slot_of:
+        return key not in self._slot_of and self.add_flow(key, self._free_port(key), 1)
+
+    def add_flow(self, key: int, port: int, state: int) -> bool:
+        """Nobody has its tuples; False when the table is full."""
+        if len(self.flows) >= self.capacity:
             return False
         # Any free slot will do; the key spreads them, so that slots are used again at all distances.
         slot = next(s for k in range(self.capacity) if (s := (key + k) % self.capacity) not in self.flows)
         self.versions[slot] = (self.versions.get(slot, 0) + 1) % 65536
-        self._put(slot, Flow(key, 1, self.versions[slot], 0, self._next_refresh()))
+        self._put(slot, Flow(key, state, self.versions[slot], 0, port, self._next_refresh()))
         self._append_add(slot)
         if self.holding:
             self.held[slot] = self.head
         return True
+
+    def _free_port(self, key: int) -> int:
+        """Alone, of this node's half while there is one (P20): pairs by turns."""
+        count = max(8, self.capacity * 5 // 4)
+        free = [p for k in range(count) if (p := (key + k) % count + 2) not in self._slot_of_port]
+        own = [port for port in free if not self.solo or port >> 1 & 1 == self.half]
+        return (own or free)[0]
+
+    def slot_of_key(self, key: int) -> int | None:
+        return self._slot_of.get(key)
+
+    def slot_of_port(self, port: int) -> int | None:
+        return self._slot_of_port.get(port)
 
     def update_flow(self, slot: int) -> None:
         self._set_state(slot, self.flows[slot].state % 9 + 1)
@@ -108,15 +134,23 @@ class Table:
         self._append(_HEAD.pack(DEL, 0, 0, 0, slot, flow.version, 0))
 
     def _append_add(self, slot: int) -> None:
+        self._append(self.add_of(slot))
+        self._note_told(slot)
+
+    def add_of(self, slot: int) -> bytes:
         flow = self.flows[slot]
         head = _HEAD.pack(ADD, flow.state, 0, 0, slot, flow.version, flow.timeout)
-        self._append(head + _TUPLES.pack(flow.key, 1, 2, 3, 4, 5, 0))
-        flow.written = self.head
+        return head + _TUPLES.pack(flow.key, 1, 2, 3, 4, flow.port, 0)
+
+    def _note_told(self, slot: int) -> None:
+        self.flows[slot].written = self.head
+        if self.solo:
+            self.told.add(slot)
 
     def _append_update(self, slot: int) -> None:
         flow = self.flows[slot]
         self._append(_HEAD.pack(UPDATE, flow.state, 0, 0, slot, flow.version, flow.timeout))
-        flow.written = self.head
+        self._note_told(slot)
 
     def _append(self, record: bytes) -> None:
         self.log[self.head + 1] = record
@@ -218,6 +252,8 @@ class Table:
         self.seed = seed
         self.flows.clear()
         self._slot_of.clear()
+        self._slot_of_port.clear()
+        self.told.clear()
         self.versions.clear()
         self._digest = 0
         self._sums.clear()
@@ -275,14 +311,17 @@ class Table:
             # proto/sync.md §3.2: in a full sync the first ADD of a slot is the sender's whole word.
             if self._settled(slot) and slot in self.versions and (newer < 0 or (newer == 0 and not held)):
                 return "stale_version"
-            key = _TUPLES.unpack_from(record, _HEAD.size)[0]
+            key, _, _, _, _, port, _ = _TUPLES.unpack_from(record, _HEAD.size)
             if self._syncing and not self._settled(slot):
-                same = held is not None and (held.key, held.state, held.version) == (key, state, version)
+                same = held is not None and (held.key, held.port, held.state, held.version) == (
+                    key, port, state, version,
+                )  # fmt: skip
                 self._find(**{"unchanged" if same else "replaced" if held else "added": 1})
-            for former in {slot, self._slot_of.get(key, slot)} & self.flows.keys():
+            displaced = {slot, self._slot_of.get(key, slot), self._slot_of_port.get(port, slot)}
+            for former in displaced & self.flows.keys():
                 self._take(former)
             self.versions[slot] = version
-            self._put(slot, Flow(key, state, version, 0, timeout))
+            self._put(slot, Flow(key, state, version, 0, port, timeout))
         elif self._syncing and not self._settled(slot):
             return None  # the cursor has not been here: its ADD, if there is one, says it all
         elif held is None or held.version != version:
@@ -344,11 +383,13 @@ class Table:
         return bytes(suspects)
 
     def _word(self, slot: int, flow: Flow) -> int:
-        return _hash(self.seed, slot, flow.key, flow.state, flow.version)
+        return _hash(self.seed, slot, flow.key, flow.state, flow.version, flow.port)
 
     def _put(self, slot: int, flow: Flow) -> None:
         self.flows[slot] = flow
         self._slot_of[flow.key] = slot
+        if flow.port:
+            self._slot_of_port[flow.port] = slot
         self._account(slot, self._word(slot, flow))
 
     def _take(self, slot: int) -> Flow:
@@ -358,6 +399,9 @@ class Table:
             key for key, at in self._slot_of.items() if at == slot
         ]:
             del self._slot_of[key]
+        for port in [port for port, at in self._slot_of_port.items() if at == slot]:
+            del self._slot_of_port[port]
+        self.told.discard(slot)
         self._account(slot, -self._word(slot, flow))
         return flow
 
@@ -373,9 +417,18 @@ class Table:
         self._sums[grain] = (self._sums.get(grain, 0) + difference) % 2**64
 
 
+def read_add(record: bytes) -> Flow | None:
+    """The flow that an ADD describes, whoever's its slot."""
+    if len(record) != _SIZES[ADD] or record[0] != ADD:
+        return None
+    _, state, _, _, _, version, timeout = _HEAD.unpack_from(record)
+    key, _, _, _, _, port, _ = _TUPLES.unpack_from(record, _HEAD.size)
+    return Flow(key, state, version, 0, port, timeout)
+
+
 @functools.cache
-def _hash(seed: bytes, slot: int, key: int, state: int, version: int) -> int:
-    word = struct.pack(">IQBH", slot, key, state, version)
+def _hash(seed: bytes, slot: int, key: int, state: int, version: int, port: int) -> int:
+    word = struct.pack(">IQBHH", slot, key, state, version, port)
     return int.from_bytes(hashlib.blake2b(word, key=seed, digest_size=8).digest(), "big")
 
 

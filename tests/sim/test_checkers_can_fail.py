@@ -26,7 +26,7 @@ from tests.sim.simulator import World
 from tests.sim.swarm import run
 from tests.sim.table import Table
 
-SEEDS = 150
+SEEDS = 300
 Patch = Callable[[Any, str, object], None]
 
 

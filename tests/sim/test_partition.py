@@ -90,6 +90,57 @@ def test_a_cut_of_every_path_makes_two_primaries_and_healing_leaves_the_newer() 
     assert check_converged(world) is None
 
 
+def test_a_node_that_booted_alone_does_not_outrank_the_one_that_serves() -> None:
+    """It has taken higher numbers than its peer, boot after boot, and holds nothing that is the pair's."""
+    world = a_ready_pair()
+    world.traffic = False
+    flows = set(world.shells[A].table.keys)
+    world.kill(B)
+    world.cut()
+    for _ in range(3):
+        world.boot(B)
+        becomes_primary(world, B, 1000)
+        world.kill(B)
+    world.boot(B)
+    becomes_primary(world, B, 1000)
+    world.run_ms(500)
+    assert world.shells[B].node.generation > world.shells[A].node.generation
+    world.heal()
+    world.run_until(lambda: world.shells[B].role is Role.BACKUP, 60, "the younger history disarms")
+    assert world.shells[A].role is Role.PRIMARY
+    world.run_until(lambda: ready(world), 3000, "and is synchronised anew")
+    assert world.shells[A].node.generation == world.shells[B].node.generation == 5, "no number is used twice"
+    assert flows
+    assert flows <= world.shells[A].table.keys
+    world.run_ms(300)
+    assert check_converged(world) is None
+
+
+def test_a_history_that_a_backup_has_had_is_young_no_more() -> None:
+    """The first boot of a pair: whoever was first is not outranked for it later."""
+    world = a_ready_pair()
+    world.cut()
+    becomes_primary(world, B, 1000)
+    world.heal()
+    world.run_until(lambda: world.shells[A].role is Role.BACKUP, 60, "both are old: the number decides")
+
+
+def test_two_that_booted_apart_are_ranked_by_number() -> None:
+    world = World(1)
+    world.cut()
+    for index in (A, B):
+        world.boot(index)
+        becomes_primary(world, index, 1000)
+    world.kill(B)
+    world.boot(B)
+    becomes_primary(world, B, 1000)
+    world.heal()
+    world.run_until(
+        lambda: world.shells[A].role is Role.BACKUP, 60, "both are young, and B's number is higher"
+    )
+    world.run_until(lambda: ready(world), 3000, "whole")
+
+
 def test_with_prefer_safety_a_cut_never_makes_two_primaries() -> None:
     world = a_ready_pair(prefer="safety")
     world.cut()

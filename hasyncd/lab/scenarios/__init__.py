@@ -25,6 +25,7 @@ from hasyncd.lab.scenarios.split_and_heal import SCENARIO as SPLIT_AND_HEAL
 from hasyncd.lab.scenarios.stop_cont import SCENARIO as STOP_CONT
 from hasyncd.lab.scenarios.switchover import SCENARIO as SWITCHOVER
 from hasyncd.lab.scenarios.switchover_then_kill import SCENARIO as SWITCHOVER_THEN_KILL
+from hasyncd.lab.scenarios.switchover_under_load import SCENARIO as SWITCHOVER_UNDER_LOAD
 from hasyncd.lab.scenarios.syn_flood import SCENARIO as SYN_FLOOD
 from hasyncd.lab.scenarios.sync_link_cut import SCENARIO as SYNC_LINK_CUT
 from hasyncd.lab.scenarios.sync_loss import SCENARIO as SYNC_LOSS
@@ -32,7 +33,7 @@ from hasyncd.lab.scenarios.table_full import SCENARIO as TABLE_FULL
 
 _DEATHS = (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, BOTH_COLD_BOOT, RESTART_ALONE)
 _BACKUPS = (KILL_BACKUP, BACKUP_RESTART_LOOP, SLOW_BACKUP, *SCENARIOS_IN_SYNC)
-_MOVES = (SWITCHOVER, SWITCHOVER_THEN_KILL, ROLLING_UPGRADE)
+_MOVES = (SWITCHOVER, SWITCHOVER_UNDER_LOAD, SWITCHOVER_THEN_KILL, ROLLING_UPGRADE)
 _CUTS = (SYNC_LINK_CUT, LAN_CUT, ONE_WAY_CUT, SPLIT_AND_HEAL, SYNC_LOSS, GARP_LOST)
 _TIME = (STOP_CONT, CLOCK_STEP)
 _PRESSURE = (CPU_STARVED, TABLE_FULL, SYN_FLOOD, CONFIG_SKEW)

@@ -19,16 +19,7 @@ _TRANSFER_TIMEOUT_S = 900.0
 
 async def play(stage: Stage) -> Judgement:
     """Two transfers, one kill."""
-    transfers = []
-    for host, source, verb, target in _ways(round(2 * stage.load.ipv6 / 100)):
-        task = {
-            "target": target,
-            "source": source,
-            "verb": verb,
-            "bytes": stage.bulk_bytes,
-            "seed": stage.chance.randrange(1 << 32),
-        }
-        transfers.append(stage.crew.recruit(host.name, "bulk", task))
+    transfers = start_transfers(stage)
 
     def moved() -> int:
         return sum(_moved(transfer) for transfer in transfers)
@@ -58,6 +49,21 @@ async def play(stage: Stage) -> Judgement:
         judge_transfer(judgement, transfer.report, fault, stage.bulk_bytes, transfer.name)
     judgement.silences_ns.sort()
     return judgement
+
+
+def start_transfers(stage: Stage) -> list[Member]:
+    """One up through the balancer, one down through NAT (or past it, over IPv6)."""
+    transfers = []
+    for host, source, verb, target in _ways(round(2 * stage.load.ipv6 / 100)):
+        task = {
+            "target": target,
+            "source": source,
+            "verb": verb,
+            "bytes": stage.bulk_bytes,
+            "seed": stage.chance.randrange(1 << 32),
+        }
+        transfers.append(stage.crew.recruit(host.name, "bulk", task))
+    return transfers
 
 
 def _ways(over_ipv6: int) -> list[tuple[plan.Host, str, str, tuple[str, int]]]:

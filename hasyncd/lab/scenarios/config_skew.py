@@ -32,7 +32,7 @@ async def play(stage: Stage) -> None:
         stage.pair.kill(before.backup)
         nodes.edit(before.backup, *reversed(_CAPACITY))
         await return_to(stage, before.backup)
-        # A refused backup has no stream that could end: only its silence tells of its death; the lease pauses us (P3).
+        # A refused backup has no stream that could end: only silence tells of its death, and the lease pauses us (P3).
         unharmed(stage, refused_ns, "the backup's table was too small, and mended", strict=False)
     await require_unmoved(stage, before, "while the nodes were configured differently")
     await require_complete(stage, await kill_again(stage))

@@ -41,6 +41,8 @@ async def play(stage: Stage, percent: int) -> None:
     fault.deed = f"was killed at {percent} % of a full sync"
     stage.notes.append(f"when {before.primary} was killed, {before.backup} had {held:,} of {total:,} flows")
     _require_told(stage, before, fault, total)
+    flows = (await status_of(stage, before.backup))["flows"]
+    stage.notes.append(f"after its promotion it had {flows['tcp']:,} TCP and {flows['udp']:,} UDP flows")
     await stage.until_proven(fault)
 
 
@@ -78,27 +80,29 @@ async def _until_part(stage: Stage, before: Roll, percent: int) -> tuple[int, in
 
 
 def _require_told(stage: Stage, before: Roll, fault: Fault, total: int) -> None:
-    """The certificate may say too much, never too little, and it is loud."""
+    """The certificate may say too much, never too little, and it is loud. What was under way may have been all."""
     certificate = fault.certificate or {}
     missing, known, held = (
         certificate.get(key) for key in ("flows_missing", "flows_missing_is", "flows_held")
     )
-    stage.require(
-        certificate.get("complete") is False
-        and known == "at_most"
-        and missing is not None
-        and held is not None,
+    complete = certificate.get("complete")
+    if not stage.require(
+        (complete, known) in ((False, "at_most"), (True, "exact")) and None not in (missing, held),
         f"{before.backup} was promoted in the middle of a full sync with the certificate {certificate}",
-    )
-    if missing is not None and held is not None:
-        stage.require(
-            held + missing >= total,
-            f"{before.backup} said that at most {missing} flows are missing; it has {held} of {total}",
-        )
-        stage.notes.append(f"the certificate: {held:,} flows held, at most {missing:,} missing")
+    ):
+        return
+    assert isinstance(missing, int), "as was required"
+    assert isinstance(held, int), "as was required"
     stage.require(
-        bool(before.events.of(before.backup, "promoted_incomplete")),
+        held + missing >= total,
+        f"{before.backup} said that at most {missing} flows are missing; it has {held} of {total}",
+    )
+    stage.require(
+        complete is True or bool(before.events.of(before.backup, "promoted_incomplete")),
         f"{before.backup} did not say that its promotion is incomplete",
+    )
+    stage.notes.append(
+        f"the certificate: {held:,} flows held, {str(known).replace('_', ' ')} {missing:,} missing"
     )
 
 

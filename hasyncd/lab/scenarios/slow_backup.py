@@ -1,9 +1,9 @@
 """A backup that stops and goes on, for moments and for seconds: the primary forwards on, bounded, and says what it did.
 
-Short stops are within the patience of the pair, so the primary waits for confirmations and then releases (`fail_open`).
-Long ones are deaths that were none: the backup wakes late and must not take what it sees for a dead primary. At each of
-them the primary pauses for a fifth of dead_after, from the end of its lease until it acts alone (pair.md, P3): some
-datagrams are lost then, and told.
+Short stops are within the patience of the pair: nobody may notice. Long ones are deaths that were none: what waits for
+confirmation is released (`fail_open`), and the backup wakes late and must not take what it sees for a dead primary. At
+each of them the primary pauses for a fifth of dead_after, from the end of its lease until it acts alone (proto/pair.md,
+P3): some datagrams are lost then, and told.
 """
 
 from __future__ import annotations

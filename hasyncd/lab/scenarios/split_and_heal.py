@@ -1,10 +1,10 @@
 """The network falls in two halves, one gateway in each, and is made whole: one stays, and no flow is remapped.
 
 Nobody can know more than that the other is silent, so with `prefer = "availability"` both own the addresses, each on
-its own half (proto/pair.md §7). When the halves meet, the lower rank mutes itself in two heartbeats: the bridges tell.
-The hosts are first in the half of the node that will win, then in the half of the one that will lose: its flows of
-before the split live on in the winner, whose table is that of the moment of the split. No connection is opened in that
-half meanwhile: whether those live is not promised here.
+its own half (proto/pair.md §7). When the halves meet, the lower rank mutes itself within two heartbeats: the bridges
+tell. The hosts are first in the half of the node that will win, then in the half of the one that will lose: its flows
+of before the split live on in the winner, whose table is that of the moment of the split. No connection is opened in
+that half meanwhile: whether those live is not promised here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The sync link loses frames at random, 1, 5 and 20 of a hundred each way: nobody may be taken for dead.
 
 Heartbeats of the LANs arrive, so the pair stays as it is whatever the sync link loses. The stream is TCP: it grows
-slow, not wrong, so at 1 and 5 % the backup has to catch up while frames are lost; at 20 % the stream may break and
-be opened anew, and the backup has to catch up once the link is whole.
+slow, not wrong, so at 1 and 5 % the backup has to catch up while frames are lost; at 20 % the stream may break and be
+opened anew, and the backup has to catch up once the link is whole.
 """
 
 from __future__ import annotations

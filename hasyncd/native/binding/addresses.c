@@ -118,34 +118,32 @@ static int parse_prefix_at(PyObject *sequence, Py_ssize_t index, uint8_t family,
     return -1;
 }
 
-int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
+/* All of a sequence's prefixes of one family into `list`, whose elements have `size` bytes. */
+static int parse_prefixes(PyObject *value, uint8_t family, uint32_t *parsed, void *list, size_t size)
 {
     Py_ssize_t count = hs_checked_size(value, HS_PREFIXES_MAX, "prefixes");
     struct hs_either_prefix prefix;
 
     if (count < 0)
         return -1;
-    prefixes->count = 0; /* an error leaves nothing that matches */
+    *parsed = 0; /* an error leaves nothing that matches */
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (parse_prefix_at(value, i, HS_IPV4, &prefix))
+        const void *found = family == HS_IPV6 ? (const void *)&prefix.v6 : &prefix.v4;
+
+        if (parse_prefix_at(value, i, family, &prefix))
             return -1;
-        prefixes->list[prefixes->count++] = prefix.v4;
+        memcpy((uint8_t *)list + size * *parsed, found, size);
+        ++*parsed;
     }
     return 0;
 }
 
+int hs_parse_prefixes(PyObject *value, struct hs_prefixes *prefixes)
+{
+    return parse_prefixes(value, HS_IPV4, &prefixes->count, prefixes->list, sizeof *prefixes->list);
+}
+
 int hs_parse_prefixes6(PyObject *value, struct hs_prefixes6 *prefixes)
 {
-    Py_ssize_t count = hs_checked_size(value, HS_PREFIXES_MAX, "prefixes");
-    struct hs_either_prefix prefix;
-
-    if (count < 0)
-        return -1;
-    prefixes->count = 0; /* an error leaves nothing that matches */
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (parse_prefix_at(value, i, HS_IPV6, &prefix))
-            return -1;
-        prefixes->list[prefixes->count++] = prefix.v6;
-    }
-    return 0;
+    return parse_prefixes(value, HS_IPV6, &prefixes->count, prefixes->list, sizeof *prefixes->list);
 }

@@ -1,9 +1,9 @@
 /* hasyncd._native.Engine: a gateway with two packet sockets, as one Python object.
  *
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
- * backend_table.c what is published, engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_hops.c
- * routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least syncs, engine_view.c looking, addresses.c
- * arguments.
+ * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_balance.c
+ * and backend_table.c backends, engine_hops.c routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least
+ * syncs, engine_merge.c what follows a split, engine_view.c looking, addresses.c arguments.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H
@@ -27,6 +27,7 @@ struct engine {
 };
 
 extern PyType_Spec hs_engine_spec;
+extern PyMethodDef hs_process_methods[];
 extern PyType_Spec hs_backend_table_spec;
 
 /* The table of a BackendTable, which keeps it; NULL with an exception where `value` is none. */
@@ -69,6 +70,9 @@ int hs_parse_prefixes6(PyObject *value, struct hs_prefixes6 *prefixes);
 /* The side's socket, if there is one, hears solicitations for its IPv6 VIPs; an errno where it cannot. */
 int hs_engine_join_groups(struct engine *engine, int side);
 
+/* -1 with an exception where an IPv6 address is nobody's beyond its link. */
+int hs_check_forwardable(const struct hs_address6 *address);
+
 PyObject *hs_engine_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords);
 void hs_engine_dealloc(PyObject *self);
 PyObject *hs_engine_open(PyObject *self, PyObject *arguments);
@@ -96,6 +100,7 @@ PyObject *hs_engine_set_forwards(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_balance(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_publish(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_count_moving(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_rule_commit(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments);
@@ -123,6 +128,12 @@ PyObject *hs_engine_begin_sync(PyObject *self, PyObject *arguments, PyObject *ke
 PyObject *hs_engine_end_sync(PyObject *self, PyObject *unused);
 PyObject *hs_engine_sync_findings(PyObject *self, PyObject *unused);
 PyObject *hs_engine_set_scrub(PyObject *self, PyObject *arguments);
+
+PyObject *hs_engine_set_solo(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_start_offer(PyObject *self, PyObject *unused);
+PyObject *hs_engine_next_offer(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_end_offer(PyObject *self, PyObject *unused);
+PyObject *hs_engine_merge(PyObject *self, PyObject *arguments);
 
 PyObject *hs_engine_probe_vips(PyObject *self, PyObject *unused);
 PyObject *hs_engine_vip_states(PyObject *self, PyObject *unused);

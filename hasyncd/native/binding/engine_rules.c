@@ -14,7 +14,7 @@ static int prepare_ipv6(PyObject *self)
     return -1;
 }
 
-static int check_forwardable(const struct hs_address6 *address)
+int hs_check_forwardable(const struct hs_address6 *address)
 {
     if (hs_address6_is_forwardable(address))
         return 0;
@@ -60,7 +60,7 @@ PyObject *hs_engine_set_vips(PyObject *self, PyObject *arguments)
             return NULL;
         if (address.family == HS_IPV4)
             parsed[count4++] = (struct hs_vip){address.v4, side};
-        else if (check_forwardable(&address.v6))
+        else if (hs_check_forwardable(&address.v6))
             return NULL;
         else
             parsed6[count6++] = (struct hs_vip6){address.v6, side};
@@ -105,7 +105,7 @@ PyObject *hs_engine_set_passes(PyObject *self, PyObject *arguments)
 /* Where a service is: of one family, as what it allows is. */
 static int describe_service(PyObject *self, struct hs_service *service, const struct hs_either *vip, PyObject *allow)
 {
-    if (vip->family == HS_IPV6 && (check_forwardable(&vip->v6) || prepare_ipv6(self)))
+    if (vip->family == HS_IPV6 && (hs_check_forwardable(&vip->v6) || prepare_ipv6(self)))
         return -1;
     if (service->backend_count && service->family != vip->family) {
         PyErr_SetString(PyExc_ValueError, "a service keeps its family");
@@ -177,85 +177,5 @@ PyObject *hs_engine_set_rule_commit(PyObject *self, PyObject *arguments)
         return NULL;
     }
     *place = commit;
-    Py_RETURN_NONE;
-}
-
-static struct hs_service *find_service(PyObject *self, unsigned int index)
-{
-    struct hs_rules *rules = &gateway_of(self)->rules;
-
-    if (index < rules->service_count)
-        return &rules->services[index];
-    PyErr_SetString(PyExc_IndexError, "no such service");
-    return NULL;
-}
-
-static int parse_backend(PyObject *list, Py_ssize_t index, const struct hs_service *service,
-                         struct hs_backend *backend)
-{
-    unsigned int server_id;
-    unsigned short port, weight;
-    struct hs_either address;
-    PyObject *value;
-
-    if (hs_parse_item(list, index, "IOHH", &server_id, &value, &port, &weight) || hs_parse_either(value, &address))
-        return -1;
-    if (address.family != service->family) {
-        PyErr_SetString(PyExc_ValueError, "a backend is of its service's family");
-        return -1;
-    }
-    if (address.family == HS_IPV6 && check_forwardable(&address.v6))
-        return -1;
-    *backend = (struct hs_backend){.server_id = server_id, .address = address.v4, .port = htons(port),
-                                   .weight = weight, .address6 = address.v6};
-    return 0;
-}
-
-PyObject *hs_engine_set_balance(PyObject *self, PyObject *arguments)
-{
-    static const char *const keys[] = {"tuple", "source", "source-port"};
-    unsigned int index, load_limit_percent;
-    struct hs_service *service;
-    const char *key;
-
-    if (!PyArg_ParseTuple(arguments, "IsI", &index, &key, &load_limit_percent) ||
-        !(service = find_service(self, index)))
-        return NULL;
-    for (int i = HS_KEY_TUPLE; i <= HS_KEY_SOURCE_PORT; i++) {
-        if (strcmp(key, keys[i]) == 0 && (!load_limit_percent || load_limit_percent > 100)) {
-            service->key = (enum hs_balance_key)i;
-            service->load_limit_percent = load_limit_percent;
-            Py_RETURN_NONE;
-        }
-    }
-    PyErr_SetString(PyExc_ValueError, "no such key, or a limit below the fair share");
-    return NULL;
-}
-
-PyObject *hs_engine_publish(PyObject *self, PyObject *arguments)
-{
-    static struct hs_backend backends[HS_BACKENDS_MAX];
-    struct hs_backend_table *table, *unused = NULL;
-    unsigned long long grace_until_ns = 0;
-    struct hs_service *service;
-    PyObject *list, *wrapped;
-    unsigned int index;
-    Py_ssize_t count;
-
-    if (!PyArg_ParseTuple(arguments, "IOO|K", &index, &list, &wrapped, &grace_until_ns) ||
-        !(table = hs_parse_backend_table(wrapped)) ||
-        !(service = find_service(self, index)) ||
-        (count = hs_checked_size(list, HS_BACKENDS_MAX, "backends")) < 0)
-        return NULL;
-    for (Py_ssize_t i = 0; i < count; i++)
-        if (parse_backend(list, i, service, &backends[i]))
-            return NULL;
-    table->references++;
-    if (hs_service_publish(service, backends, (uint32_t)count, table, grace_until_ns, &unused)) {
-        hs_release_backend_table(table);
-        PyErr_SetString(PyExc_ValueError, "a member that is no backend, or more backends than one service can hold");
-        return NULL;
-    }
-    hs_release_backend_table(unused);
     Py_RETURN_NONE;
 }

@@ -44,6 +44,18 @@ PyObject *hs_engine_drain(PyObject *self, PyObject *arguments, PyObject *keyword
     return Py_BuildValue("KIy#", first, count, (const char *)room, (Py_ssize_t)used);
 }
 
+/* Lets go what waits for no delta any more; how many packets. A flood's new flows are released by the hundred. */
+static PyObject *release(PyObject *self)
+{
+    struct engine *engine = (struct engine *)self;
+    uint32_t released;
+
+    hs_packet_io_gather(engine->io);
+    released = hs_gateway_release(engine->gateway, hs_boottime_ns());
+    hs_packet_io_flush(engine->io);
+    return PyLong_FromUnsignedLong(released);
+}
+
 PyObject *hs_engine_emitted(PyObject *self, PyObject *arguments)
 {
     struct hs_gateway *g = gateway_of(self);
@@ -53,18 +65,17 @@ PyObject *hs_engine_emitted(PyObject *self, PyObject *arguments)
         return NULL;
     if (sequence > g->emitted)
         g->emitted = sequence;
-    return PyLong_FromUnsignedLong(hs_gateway_release(g, hs_boottime_ns()));
+    return release(self);
 }
 
 PyObject *hs_engine_acknowledge(PyObject *self, PyObject *arguments)
 {
-    struct hs_gateway *g = gateway_of(self);
     unsigned long long sequence;
 
     if (!PyArg_ParseTuple(arguments, "K", &sequence))
         return NULL;
-    hs_gateway_acknowledge(g, sequence);
-    return PyLong_FromUnsignedLong(hs_gateway_release(g, hs_boottime_ns()));
+    hs_gateway_acknowledge(gateway_of(self), sequence);
+    return release(self);
 }
 
 PyObject *hs_engine_rewind(PyObject *self, PyObject *arguments)

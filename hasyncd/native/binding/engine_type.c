@@ -43,6 +43,7 @@ LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
 LOCKED(set_balance)
 LOCKED(publish)
+LOCKED(count_moving)
 LOCKED(set_rule_commit)
 LOCKED(set_routes)
 LOCKED(set_neighbours)
@@ -67,6 +68,11 @@ LOCKED(end_sync)
 LOCKED(sync_findings)
 LOCKED(set_scrub)
 LOCKED(install)
+LOCKED(set_solo)
+LOCKED(start_offer)
+LOCKED(next_offer)
+LOCKED(end_offer)
+LOCKED(merge)
 LOCKED(digest)
 LOCKED(counters)
 LOCKED(flow_counts)
@@ -102,6 +108,7 @@ static PyMethodDef methods[] = {
     METHOD("set_service", locked_set_service, METH_VARARGS),
     METHOD("set_balance", locked_set_balance, METH_VARARGS),
     METHOD("publish", locked_publish, METH_VARARGS),
+    METHOD("count_moving", locked_count_moving, METH_VARARGS),
     METHOD("set_rule_commit", locked_set_rule_commit, METH_VARARGS),
     METHOD("set_routes", locked_set_routes, METH_VARARGS),
     METHOD("set_neighbours", locked_set_neighbours, METH_VARARGS),
@@ -126,6 +133,11 @@ static PyMethodDef methods[] = {
     METHOD("sync_findings", locked_sync_findings, METH_NOARGS),
     METHOD("set_scrub", locked_set_scrub, METH_VARARGS),
     METHOD("install", locked_install, METH_VARARGS),
+    METHOD("set_solo", locked_set_solo, METH_VARARGS),
+    METHOD("start_offer", locked_start_offer, METH_NOARGS),
+    METHOD("next_offer", locked_next_offer, METH_VARARGS),
+    METHOD("end_offer", locked_end_offer, METH_NOARGS),
+    METHOD("merge", locked_merge, METH_VARARGS),
     METHOD("digest", locked_digest, METH_NOARGS),
     METHOD("counters", locked_counters, METH_NOARGS),
     METHOD("flow_counts", locked_flow_counts, METH_NOARGS),

@@ -29,6 +29,7 @@ PyObject *hs_engine_counters(PyObject *self, PyObject *unused)
              set_count(dict, "commit_now", g->commit) ||
              set_count(dict, "commit_suspended_now", g->suspended[0] || g->suspended[1]) ||
              set_count(dict, "nat_held_down", g->nat.held_down) ||
+             set_count(dict, "nat_other_half", g->nat.other_half) ||
              set_count(dict, "hold_down_forgotten", g->nat.holds.forgotten) ||
              set_count(dict, "nat_blocks_built", g->nat.pool.blocks_built) ||
              set_count(dict, "nat_blocks", g->nat.pool.live) ||

@@ -20,6 +20,7 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "hasyncd._native",
     .m_doc = "The data path of hasyncd; see hasyncd/_native.pyi.",
+    .m_methods = hs_process_methods,
     .m_slots = slots,
 };
 

@@ -17,11 +17,12 @@ struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limi
     g->fail_open = true;
     g->table = hs_flow_table_create(limits.capacity, seed);
     g->sync.counted = calloc(1, hs_sync_counted_bytes(limits.capacity));
-    if (!g->table || !g->sync.counted || !hs_nat_init(&g->nat, limits.capacity, seed) ||
+    g->solo.told = calloc((limits.capacity + 63) / 64, sizeof *g->solo.told);
+    if (!g->table || !g->sync.counted || !g->solo.told || !hs_nat_init(&g->nat, limits.capacity, seed) ||
         !hs_sources_init(&g->sources, limits.capacity) || !hs_fragments_init(&g->fragments) ||
         !hs_delta_log_init(&g->log, limits.log_records, limits.log_memory) ||
         !hs_packet_queue_init(&g->held[0], limits.held_packets, limits.held_bytes) ||
-        !hs_packet_queue_init(&g->unresolved, 256, 1 << 20) ||
+        !hs_packet_queue_init(&g->unresolved, HS_UNRESOLVED_PACKETS, 1 << 20) ||
         !hs_packet_queue_init(&g->held[1], limits.held_packets, limits.held_bytes)) {
         hs_gateway_destroy(g);
         return NULL;
@@ -35,6 +36,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
         return;
     hs_flow_table_destroy(g->table);
     free(g->sync.counted);
+    free(g->solo.told);
     hs_delta_log_free(&g->log);
     hs_packet_queue_free(&g->held[0]);
     hs_packet_queue_free(&g->held[1]);
@@ -54,6 +56,8 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
     hs_sources_clear(&g->sources);
     hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
+    g->closed_until_s = 0;
+    memset(g->closed, 0, sizeof g->closed);
     for (uint32_t i = 0; i < g->rules.service_count; i++)
         hs_service_forget_flows(&g->rules.services[i]);
     hs_delta_log_tell(&g->log, 0, 0);
@@ -252,6 +256,8 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
         receive_hit(g, side, p, found, now_ns);
         return;
     }
+    if (hs_gateway_reset_closed(g, side, p, now_ns))
+        return;
     found.flow = p->ip ? hs_gateway_new_flow(g, side, p, now_ns) : hs_gateway_new_flow6(g, side, p, now_ns);
     if (!found.flow)
         return;

@@ -18,6 +18,7 @@
 #include "core/flow_table.h"
 #include "core/fragments.h"
 #include "core/mapping_log.h"
+#include "core/merge.h"
 #include "core/nat.h"
 #include "core/next_hop.h"
 #include "core/next_hop6.h"
@@ -69,6 +70,9 @@
     X(commit_suspensions)                                                                          \
     X(records_installed)                                                                           \
     X(flows_displaced)                                                                             \
+    X(flows_merged)                                                                                \
+    X(flows_collided)                                                                              \
+    X(closed_resets_sent)                                                                          \
     X(sync_flows_sent)                                                                             \
     X(sync_flows_refreshed)                                                                        \
     X(scrub_passes)                                                                                \
@@ -113,13 +117,6 @@ struct hs_output {
     void (*send)(void *context, int side, const struct hs_vnet *vnet, uint8_t *frame,
                  uint32_t length);
     void *context;
-};
-
-/* What an operator may choose about flows. All zero: no cap per source, no pick-up, nobody is dropped early. */
-struct hs_policy {
-    uint32_t half_open_per_source; /* 0: only the cap for all */
-    bool loose;                    /* an ACK without a flow makes one, where that leads to the same host */
-    bool early_drop;               /* a full table drops flows that are unanswered or over */
 };
 
 /* What somebody else said last of a VIP of ours. */
@@ -167,6 +164,9 @@ struct hs_gateway {
     struct hs_snapshot snapshot;
     struct hs_sync sync;
     struct hs_scrub scrub;
+    struct hs_solo solo;
+    struct hs_closed closed[HS_CLOSED_SETS * HS_CLOSED_WAYS];
+    uint64_t closed_until_s; /* of the last of them */
     uint64_t rejections[HS_REJECTIONS];
 };
 

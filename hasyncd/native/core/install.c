@@ -196,6 +196,7 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
         hs_gateway_settle_half_open(g, flow);
         hs_flow_set_expiry(g->table, flow, expiry_of(r, now_ms));
         flow->told_s = (uint16_t)(flow->expires_ms / 1000); /* whoever mirrors us next was told no more than this */
+        warm_next_hops(g, flow); /* a kernel with many neighbours forgets those that it does not send to */
         break;
     case HS_COUNTERS:
         for (int direction = 0; direction < 2; direction++) {

@@ -18,6 +18,7 @@ enum hs_limits {
     HS_RESERVED_MAX = 64,           /* port ranges of one NAT rule that are never given out */
     HS_FORWARDS_MAX = 256,          /* port forwards and 1:1 mappings */
     HS_ROUTES_MAX = 4096,
+    HS_UNRESOLVED_PACKETS = 1024,   /* waiting for a neighbour, 1 MiB: 20 ms of 50,000 packets a second */
     HS_NEIGHBOURS = 4096,           /* slots of the mirror, a power of two */
     HS_PASSES_MAX = 64,             /* rules of plain IPv6 forwarding */
     HS_FRAME_MAX = 14 + 40 + 65535, /* bytes: an Ethernet header and the largest IP packet, an IPv6 one */
@@ -33,6 +34,7 @@ enum hs_limits {
     HS_AGE_END = 4,                 /* looks that the end of a flow counts for */
     HS_AGE_BITES = 8,               /* of one tick: 8,192 ends, or 32,768 looks */
     HS_SNAPSHOT_BITE = 16384,       /* grains of 16 slots that a sync's cursor looks at in one go */
+    HS_OFFER_BITE = 4096,           /* times 64 slots, that an offer's cursor looks at in one go */
     HS_SCRUB_BITE = 256,            /* grains that one tick counts anew; 0.1 ms */
     HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
 };

@@ -5,7 +5,8 @@
 
 bool hs_nat_init(struct hs_nat *nat, uint32_t capacity, struct hs_seed seed)
 {
-    nat->held_down = nat->closing_place = 0;
+    nat->held_down = nat->other_half = nat->closing_place = 0;
+    nat->half = HS_WHOLE_RANGE;
     if (!hs_port_pool_init(&nat->pool, capacity) || !hs_hold_down_init(&nat->holds, capacity))
         return false;
     hs_nat_reset(nat, seed);

@@ -8,6 +8,9 @@
  * What that costs does not grow with the table, nor with what is taken: HS_NAT_PROBES tuples, HS_BLOCK_PROBES in a
  * block without a bitmap, and bitmaps for those that are full. A bitmap costs 512 lookups when its block has filled
  * up, and as many in each second in which one of its ports is to come out of hold-down.
+ *
+ * A node that is alone has the ports of `half` first, on every address, and the others only when those are gone: its
+ * peer may be giving out the others at the same time (proto/pair.md §7a).
  */
 #ifndef HS_NAT_H
 #define HS_NAT_H
@@ -26,6 +29,8 @@ struct hs_nat {
     struct hs_seed seed;
     uint32_t closing_place; /* where the next search for a closing connection begins */
     uint64_t held_down;     /* ports passed over because they were another's a moment ago */
+    enum hs_port_half half; /* what may be given out while any of it is left */
+    uint64_t other_half;    /* ports given out of the other one, because nothing was */
 };
 
 struct hs_nat_request {

@@ -50,11 +50,20 @@ struct hs_port_block {
     uint32_t recheck_s; /* from then on a bit may be set that need not be: a hold-down has ended; 0: none */
 };
 
+/* Ports in pairs 2n, 2n + 1 by turns: so the halves of every range of every rule are disjoint and as large, whatever its
+ * bounds, its parity or its class, and a pair stays together (proto/pair.md §7a). */
+enum hs_port_half { HS_WHOLE_RANGE, HS_HALF_A, HS_HALF_B };
+
+static inline bool hs_port_in_half(enum hs_port_half half, uint32_t port)
+{
+    return half == HS_WHOLE_RANGE || (port >> 1 & 1) == (half == HS_HALF_B);
+}
+
 /* A search that found nothing; it need not be made again before a port comes free or the second is over. */
 struct hs_refusal {
     uint32_t public, remote;
     uint16_t remote_port;
-    uint8_t proto;
+    uint8_t proto, half;
     uint64_t at_s; /* 0: none */
     const void *rule;
     struct hs_eligible eligible;

@@ -9,6 +9,7 @@ struct search {
     const struct hs_public_ports *public;
     struct hs_eligible eligible;
     uint32_t start; /* the preferred port */
+    enum hs_port_half half;
     uint64_t random;
     struct hs_tuple *reply;
     uint32_t *probes;
@@ -50,9 +51,11 @@ static bool try_port(const struct search *s, uint32_t port)
 static bool try_neighbours(const struct search *s)
 {
     uint32_t port = s->start;
+    uint32_t looks = s->half == HS_WHOLE_RANGE ? HS_NAT_PROBES : 2 * HS_NAT_PROBES; /* every other pair is not ours */
 
-    for (uint32_t i = 0; i < s->eligible.count && i < HS_NAT_PROBES; i++) {
-        if (hs_nat_may_give(s->public, s->request->rule, s->reply->proto, port) && try_port(s, port))
+    for (uint32_t i = 0; i < s->eligible.count && i < looks; i++) {
+        if (hs_port_in_half(s->half, port) &&
+            hs_nat_may_give(s->public, s->request->rule, s->reply->proto, port) && try_port(s, port))
             return true;
         port = port == hs_eligible_last(&s->eligible) ? s->eligible.first : port + s->eligible.step;
     }
@@ -80,10 +83,13 @@ static struct candidates candidates_of(const struct search *s, uint32_t place)
     uint64_t parity = s->eligible.step == 1        ? UINT64_MAX
                       : s->eligible.first % 2 != 0 ? 0xaaaaaaaaaaaaaaaaull
                                                    : 0x5555555555555555ull;
+    uint64_t half = s->half == HS_WHOLE_RANGE ? UINT64_MAX
+                    : s->half == HS_HALF_A    ? 0x3333333333333333ull
+                                              : 0xccccccccccccccccull; /* as hs_port_in_half */
     struct candidates c = {.count = 0};
 
     for (uint32_t word = 0; word < HS_BLOCK_WORDS; word++)
-        c.bits[word] = ~denied[word] & parity;
+        c.bits[word] = ~denied[word] & parity & half;
     if (s->eligible.first > base)
         clear_ports(c.bits, base, base, s->eligible.first - 1u);
     clear_ports(c.bits, base, hs_eligible_last(&s->eligible) + 1, UINT32_MAX);
@@ -228,7 +234,7 @@ static bool same_refusal(const struct hs_refusal *refusal, const struct search *
     const struct hs_tuple *reply = s->reply;
 
     return refusal->at_s == s->request->now_s && refusal->public == reply->dst_addr &&
-           refusal->remote == reply->src_addr && refusal->proto == reply->proto &&
+           refusal->remote == reply->src_addr && refusal->proto == reply->proto && refusal->half == s->half &&
            refusal->remote_port == (reply->proto == HS_ICMP ? 0 : reply->src_port) &&
            refusal->rule == s->request->rule && refusal->eligible.first == s->eligible.first &&
            refusal->eligible.step == s->eligible.step && refusal->eligible.count == s->eligible.count;
@@ -253,6 +259,7 @@ static bool search_address(struct search *s)
         .remote = s->reply->src_addr,
         .remote_port = s->reply->proto == HS_ICMP ? 0 : s->reply->src_port,
         .proto = s->reply->proto,
+        .half = (uint8_t)s->half,
         .at_s = s->request->now_s,
         .rule = s->request->rule,
         .eligible = s->eligible,
@@ -260,19 +267,31 @@ static bool search_address(struct search *s)
     return false;
 }
 
+/* One private host keeps one public address (RFC 4787 REQ-2, paired pooling) while that has ports. */
+static bool search_addresses(struct search *s, enum hs_port_half half)
+{
+    const struct hs_nat_rule *rule = s->request->rule;
+    const uint32_t *host = &s->request->original->src_addr;
+    uint64_t own = hs_siphash(s->request->table->seed, host, sizeof *host);
+
+    s->half = half;
+    for (uint32_t a = 0; a < rule->public_count; a++) {
+        s->reply->dst_addr = rule->publics[(own + a) % rule->public_count];
+        if (search_address(s))
+            return true;
+    }
+    return false;
+}
+
 bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, struct hs_tuple *reply,
                      uint32_t *probes)
 {
     const struct hs_tuple *original = request->original;
-    const struct hs_nat_rule *rule = request->rule;
-    struct hs_seed seed = request->table->seed;
-    uint64_t hash = hs_siphash(seed, original, sizeof *original);
-    /* One private host keeps one public address (RFC 4787 REQ-2, paired pooling) while that has ports. */
-    uint64_t host = hs_siphash(seed, &original->src_addr, sizeof original->src_addr);
+    uint64_t hash = hs_siphash(request->table->seed, original, sizeof *original);
     struct search search = {
         .nat = nat,
         .request = request,
-        .eligible = hs_nat_eligible(rule, original->proto, ntohs(original->src_port)),
+        .eligible = hs_nat_eligible(request->rule, original->proto, ntohs(original->src_port)),
         .random = hash,
         .reply = reply,
         .probes = probes,
@@ -283,10 +302,10 @@ bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, s
     search.start = search.eligible.first +
                    hs_nat_preferred_place((uint32_t)(hash >> 32), search.eligible.count) *
                        search.eligible.step;
-    for (uint32_t a = 0; a < rule->public_count; a++) {
-        reply->dst_addr = rule->publics[(host + a) % rule->public_count];
-        if (search_address(&search))
-            return true;
-    }
-    return false;
+    if (search_addresses(&search, nat->half))
+        return true;
+    if (nat->half == HS_WHOLE_RANGE || !search_addresses(&search, HS_WHOLE_RANGE))
+        return false;
+    nat->other_half++;
+    return true;
 }

@@ -301,3 +301,13 @@ bool hs_record_describes(const struct hs_record *r, const struct hs_flow_table *
     }
     return memcmp(tuple, flow->tuple, sizeof tuple) == 0;
 }
+
+bool hs_record_can_describe(const struct hs_flow_table *table, const struct hs_flow *flow)
+{
+    uint8_t bytes[HS_RECORD_MAX];
+    uint32_t size = hs_record_pack_flow(bytes, HS_ADD, table, flow, 0);
+    struct hs_record record;
+
+    return hs_record_unpack(&record, bytes, size, &size) == HS_ACCEPTED &&
+           hs_record_describes(&record, table, flow);
+}

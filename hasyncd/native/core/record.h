@@ -65,6 +65,8 @@ void hs_record_tuples6(const struct hs_record *record, struct hs_seed seed, stru
 /* Whether the flow is what an ADD says: all that the digest covers. */
 bool hs_record_describes(const struct hs_record *record, const struct hs_flow_table *table,
                          const struct hs_flow *flow);
+/* What comes out of the flow's ADD is the flow: else its memory was corrupted. */
+bool hs_record_can_describe(const struct hs_flow_table *table, const struct hs_flow *flow);
 
 /* Reads one record (HS_ADD_BOTH and HS_ADD6 as HS_ADD, the latter with tuples of HS_IPV6) from `length` bytes; on
  * success `*size` is what it took. */

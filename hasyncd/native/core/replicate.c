@@ -12,6 +12,11 @@ void hs_gateway_log_flow(struct hs_gateway *g, struct hs_flow *flow, enum hs_rec
 
     hs_record_pack_flow(entry->record, kind, g->table, flow, now_ns / 1000000);
     entry->at_risk = at_risk;
+    if (g->solo.on) {
+        uint32_t slot = hs_flow_slot(g->table, flow);
+
+        g->solo.told[slot / 64] |= 1ull << slot % 64;
+    }
     if (kind != HS_COUNTERS)
         flow->told_s = (uint16_t)(flow->expires_ms / 1000);
     if (at_risk) {

@@ -62,6 +62,13 @@ struct hs_pass {
     enum hs_commit commit;
 };
 
+/* What an operator may choose about flows. All zero: no cap per source, no pick-up, nobody is dropped early. */
+struct hs_policy {
+    uint32_t half_open_per_source; /* 0: only the cap for all */
+    bool loose;                    /* an ACK without a flow makes one, where that leads to the same host */
+    bool early_drop;               /* a full table drops flows that are unanswered or over */
+};
+
 struct hs_rules {
     struct hs_vip vips[HS_VIPS_MAX];
     struct hs_service services[HS_SERVICES_MAX];

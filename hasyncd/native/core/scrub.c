@@ -6,16 +6,6 @@
 #include "core/gateway.h"
 #include "core/limits.h"
 
-/* What comes out of the flow's ADD is the flow. */
-static bool is_tellable(const struct hs_flow_table *t, const struct hs_flow *flow)
-{
-    uint8_t bytes[HS_RECORD_MAX];
-    uint32_t size = hs_record_pack_flow(bytes, HS_ADD, t, flow, 0);
-    struct hs_record record;
-
-    return hs_record_unpack(&record, bytes, size, &size) == HS_ACCEPTED && hs_record_describes(&record, t, flow);
-}
-
 void hs_gateway_recount(struct hs_gateway *g, uint32_t slot, uint64_t now_ns)
 {
     struct hs_flow_table *t = g->table;
@@ -29,7 +19,7 @@ void hs_gateway_recount(struct hs_gateway *g, uint32_t slot, uint64_t now_ns)
     for (uint32_t used = hs_grain_used(t, first); used; used &= used - 1) {
         struct hs_flow *flow = &t->flows[first + (uint32_t)__builtin_ctz(used)];
 
-        if (is_tellable(t, flow))
+        if (hs_record_can_describe(t, flow))
             continue;
         hs_gateway_delete(g, flow, HS_DEL_CLOSED, now_ns);
         g->counters.corrupt_flows_ended++;

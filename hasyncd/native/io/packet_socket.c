@@ -22,12 +22,18 @@ enum {
     RECEIVE_BUFFER = 32 << 20,
 };
 
+/* What leaves one side together. */
+struct outbox {
+    struct mmsghdr messages[BATCH];
+    struct iovec parts[BATCH][2]; /* header and frame; in one where they lie together */
+    uint32_t count;
+};
+
 struct side_socket {
     int fd, ifindex;
     struct hs_packet_ring ring;
-    struct mmsghdr sent[BATCH];
-    struct iovec sent_parts[BATCH];
-    uint32_t sent_count;
+    struct outbox batch;    /* of whoever polls: flushed without the lock */
+    struct outbox gathered; /* of whoever holds the lock */
     uint64_t dropped; /* what the kernel has told so far */
 };
 
@@ -40,6 +46,7 @@ struct hs_packet_io {
     uint64_t truncated;
     uint64_t logged;
     const struct side_socket *batch; /* what is sent now belongs to a batch of this side; NULL: to none */
+    bool gathers;                    /* what is sent now stays where it is until `hs_packet_io_flush` */
     pthread_mutex_t door, lock; /* whoever waits for `lock` holds `door`: nobody overtakes */
 };
 
@@ -68,7 +75,8 @@ struct hs_packet_io *hs_packet_io_create(void)
         for (int side = 0; side < HS_SIDES; side++) {
             struct side_socket *s = &io->sides[side];
 
-            s->sent[i].msg_hdr = (struct msghdr){.msg_iov = &s->sent_parts[i], .msg_iovlen = 1};
+            s->batch.messages[i].msg_hdr.msg_iov = s->batch.parts[i];
+            s->gathered.messages[i].msg_hdr.msg_iov = s->gathered.parts[i];
         }
     }
     if (!io->frames) {
@@ -217,12 +225,10 @@ uint64_t hs_packet_io_dropped(struct hs_packet_io *io)
     return dropped;
 }
 
-static void flush(struct hs_packet_io *io, int side)
+static void flush(struct hs_packet_io *io, int side, struct outbox *box)
 {
-    struct side_socket *s = &io->sides[side];
-
-    for (uint32_t at = 0; at < s->sent_count;) {
-        int sent = sendmmsg(s->fd, s->sent + at, s->sent_count - at, MSG_DONTWAIT);
+    for (uint32_t at = 0; at < box->count;) {
+        int sent = sendmmsg(io->sides[side].fd, box->messages + at, box->count - at, MSG_DONTWAIT);
 
         if (sent > 0) {
             at += (uint32_t)sent;
@@ -234,10 +240,31 @@ static void flush(struct hs_packet_io *io, int side)
         __atomic_add_fetch(&io->send_errors, 1, __ATOMIC_RELAXED);
         at++;
     }
-    s->sent_count = 0;
+    box->count = 0;
 }
 
-/* What a release or an announcement sends, and a fragment that waited: its frame may not outlive the call. */
+/* The parts of the next message, `count` of them. */
+static struct iovec *next_parts(struct hs_packet_io *io, int side, struct outbox *box, size_t count)
+{
+    if (box->count == BATCH)
+        flush(io, side, box);
+    box->messages[box->count].msg_hdr.msg_iovlen = count;
+    return box->parts[box->count++];
+}
+
+void hs_packet_io_gather(struct hs_packet_io *io)
+{
+    io->gathers = true;
+}
+
+void hs_packet_io_flush(struct hs_packet_io *io)
+{
+    io->gathers = false;
+    for (int side = 0; side < HS_SIDES; side++)
+        flush(io, side, &io->sides[side].gathered);
+}
+
+/* What an announcement sends, and a fragment that waited: its frame may not outlive the call. */
 static void send_at_once(struct hs_packet_io *io, int side, const struct hs_vnet *vnet,
                          uint8_t *frame, uint32_t length)
 {
@@ -261,16 +288,21 @@ void hs_packet_io_send(void *context, int side, const struct hs_vnet *vnet, uint
     struct hs_packet_io *io = context;
     struct side_socket *s = &io->sides[side];
 
+    if (io->gathers) {
+        struct iovec *parts = next_parts(io, side, &s->gathered, 2);
+
+        parts[0] = (struct iovec){(void *)vnet, sizeof *vnet};
+        parts[1] = (struct iovec){frame, length};
+        return;
+    }
     if (!io->batch || !of_batch(io, frame)) {
         if (io->batch)
-            flush(io, side); /* the others come first */
+            flush(io, side, &s->batch); /* the others come first */
         send_at_once(io, side, vnet, frame, length);
         return;
     }
-    if (s->sent_count == BATCH)
-        flush(io, side);
     memmove(frame - HEADROOM, vnet, HEADROOM); /* it may be there already */
-    s->sent_parts[s->sent_count++] = (struct iovec){frame - HEADROOM, HEADROOM + length};
+    *next_parts(io, side, &s->batch, 1) = (struct iovec){frame - HEADROOM, HEADROOM + length};
 }
 
 /* Packets of the socket's queue, into `frames`. */
@@ -350,7 +382,7 @@ static int receive_batch(struct hs_packet_io *io, struct hs_gateway *g, int side
     g->counters.send_errors = __atomic_load_n(&io->send_errors, __ATOMIC_RELAXED);
     hs_packet_io_unlock(io);
     for (int out = 0; out < HS_SIDES; out++)
-        flush(io, out);
+        flush(io, out, &io->sides[out].batch);
     if (ring->slots)
         hs_packet_ring_release(ring, (uint32_t)count);
     return count;

@@ -1,7 +1,8 @@
 /* AF_PACKET in batches: a receive ring or recvmmsg, and sendmmsg, with virtio_net_hdr in front (PACKET_VNET_HDR).
  *
  * One `hs_packet_io` serves both sides. Frames are sent from where they were received;
- * within `hs_packet_io_poll` what is sent is collected and leaves once a batch, outside of it at once.
+ * within `hs_packet_io_poll` what is sent is collected and leaves once a batch, outside of it at once, or at
+ * `hs_packet_io_flush`.
  *
  * Two threads may share a gateway: the one that polls (see packet_thread.h) and the one that asks. Whoever
  * touches the gateway holds the lock; system calls of a batch are made without it.
@@ -34,6 +35,11 @@ int hs_packet_io_join_groups(struct hs_packet_io *io, int side, const struct hs_
 /* `hs_output.send` with `io` as its context. */
 void hs_packet_io_send(void *io, int side, const struct hs_vnet *vnet, uint8_t *frame,
                        uint32_t length);
+
+/* What is sent from here to `hs_packet_io_flush` leaves together there, on each side in its order: one system call for a
+ * batch of it. For a release: its frames lie in a queue, where nothing changes them as long as the lock is held. */
+void hs_packet_io_gather(struct hs_packet_io *io);
+void hs_packet_io_flush(struct hs_packet_io *io);
 
 int hs_packet_io_descriptor(const struct hs_packet_io *io, int side);
 
