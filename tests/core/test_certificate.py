@@ -45,6 +45,7 @@ def test_who_was_ready_lacks_no_more_than_what_was_not_installed(
         (SYNCING, {"head_sequence": 100, "flow_count": 90}, 50),
         (SYNCING, {"head_sequence": 130, "flow_count": 90}, 80),
         (SYNCING, {"head_sequence": 190, "flow_count": 90}, 90),
+        (SYNCING, {"head_sequence": 97, "flow_count": 90}, 53),  # three came after the word
         (SYNCING, {"head_sequence": 100, "flow_count": 10}, 0),
         (replace(SYNCING, from_empty=False), {"head_sequence": 100, "flow_count": 90}, 90),
         (SYNCING, {"boot_id": 0xC, "head_sequence": 100, "flow_count": 90}, 90),
