@@ -42,9 +42,9 @@ from hasyncd.config_values import (
     read_network,
     read_port_range,
     read_socket_path,
-    read_url,
     refuse,
 )
+from hasyncd.config_witness import Witness
 
 FILE_BYTES_MAX: Final = 1 << 20
 
@@ -102,20 +102,6 @@ class LanPath(_Section):
 
     listen: Socket
     address: Socket
-
-
-class Witness(_Section):
-    """A third party that decides who may act alone (proto/pair.md §7b)."""
-
-    kind: Literal["etcd"]
-    endpoints: Some[Annotated[str, BeforeValidator(read_url)]]
-    """Members of one cluster, the nearest first."""
-    pair: Name | None = None
-    """The register's name; by default the first outside VIP."""
-    ca: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
-    """For https: who signed the servers' certificates; by default whom the machine trusts."""
-    cert: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
-    key: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
 
 
 class Peer(_Section):

@@ -44,9 +44,9 @@ from hasyncd.runtime.balancer import Balancer
 from hasyncd.runtime.claims import Claims
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.control_server import ControlServer, SocketTaken, clear_socket
-from hasyncd.runtime.heartbeat_path import Route
 from hasyncd.runtime.journal import Journal
 from hasyncd.runtime.kernel_guard import KernelGuard
+from hasyncd.runtime.lan_routes import lan_routes
 from hasyncd.runtime.lans import LAN_INTERVAL_S, Lans
 from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
@@ -185,22 +185,6 @@ def make_witness(settings: Settings) -> EtcdWitness | None:
     from hasyncd.runtime.witness import EtcdWitness  # an HTTP client, for those who need one
 
     return EtcdWitness(witness, key)
-
-
-def lan_routes(settings: Settings, inside: Interface, outside: Interface) -> list[Route]:
-    """The paths over the service LANs, between the machines' own addresses. Raises InterfaceError."""
-    routes = []
-    for name, interface in (("inside", inside), ("outside", outside)):
-        lan = settings.peer.lan(name)
-        if lan is None:
-            continue
-        if lan.listen.address not in [address.ip for address in interface.addresses]:
-            present = ", ".join(map(str, interface.addresses)) or "none"
-            raise InterfaceError(
-                f"peer.{name}.listen: {interface.name} has no address {lan.listen.address} (present: {present})"
-            )
-        routes.append(Route(name, lan.listen, lan.address, interface.name))
-    return routes
 
 
 def wants_packet_thread(settings: Settings) -> bool:

@@ -25,7 +25,7 @@ from hasyncd.core.register import GENERATION_MAX, Answer, Kind, Outcome, Registe
 from hasyncd.runtime.pair_keys import PairKeysError
 
 if TYPE_CHECKING:
-    from hasyncd.config import Witness
+    from hasyncd.config_witness import Witness
 
 _TIMEOUT_S: Final = 1.0
 """For all of a request; the core waits no longer than its dead time anyway."""

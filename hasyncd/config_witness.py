@@ -1,0 +1,25 @@
+"""`peer.witness`: who is asked when silence alone speaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from hasyncd.config_section import Name, Section, Some
+from hasyncd.config_values import read_absolute_path, read_url
+
+
+class Witness(Section):
+    """A third party that decides who may act alone (proto/pair.md §7b)."""
+
+    kind: Literal["etcd"]
+    endpoints: Some[Annotated[str, BeforeValidator(read_url)]]
+    """Members of one cluster, the nearest first."""
+    pair: Name | None = None
+    """The register's name; by default the first outside VIP."""
+    ca: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """For https: who signed the servers' certificates; by default whom the machine trusts."""
+    cert: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    key: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
