@@ -22,7 +22,9 @@ for page in range(0, len(memory), 4096):
     memory[page] = 1
 listener = socket.create_server(("127.0.0.1", 0))
 print(keeper, listener.getsockname()[1], flush=True)
-listener.accept()[0].recv(1)
+connection = listener.accept()[0]
+connection.send(b"!")
+connection.recv(1)
 os._exit(7)
 """
 
@@ -38,6 +40,11 @@ def begin(process: subprocess.Popen[bytes]) -> tuple[int, socket.socket]:
     keeper, port = map(int, process.stdout.readline().split())
     connection = socket.create_connection(("127.0.0.1", port))
     connection.settimeout(30)
+    assert connection.recv(1) == b"!", "accepted: one that is not would be reset"
+    deadline = time.monotonic() + 30
+    while len(os.listdir(f"/proc/{keeper}/fd")) != 1:  # the pidfd it waits at; it has begun
+        assert time.monotonic() < deadline, "the keeper has a copy of a file"
+        time.sleep(0.01)
     return keeper, connection
 
 
@@ -80,7 +87,6 @@ def test_the_keeper_has_no_copy_of_a_file_and_heeds_no_signal_but_kill(
     with process:
         keeper, connection = begin(process)
         with connection:
-            assert len(os.listdir(f"/proc/{keeper}/fd")) == 1, "the pidfd it waits at"
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 os.kill(keeper, number)
             time.sleep(0.05)
