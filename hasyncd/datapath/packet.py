@@ -87,9 +87,9 @@ def build_engine(
     )
     for declaration, publication in services:
         engine.set_service(*declaration)
-        engine.publish(declaration[0], *publication)
-    for index, service in enumerate(settings.service):
+        index, service = declaration[0], settings.service[declaration[0]]
         engine.set_balance(index, service.key, round((service.load_limit or 0) * 100))
+        engine.publish(index, *publication)
     for table, index, mode in rule_commits(settings):
         engine.set_rule_commit(table, index, mode)
     return engine
