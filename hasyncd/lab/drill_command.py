@@ -333,32 +333,41 @@ def _run_one(name: str, args: argparse.Namespace, incumbent: IncumbentOptions | 
         return run_interruptible(run_drill(SCENARIOS[name], options, progress))
 
 
+_ORDERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def run_interruptible(work: Coroutine[Any, Any, _Value]) -> _Value:
     """asyncio.run that takes ctrl-C, SIGTERM and SIGHUP as one order to clean up.
 
-    A second one does not break the cleaning.     Raises asyncio.CancelledError after such an order.
+    A second one breaks neither the cleaning nor the end after it. Raises asyncio.CancelledError after such an order.
     """
+    before = {number: signal.getsignal(number) for number in _ORDERS}
+    ordered = False
 
     async def guarded() -> _Value:
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, _cancel_once(task))
+
+        def order(*_: object) -> None:
+            nonlocal ordered
+            if not ordered and not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+            ordered = True
+
+        # Not the loop's own handlers: those end with it, and the process would die of what comes a moment later.
+        for number in _ORDERS:
+            signal.signal(number, order)
         return await task
 
-    return asyncio.run(guarded())
-
-
-def _cancel_once(task: asyncio.Future[Any]) -> Any:
-    ordered = False
-
-    def cancel() -> None:
-        nonlocal ordered
+    try:
+        value = asyncio.run(guarded())
+    finally:
         if not ordered:
-            ordered = True
-            task.cancel()
-
-    return cancel
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if ordered:
+        raise asyncio.CancelledError
+    return value
 
 
 def _write(args: argparse.Namespace, results: list[Result]) -> None:

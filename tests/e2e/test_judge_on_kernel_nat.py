@@ -41,7 +41,7 @@ def test_kill_without_synchronisation_is_seen_as_loss() -> None:
     result = play(SCENARIOS["kill-primary"], DrillOptions(seed=2, load=small(ipv6=0)), KernelPair)
     assert not result.passed
     losses = result.judgement.losses
-    broken = sum(count for name, count in losses.items() if name.startswith("tcp nat base: "))
+    broken = sum(count for name, count in losses.items() if name.startswith("tcp nat base"))
     moved = sum(count for name, count in losses.items() if name.startswith(("udp nat base", "udp nat probe")))
     assert broken == 20, f"every TCP flow through NAT has lost its port: {losses}"
     assert moved == 10, f"every UDP flow through NAT comes from another port: {losses}"

@@ -150,7 +150,9 @@ class Shell:
     def arm_timer(self) -> None:
         deadline = self.node.next_deadline_ns()
         if deadline != self.node._earliest_deadline_ns():
-            raise Broken(f"{self.name}: an input moved a deadline and did not say so: the timer would be late")
+            raise Broken(
+                f"{self.name}: an input moved a deadline and did not say so: the timer would be late"
+            )
         if deadline == self._armed_for:
             return
         self._timer += 1

@@ -162,31 +162,32 @@ def let_the_witness_grant_everybody(patch: Patch) -> None:
 
 
 MUTATIONS = [
-    (let_the_witness_grant_everybody, "prefer = safety, and a witness"),
-    (promise_that_nothing_is_missing, "flows are missing"),
-    (acknowledge_what_was_only_sent, "acknowledged flows"),
-    (promote_without_the_next_number, "two nodes are armed in generation"),
-    (forget_the_number_at_the_boot, "generation went back"),
-    (lend_for_longer_than_silence_is_death, "two nodes are armed"),
-    (forget_deletes_and_compare_nothing, "the tables hold different slots"),
-    (see_drift_where_there_is_none, "a sync although all is quiet"),
-    (start_a_full_sync_at_every_timer, "a storm"),
-    (send_everything_however_little_differs, "everything was sent to a backup"),
-    (send_buckets_that_do_not_differ, "although they did not differ"),
-    (resume_nobody, "could have been resumed"),
-    (skip_what_the_log_still_holds, "records were skipped"),
-    (keep_what_is_suspect, "the tables hold different slots"),
+    (let_the_witness_grant_everybody, "prefer = safety, and a witness", 276),
+    (promise_that_nothing_is_missing, "flows are missing", 3),
+    (acknowledge_what_was_only_sent, "acknowledged flows", 39),
+    (promote_without_the_next_number, "two nodes are armed in generation", 28),
+    (forget_the_number_at_the_boot, "generation went back", 1),
+    (lend_for_longer_than_silence_is_death, "two nodes are armed", 15),
+    (forget_deletes_and_compare_nothing, "the tables hold different slots", 1),
+    (see_drift_where_there_is_none, "a sync although all is quiet", 0),
+    (start_a_full_sync_at_every_timer, "a storm", 0),
+    (send_everything_however_little_differs, "everything was sent to a backup", 6),
+    (send_buckets_that_do_not_differ, "although they did not differ", 12),
+    (resume_nobody, "could have been resumed", 1),
+    (skip_what_the_log_still_holds, "records were skipped", 12),
+    (keep_what_is_suspect, "the tables hold different slots", 169),
 ]
+"""What is broken, what its checker says, and a seed that shows it, which is only where the search begins."""
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("mutate", "words"), MUTATIONS, ids=[m.__name__ for m, _ in MUTATIONS])
+@pytest.mark.parametrize(("mutate", "words", "first"), MUTATIONS, ids=[m.__name__ for m, *_ in MUTATIONS])
 def test_a_broken_rule_is_noticed_by_the_checker_of_its_promise(
-    mutate: Callable[[Patch], None], words: str, monkeypatch: pytest.MonkeyPatch
+    mutate: Callable[[Patch], None], words: str, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch.setattr)
     told = []
-    for seed in range(SEEDS):
+    for seed in (first, *range(SEEDS)):
         story = run(seed)
         if story is not None:
             verdict = next(line for line in reversed(story.splitlines()) if line.startswith("Broken: "))
