@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -180,6 +180,17 @@ def calm_down(stage: Stage) -> None:
     """The fault is over for the clients: short connections are closed again in their time."""
     stage.crew.order(do="fault", at_ns=0)
     stage.crew.order(do="churn")
+
+
+async def one_after_the_other(stage: Stage, faults: Sequence[Callable[[], Awaitable[Fault]]]) -> None:
+    """Flows are opened; each fault is made and mended, calm in between; the flows prove themselves after the last."""
+    await stage.open_flows()
+    await stage.run_for(stage.chance.uniform(1.0, 2.0))
+    fault = await faults[0]()
+    for make in faults[1:]:
+        calm_down(stage)
+        fault = await make()
+    await stage.until_proven(fault)
 
 
 def unharmed(stage: Stage, begin_ns: int, name: str, *, strict: bool = True) -> Span:

@@ -183,6 +183,11 @@ def test_what_makes_no_table_is_an_error(algorithm: str, of: list[tuple[int, int
         BackendTable(algorithm, of, 1)
 
 
+def test_a_ring_without_vnodes_is_none() -> None:
+    with pytest.raises(ValueError, match="vnodes"):
+        BackendTable("consistent-hash", [(1, 1)], 1, 0)
+
+
 GOLDEN_MEMBERS = {1: 1, 2: 1, 3: 2, 40: 10, 4_000_000_000: 3}
 GOLDEN: dict[str, tuple[int, str]] = {
     "consistent-hash": (0xE81735D554CB3C59, "f36fd1d47074ffe7"),

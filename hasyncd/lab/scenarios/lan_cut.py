@@ -8,11 +8,13 @@ never two owners, every flow goes on when the LAN is back, and nobody has to do 
 
 from __future__ import annotations
 
+from functools import partial
+
 from hasyncd.lab.acts import (
     Roll,
     ask_both,
     call_roll,
-    calm_down,
+    one_after_the_other,
     require_unmoved,
     require_whole,
     strike,
@@ -31,16 +33,12 @@ _CUT_S = 1.2
 async def play(stage: Stage) -> None:
     """Four cuts, one after the other."""
     wires = Wires(stage.topology)
-    await stage.open_flows()
-    await stage.run_for(stage.chance.uniform(1.0, 2.0))
-    fault = None
-    for of_primary in (False, True):
-        for side in _SIDES:
-            if fault is not None:
-                calm_down(stage)
-            fault = await _cut(stage, wires, side, of_primary=of_primary)
-    assert fault is not None, "there are sides"
-    await stage.until_proven(fault)
+    cuts = [
+        partial(_cut, stage, wires, side, of_primary=of_primary)
+        for of_primary in (False, True)
+        for side in _SIDES
+    ]
+    await one_after_the_other(stage, cuts)
 
 
 async def _cut(stage: Stage, wires: Wires, side: str, *, of_primary: bool) -> Fault:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from hasyncd.lab.acts import (
     Roll,
     call_roll,
-    calm_down,
     nodes_of,
+    one_after_the_other,
     require_owner,
     require_unmoved,
     require_whole,
@@ -91,15 +92,7 @@ def acts(cuts: tuple[Cut, ...]) -> Callable[[Stage], Awaitable[None]]:
 
     async def play(stage: Stage) -> None:
         wires = Wires(stage.topology)
-        await stage.open_flows()
-        await stage.run_for(stage.chance.uniform(1.0, 2.0))
-        fault = None
-        for cut in cuts:
-            if fault is not None:
-                calm_down(stage)
-            fault = await _cut(stage, wires, cut)
-        assert fault is not None, "there are cuts"
-        await stage.until_proven(fault)
+        await one_after_the_other(stage, [partial(_cut, stage, wires, cut) for cut in cuts])
 
     return play
 

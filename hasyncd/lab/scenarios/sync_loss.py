@@ -7,11 +7,13 @@ opened anew, and the backup has to catch up once the link is whole.
 
 from __future__ import annotations
 
+from functools import partial
+
 from hasyncd.lab.acts import (
     Roll,
     ask_both,
     call_roll,
-    calm_down,
+    one_after_the_other,
     require_unmoved,
     require_whole,
     strike,
@@ -29,15 +31,7 @@ _LOSSY_S = 3.0
 async def play(stage: Stage) -> None:
     """Each loss for a while, whole again in between."""
     wires = Wires(stage.topology)
-    await stage.open_flows()
-    await stage.run_for(stage.chance.uniform(1.0, 2.0))
-    fault = None
-    for percent in _LOSSES:
-        if fault is not None:
-            calm_down(stage)
-        fault = await _lose(stage, wires, percent)
-    assert fault is not None, "there are losses"
-    await stage.until_proven(fault)
+    await one_after_the_other(stage, [partial(_lose, stage, wires, percent) for percent in _LOSSES])
 
 
 async def _lose(stage: Stage, wires: Wires, percent: int) -> Fault:

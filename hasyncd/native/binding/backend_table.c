@@ -62,7 +62,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *arguments, PyObject *ke
     Py_END_ALLOW_THREADS
     PyMem_Free(members);
     if (!table) {
-        PyErr_SetString(PyExc_ValueError, "one member with two weights, or more vnodes than a ring can hold");
+        PyErr_SetString(PyExc_ValueError, "one member with two weights, or more vnodes than a ring can hold, or none");
         return NULL;
     }
     self = (struct wrapped *)PyType_GenericAlloc(type, 0);

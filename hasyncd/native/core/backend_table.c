@@ -41,7 +41,7 @@ static int fill(struct hs_backend_table *table, uint32_t vnodes)
 {
     switch (table->algorithm) {
     case HS_CONSISTENT_HASH:
-        table->ring = hs_ring_build(table->members, table->member_count, table->generation, vnodes);
+        table->ring = !vnodes ? NULL : hs_ring_build(table->members, table->member_count, table->generation, vnodes);
         return table->ring ? 0 : -1;
     case HS_MAGLEV:
     case HS_ECMP:
@@ -133,23 +133,13 @@ int hs_backend_table_find(const struct hs_backend_table *table, uint32_t hash)
 /* The first hash after `hash` that may belong to another member than `hash` does; up to 2**32. */
 static uint64_t next_border(const struct hs_backend_table *table, uint64_t hash)
 {
-    const struct hs_ring *ring = table->ring;
-    uint32_t low = 0, high;
+    const struct hs_vnode *vnode;
 
     if (table->slots)
         return hs_backend_table_first_hash((uint32_t)(hash * table->slot_count >> 32) + 1, table->slot_count);
-    if (!ring || !ring->count)
-        return (uint64_t)1 << 32;
-    /* A vnode owns the hashes up to its point. */
-    for (high = ring->count; low < high;) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (ring->vnodes[middle].point < hash)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low == ring->count ? (uint64_t)1 << 32 : (uint64_t)ring->vnodes[low].point + 1;
+    vnode = hs_ring_find(table->ring, (uint32_t)hash);
+    /* A vnode owns the hashes up to its point; beyond the last one they are the first one's. */
+    return vnode->point < hash ? (uint64_t)1 << 32 : (uint64_t)vnode->point + 1;
 }
 
 void hs_backend_table_shares(const struct hs_backend_table *table, uint64_t *keys)

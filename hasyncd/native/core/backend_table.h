@@ -43,7 +43,7 @@ struct hs_backend_table {
 };
 
 /* Members of weight 0 are left out, ones that are listed twice count once. `vnodes` per unit of weight, for the ring.
- * NULL: no memory, more vnodes than HS_VNODES_MAX, more members than HS_BACKENDS_MAX, or one with two weights. */
+ * NULL: no memory, no vnodes, more vnodes than HS_VNODES_MAX, more members than HS_BACKENDS_MAX, or one with two weights. */
 struct hs_backend_table *hs_backend_table_build(enum hs_algorithm algorithm, const struct hs_ring_server *members,
                                                 uint32_t count, uint32_t generation, uint32_t vnodes);
 void hs_backend_table_free(struct hs_backend_table *table);
