@@ -10,7 +10,7 @@ reserves 48 bytes of address space a slot for the long addresses; memory is used
 """
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from typing_extensions import Buffer
 
@@ -74,9 +74,18 @@ class Engine:
         Raises OSError."""
 
     # --- the machine ------------------------------------------------------------------------
-    def open(self, side: int, ifindex: int, mac: bytes, mtu: int, ring: bool = False, /) -> int:
-        """Opens and binds the AF_PACKET socket of a side, with a receive ring or a queue only, and returns its file
-        descriptor (owned by the engine). Raises OSError; ENOMEM: the kernel has no 16 MiB for the ring."""
+    def open(
+        self, side: int, ifindex: int, mac: bytes, mtu: int, ring: bool = False, behind: bool = False, /
+    ) -> int:
+        """Opens and binds the AF_PACKET socket of a side, with a receive ring or a queue only, and returns a file
+        descriptor (owned by the engine) that is readable when packets wait. `behind`: only what tc ingress lets pass is
+        seen, else every packet, before tc. Raises OSError; ENOMEM: the kernel has no 16 MiB for the ring."""
+    def use_cache(
+        self, maps: tuple[int, int, int, int, int], cpus: int, interfaces: tuple[int, int], /
+    ) -> None:
+        """From now on the kernel holds a copy of established flows and forwards them while the lease lasts. `maps`:
+        descriptors of flows, flows6, uses, control and counters of tc/flow_cache.bpf.c, duplicated where they are kept;
+        `cpus`: that the kernel counts with; `interfaces`: indexes, inside and outside. Raises OSError."""
     def attach(self, side: int, mac: bytes, mtu: int) -> None:
         """Describes a side without a socket: for `inject`."""
     def close(self) -> None: ...
@@ -150,22 +159,41 @@ class Engine:
     ) -> None:
         """Declares service `index` (0, 1, 2 … in order of configuration), as yet without a table. A service is of one
         family: `allow` and its backends are of the VIP's (else ValueError); no source is allowed by an empty list."""
-    def set_balance(self, index: int, key: str, load_limit_percent: int) -> None:
+    def set_balance(self, index: int, key: str, load_limit_percent: int, when_empty: str = "drop", /) -> None:
         """What of a flow decides on its backend (`tuple`, `source`, `source-port`), and how many of all flows a backend
         may have, in percent of its fair share: above 100; 0 is no limit. It holds for a ring: other tables have no
-        next backend."""
+        next backend. `when_empty`: without any backend, new flows are dropped in silence (`drop`), or (`reject`) TCP
+        gets a reset and UDP a port unreachable, the latter at a bounded rate."""
     def publish(
         self,
         index: int,
-        backends: Sequence[tuple[int, Address, int, int]],
+        backends: Sequence[tuple[int, Address, int, int, int]],
         table: BackendTable,
         grace_until_ns: int = 0,
         /,
     ) -> None:
-        """Makes `table` the service's own: backends as (server_id, address, port, weight), its members among them.
-        Until `grace_until_ns` (CLOCK_BOOTTIME) a connection under way whose flow is not known goes by the table before.
-        ValueError: a member that is no backend, or more backends (those that left and have flows included) than one
-        service can hold."""
+        """Makes `table` the service's own: backends as (server_id, address, port, weight, state), its members among
+        them. state: 0 up, 1 draining, 2 down (a member all the same: taken for up). Backends that are not listed but
+        have flows are *removed*: nothing passes of those flows (`drop_backend_removed`) until `end_backend_flows`;
+        whoever wants to keep them lists the backend as draining. Until `grace_until_ns` (CLOCK_BOOTTIME) a connection
+        under way whose flow is not known goes by the table before, unless that leads to a backend that is down or
+        removed. ValueError, and nothing has changed: a member that is not listed or is draining, an id or address
+        twice, or more backends (those that left and have flows included) than one service can hold."""
+    def end_backend_flows(
+        self, index: int, server_id: int, how: int, slot: int, count: int, /
+    ) -> tuple[int, int]:
+        """Ends flows of a backend that is not up, in `count` slots from `slot` on: (the next slot or -1, how many
+        ended). Stops early after 1,024 (resets: 64), so that packets do not wait. Flows of a backend that is up are
+        never touched, and a node that does not write the table ends nothing: (-1, 0). how: 0 silently; 1 TCP by
+        resets to both ends (an end whose counterpart's sequence number is not known here, as after a takeover, gets
+        an exact one in answer to its next packet), UDP silently, since the next datagram finds a live backend; 2 UDP
+        flows are at once another backend's (DEL and ADD), TCP is left alone."""
+    def backend_counters(self, index: int, /) -> list[tuple[int, int, int, int, int, int, int, int, int]]:
+        """(server_id, state, flows, new_flows, packets, bytes, syn_unanswered, resets, refused) of every backend that
+        is listed or has flows. state: as in `publish`, 3 removed, 4 known by the peer's flows alone (server_id 0).
+        From new_flows on they only grow, and count what passed here: bytes of IP in both directions; flows whose SYN
+        came again, or aged out, unanswered (once each); resets by the backend, and those of them in answer to a
+        SYN."""
     def count_moving(self, index: int, table: BackendTable, slot: int, count: int, /) -> tuple[int, int, int]:
         """Of the flows of service `index` in `count` slots from `slot` on: (the next slot or -1, how many they are, how
         many have another backend than their key has in `table`). Nothing moves them: they are what a table without
@@ -305,3 +333,15 @@ class Engine:
         ICMPv6: (proto, src, sport, dst, dport,
         reply_src, reply_sport, reply_dst, reply_dport, state, timeout_s,
         service index or -1, server_id, nat rule index or -1, at_risk)."""
+    def explain(
+        self, proto: int, src: Address, sport: int, dst: Address, dport: int, now_ns: int, /
+    ) -> dict[str, Any]:
+        """What becomes of a packet with these ends, and why; nothing is changed, sent or counted. An echo's identifier
+        is `sport`. `side` its packets come in by (-1: no route to the source), `armed`; `flow` (None: there is none):
+        is_reply, original and reply as (src, sport, dst, dport), state, left_ms, service, nat_rule, backend,
+        begins_anew (a SYN's effect), given_up. `decision`: what a first packet of the flow's original direction meets,
+        as if there were no flow: passes, dropped (a counter's name or None), answered, told, forward, own (indices of
+        `set_forwards` or -1), exempt, nat_rule, pass, reply, preference (the reply that NAT gives in an empty table).
+        `choice` (None: no service): service, key, generation, digest, place and places (vnodes or slots), point,
+        owner (whom the table names), backend (who gets it), before (who gets a packet from the middle of a connection
+        that is not known). A backend: id, address, port, weight, state, in_table, flows. ValueError: no such packet."""

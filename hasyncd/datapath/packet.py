@@ -14,7 +14,9 @@ from typing import Final, Literal
 
 from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine, start_memory_keeper
 from hasyncd.addresses import EngineAddress, EnginePrefix, Network, for_engine, in_order, prefixes_for_engine
-from hasyncd.config import Forward, NatRule, OneToOne, Pass, Service, Settings
+from hasyncd.config import Settings
+from hasyncd.config_rules import Forward, NatRule, OneToOne, Pass
+from hasyncd.config_services import Service
 from hasyncd.datapath.interfaces import Interface
 
 __all__ = [
@@ -32,7 +34,7 @@ PROTOCOLS: Final = {"tcp": 6, "udp": 17}
 
 Declaration = tuple[int, EngineAddress, int, int, list[EnginePrefix]]
 """The arguments of `Engine.set_service`."""
-Publication = tuple[list[tuple[int, EngineAddress, int, int]], BackendTable]
+Publication = tuple[list[tuple[int, EngineAddress, int, int, int]], BackendTable]
 """The arguments of `Engine.publish`, after the service's place."""
 
 
@@ -112,20 +114,27 @@ def rule_commits(settings: Settings) -> list[tuple[str, int, str]]:
 
 
 def open_sides(
-    engine: Engine, inside: Interface, outside: Interface, packet_io: Literal["auto", "ring", "mmsg"] = "auto"
+    engine: Engine,
+    inside: Interface,
+    outside: Interface,
+    packet_io: Literal["auto", "ring", "mmsg"] = "auto",
+    *,
+    behind: bool = False,
 ) -> tuple[int, int]:
-    """Opens both packet sockets; their descriptors. Raises OSError."""
-    return _open(engine, INSIDE, inside, packet_io), _open(engine, OUTSIDE, outside, packet_io)
+    """Opens both sides' packet sockets, `behind` tc ingress or before it; a descriptor of each. Raises OSError."""
+    return _open(engine, INSIDE, inside, packet_io, behind), _open(
+        engine, OUTSIDE, outside, packet_io, behind
+    )
 
 
-def _open(engine: Engine, side: int, interface: Interface, packet_io: str) -> int:
+def _open(engine: Engine, side: int, interface: Interface, packet_io: str, behind: bool) -> int:
     if packet_io != "mmsg":
         try:
-            return engine.open(side, interface.index, interface.mac, interface.mtu, True)
+            return engine.open(side, interface.index, interface.mac, interface.mtu, True, behind)
         except OSError as error:
             if packet_io == "ring" or error.errno != errno.ENOMEM:
                 raise
-    return engine.open(side, interface.index, interface.mac, interface.mtu)
+    return engine.open(side, interface.index, interface.mac, interface.mtu, False, behind)
 
 
 def owned_networks(settings: Settings) -> list[Network]:

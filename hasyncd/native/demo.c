@@ -117,7 +117,7 @@ struct gateway {
 
 static void allocate(struct gateway *g, const struct hs_tuple *original, const char *note)
 {
-    struct hs_nat_request request = {g->table, g->rules, &g->rules->nat[0], original, 1};
+    struct hs_nat_request request = {g->table, g->rules, &g->rules->nat[0], original, 1, NULL};
     struct hs_tuple both[2] = {*original, {0}};
     uint32_t probes;
     bool found = hs_nat_allocate(&g->nat, &request, &both[HS_REPLY], &probes);

@@ -93,10 +93,12 @@ def publish_ring(
     backends: Sequence[tuple[int, Any, int, int]],
     generation: int,
     vnodes: int = 160,
+    draining: Sequence[tuple[int, Any, int, int]] = (),
 ) -> None:
-    """Backends as (server_id, address, port, weight), balanced by a consistent hash."""
+    """Backends as (server_id, address, port, weight), up and draining, balanced by a consistent hash."""
     members = [(server_id, weight) for server_id, _, _, weight in backends]
-    engine.publish(index, backends, BackendTable("consistent-hash", members, generation, vnodes))
+    rows = [(*backend, 0) for backend in backends] + [(*backend, 1) for backend in draining]
+    engine.publish(index, rows, BackendTable("consistent-hash", members, generation, vnodes))
 
 
 def arm(engine: Engine, at_ns: int | None = None) -> None:

@@ -36,6 +36,7 @@ from tests.native.model_rules import (
 SECOND: Final = 10**9
 TIMEOUT_S: Final = {UDP: 300, ICMP: 60}
 ESTABLISHED_S, TRANSITORY_S, HALF_OPEN_S = 7440, 240, 30
+LATE_SYN: Final = 65535
 TOLD_LATE_S: Final = 31
 """A refreshed timeout may be told to the peer so much later."""
 
@@ -167,19 +168,23 @@ class Model:
         if ends.proto == ICMP and not packet.answers and ends.dst in self.rules.vips:
             return Fate(sent=(side, Packet(ends.inverted, answers=True)))
         found = self.find(ends)
-        if found and self._reopens(*found, packet):
+        if found and self._reopens(side, *found, packet):
             self.end(found[0], freed=False)
             found = None
         if found:
             return self._hit(side, packet, *found)
         return self._miss(side, packet)
 
-    def _reopens(self, flow: Flow, way: int, packet: Packet) -> bool:
-        """A SYN begins anew where the connection is over (RFC 1122 4.2.2.13), and where its backend left unheard."""
+    def _reopens(self, side: int, flow: Flow, way: int, packet: Packet) -> bool:
+        """A SYN begins anew where the connection is over (RFC 1122 4.2.2.13), and where its backend drains, unless it
+        is a late copy of the one that opened the flow, or comes from where its sender is not."""
         if way != ORIGINAL or flow.proto != TCP or not packet.is_first:
             return False
         left = flow.service >= 0 and flow.server not in self.rings[flow.service]
-        return flow.state in (TIME_WAIT, CLOSE) or (flow.state == SYN_SENT and left)
+        if flow.state in (TIME_WAIT, CLOSE):
+            return True
+        copy = flow.sequence is not None and 0 <= flow.sequence - packet.sequence - 1 <= LATE_SYN
+        return left and self.rules.side_of(packet.ends.src) == side and (flow.state == SYN_SENT or not copy)
 
     def _hit(self, side: int, packet: Packet, flow: Flow, way: int) -> Fate:
         state, ignored = flow.state, False

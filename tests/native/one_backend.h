@@ -18,6 +18,7 @@ static inline void hs_serve_one(struct hs_service *service, struct hs_service wh
     what.now = memory.now;
     what.before = memory.before;
     what.turns = memory.turns;
+    what.index = memory.index;
     what.backends = memory.backends;
     *service = what;
     CHECK(2, hs_service_publish(service, backend, 1, hs_backend_table_build(HS_CONSISTENT_HASH, &member, 1, 1, 16), 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hasyncd._native import BackendTable
 from tests.native.engines import publish_ring
 from tests.native.frames import ACK, RST, SYN, number, tcp
 from tests.native.nat_gateway import OUTSIDE, OUTSIDE_VIP, Gateway
@@ -40,7 +41,10 @@ def test_a_backend_that_left_keeps_its_place_while_it_has_flows() -> None:
     gateway.send(0, tcp("10.0.4.1", 8080, CLIENT, 5000, SYN | ACK))
     with pytest.raises(ValueError, match="more backends"):
         publish_ring(gateway.engine, 0, generation_of("10.0.8.0", PLACES), 2, 4)
-    publish_ring(gateway.engine, 0, generation_of("10.0.8.0", PLACES - 1), 2, 4)
+    rows = [(*backend, 0) for backend in generation_of("10.0.8.0", PLACES - 1)]
+    members = [(row[0], 1) for row in rows]
+    drained = (1, number("10.0.4.1"), 8080, 1, 1)
+    gateway.engine.publish(0, [drained, *rows], BackendTable("consistent-hash", members, 2, 4))
     ((_, sent),) = gateway.send(OUTSIDE, tcp(CLIENT, 5000, OUTSIDE_VIP, 80, ACK))
     assert sent.target == "10.0.4.1", "its flow goes on"
     assert gateway.engine.backend_flow_counts(0)[1] == 1

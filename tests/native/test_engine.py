@@ -78,7 +78,7 @@ def test_there_is_no_engine_without_its_gateway() -> None:
         ("set_nat_rules", ([([], [], [1] * 65, 1, 2)],)),
         ("set_service", (3, 1, 80, 6, [])),
         ("set_service", (0, 1, 80, 6, [(0, 40)])),
-        ("publish", (0, [(2, 1, 1, 1)], BackendTable("maglev", [(1, 1)], 1))),
+        ("publish", (0, [(2, 1, 1, 1, 0)], BackendTable("maglev", [(1, 1)], 1))),
         ("set_balance", (0, "destination", 0)),
         ("set_balance", (0, "tuple", 100)),
         ("set_commit", ("never", 1, True)),
@@ -270,7 +270,8 @@ def test_a_backend_that_left_keeps_its_flows_and_gets_no_new_ones() -> None:
     before = {p: send(engine, OUTSIDE, frames.tcp(CLIENT, p, OUTSIDE_VIP, 80, SYN))[0].target for p in ports}
     for port, target in before.items():
         assert send(engine, INSIDE, frames.tcp(target, 8080, CLIENT, port, SYN | ACK))
-    publish_ring(engine, 0, [(2, number("10.0.1.22"), 8080, 1)], 2)
+    gone = (1, number("10.0.1.21"), 8080, 1)
+    publish_ring(engine, 0, [(2, number("10.0.1.22"), 8080, 1)], 2, draining=[gone])
     for port, target in before.items():
         (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, port, OUTSIDE_VIP, 80, SYN))
         assert sent.target == target
@@ -301,7 +302,8 @@ def test_a_syn_on_a_finished_flow_chooses_anew() -> None:
     send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     target = flows(engine)[0].server_id
     assert send(engine, INSIDE, frames.tcp(BACKENDS[target], 8080, CLIENT, 5000, SYN | ACK))
-    publish_ring(engine, 0, [(3, number("10.0.1.23"), 8080, 1)], 2)
+    drained = (target, number(BACKENDS[target]), 8080, 1)
+    publish_ring(engine, 0, [(3, number("10.0.1.23"), 8080, 1)], 2, draining=[drained])
     (sent,) = send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, SYN))
     assert sent.target == BACKENDS[target], "half-open and answered: the same flow"
     send(engine, OUTSIDE, frames.tcp(CLIENT, 5000, OUTSIDE_VIP, 80, RST))

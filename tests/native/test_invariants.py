@@ -114,11 +114,13 @@ def test_what_ended_lets_nothing_through_in_either_direction() -> None:
 
 # --- the table of README.md -----------------------------------------------------------------------------------
 
-NAMED = [f"N{n}" for n in range(1, 13)] + [f"C{n}" for n in range(1, 8)] + [f"F{n}" for n in range(1, 5)]
-TOLD = dict(re.findall(r"^\| ([NCF]\d+) \|[^|]*\|(.*)\|$", (HERE / "README.md").read_text(), re.MULTILINE))
+NAMED = [
+    f"{letter}{n}" for letter, last in (("N", 12), ("C", 7), ("F", 5), ("T", 11)) for n in range(1, last + 1)
+]
+TOLD = dict(re.findall(r"^\| ([NCFT]\d+) \|[^|]*\|(.*)\|$", (HERE / "README.md").read_text(), re.MULTILINE))
 SOURCES = {
     file: file.read_text()
-    for folder in (HERE, ROOT / "tests/sim")
+    for folder in (HERE, ROOT / "tests/sim", ROOT / "tests/balance")
     for file in folder.iterdir()
     if file.suffix in (".py", ".c")
 }
@@ -128,6 +130,8 @@ SOURCES = {
 def test_every_invariant_has_its_tests(invariant: str) -> None:
     tests = re.findall(r"`(\w+)`", TOLD[invariant])
     assert tests, f"{invariant} has no test"
+    if invariant[0] in "FT":
+        assert any(f"_{invariant.lower()}_" in name for name in tests), f"none of them is called {invariant}"
     for name in tests:
         users = [file.name for file, text in SOURCES.items() if re.search(rf"\b{name}\(", text)]
         assert users, f"{invariant}: there is no {name}"

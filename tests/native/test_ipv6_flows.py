@@ -288,7 +288,8 @@ def test_a_service_allows_whom_it_names_and_keeps_its_flows_backends() -> None:
     target = gateway.crosses(OUTSIDE, tcp6(CLIENT, 4000, OUTSIDE_VIP6, 80, SYN)).target
     gateway.crosses(INSIDE, tcp6(target, 8080, CLIENT, 4000, SYN | ACK))
     [left] = [server_id for server_id, address in BACKENDS6.items() if address != target]
-    publish_ring(gateway.engine, WEB6, [(left, number6(BACKENDS6[left]), 8080, 1)], 2)
+    drained = (3 - left, number6(target), 8080, 1)
+    publish_ring(gateway.engine, WEB6, [(left, number6(BACKENDS6[left]), 8080, 1)], 2, draining=[drained])
     assert gateway.crosses(OUTSIDE, tcp6(CLIENT, 4000, OUTSIDE_VIP6, 80, ACK)).target == target
     for port in range(4001, 4011):
         assert gateway.crosses(OUTSIDE, tcp6(CLIENT, port, OUTSIDE_VIP6, 80, SYN)).target == BACKENDS6[left]
@@ -403,9 +404,9 @@ def test_without_a_lease_nothing_moves() -> None:
         ("set_service", (4, number6(OUTSIDE_VIP6), 80, 6, [(0, 0)])),
         ("set_service", (4, 1, 80, 6, [ANY])),
         ("set_service", (WEB6, 1, 80, 6, [(0, 0)])),  # it has backends of IPv6
-        ("publish", (WEB6, [(1, 1, 80, 1)], ONE)),
-        ("publish", (0, [(1, number6(HOST), 80, 1)], ONE)),
-        ("publish", (NAMES6, [(1, number6("fe80::1"), 80, 1)], ONE)),
+        ("publish", (WEB6, [(1, 1, 80, 1, 0)], ONE)),
+        ("publish", (0, [(1, number6(HOST), 80, 1, 0)], ONE)),
+        ("publish", (NAMES6, [(1, number6("fe80::1"), 80, 1, 0)], ONE)),
         ("set_passes", ([([(0, 0)], [], False)],)),
         ("set_passes", ([([ANY], [(0, 0)], False)],)),
         ("set_passes", ([([(bytes(16), 129)], [], False)],)),

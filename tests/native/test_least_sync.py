@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import random
 from collections.abc import Iterator
@@ -68,6 +70,27 @@ def in_step(capacity: int, count: int) -> tuple[Engine, Engine, Memory]:
     arm(primary)
     assert primary.digest() == backup.digest()
     return primary, backup, memory
+
+
+def test_a_table_behind_a_hole_is_found() -> None:
+    """What was one mapping when it was listed may have lost a part when it is read."""
+    page, libc = mmap.PAGESIZE, ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    first = libc.mmap(
+        None, 4 * page, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0
+    )
+    wanted = Memory.tuples(add(3))
+    flow = bytearray(96)
+    flow[: len(wanted)], flow[AT_STATE], flow[75] = wanted, 1, 1
+    ctypes.memmove(first + 3 * page, bytes(flow), len(flow))
+    assert libc.munmap(first + page, page) == 0
+    try:
+        assert Memory._places_within(wanted, first, first + 4 * page) == {first + 3 * page}
+    finally:
+        libc.munmap(first, page)
+        libc.munmap(first + 2 * page, 2 * page)
 
 
 # --- drift ------------------------------------------------------------------------------------------------

@@ -16,12 +16,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from hasyncd._native import INSIDE, OUTSIDE, Engine
+from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine
 from tests.native import frames, invariants
-from tests.native.engines import (
-    now_ns,
-    publish_ring,
-)
+from tests.native.engines import now_ns
 from tests.native.frames import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP, number
 from tests.native.invariants import Moment
 from tests.native.model import SECOND, Birth, Flow, Model
@@ -99,8 +96,10 @@ def make_engine(rules: Rules) -> Engine:
 
 
 def publish(engine: Engine, index: int, servers: set[int], generation: int) -> None:
-    rows = [(server, number(BACKENDS[server][0]), BACKENDS[server][1], 1) for server in sorted(servers)]
-    publish_ring(engine, index, rows, generation)
+    """All backends are listed; those that are not in `servers` drain."""
+    rows = [(id, number(host), port, 1, int(id not in servers)) for id, (host, port) in BACKENDS.items()]
+    members = [(server, 1) for server in sorted(servers)]
+    engine.publish(index, rows, BackendTable("consistent-hash", members, generation))
 
 
 def prefer(rules: Rules) -> None:

@@ -106,6 +106,7 @@ PyObject *hs_engine_close(PyObject *self, PyObject *unused)
 
     (void)unused;
     stop_thread(engine);
+    hs_offload_stop(engine->gateway);
     hs_packet_io_destroy(engine->io);
     engine->io = hs_packet_io_create();
     Py_RETURN_NONE;
@@ -157,16 +158,16 @@ int hs_engine_join_groups(struct engine *engine, int side)
 PyObject *hs_engine_open(PyObject *self, PyObject *arguments)
 {
     struct engine *engine = (struct engine *)self;
-    int side, ifindex, fd, ring = 0;
+    int side, ifindex, fd, ring = 0, behind = 0;
     const char *mac;
     Py_ssize_t mac_size;
     unsigned int mtu;
 
-    if (!PyArg_ParseTuple(arguments, "iiy#I|p", &side, &ifindex, &mac, &mac_size, &mtu, &ring) ||
+    if (!PyArg_ParseTuple(arguments, "iiy#I|pp", &side, &ifindex, &mac, &mac_size, &mtu, &ring, &behind) ||
         describe_port(engine, side, mac, mac_size, mtu))
         return NULL;
     Py_CLEAR(engine->sent[side]);
-    fd = hs_packet_io_open(engine->io, side, ifindex, ring);
+    fd = hs_packet_io_open(engine->io, side, ifindex, ring, behind);
     errno = fd < 0 ? -fd : hs_engine_join_groups(engine, side);
     if (errno)
         return PyErr_SetFromErrno(PyExc_OSError);

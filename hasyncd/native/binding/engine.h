@@ -3,7 +3,8 @@
  * Methods parse, call the core and wrap; hasyncd/_native.pyi documents them. One file a room:
  * engine_type.c the methods, engine.c life and packets, engine_rules.c and engine_nat.c what may pass, engine_balance.c
  * and backend_table.c backends, engine_hops.c routes and neighbours, engine_sync.c log and mirror, engine_buckets.c least
- * syncs, engine_merge.c what follows a split, engine_view.c looking, addresses.c arguments.
+ * syncs, engine_cache.c the kernel's flow cache, engine_merge.c what follows a split, engine_view.c looking,
+ * engine_explain.c why, addresses.c arguments.
  */
 #ifndef HS_BINDING_ENGINE_H
 #define HS_BINDING_ENGINE_H
@@ -101,6 +102,8 @@ PyObject *hs_engine_set_service(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_balance(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_publish(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_count_moving(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_end_backend_flows(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_backend_counters(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_rule_commit(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_set_neighbours(PyObject *self, PyObject *arguments);
@@ -135,12 +138,18 @@ PyObject *hs_engine_next_offer(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_end_offer(PyObject *self, PyObject *unused);
 PyObject *hs_engine_merge(PyObject *self, PyObject *arguments);
 
+PyObject *hs_engine_use_cache(PyObject *self, PyObject *arguments);
+/* What the kernel forwarded is the gateway's too; and counters of the cache alone. Not 0 with an exception. */
+int hs_engine_count_cache(const struct engine *engine, struct hs_counters *counters, PyObject *dict);
+int hs_set_count(PyObject *dict, const char *name, uint64_t value);
+
 PyObject *hs_engine_probe_vips(PyObject *self, PyObject *unused);
 PyObject *hs_engine_vip_states(PyObject *self, PyObject *unused);
 PyObject *hs_engine_counters(PyObject *self, PyObject *unused);
 PyObject *hs_engine_flow_counts(PyObject *self, PyObject *unused);
 PyObject *hs_engine_backend_flow_counts(PyObject *self, PyObject *arguments);
 PyObject *hs_engine_list_flows(PyObject *self, PyObject *arguments);
+PyObject *hs_engine_explain(PyObject *self, PyObject *arguments);
 
 static inline struct hs_gateway *gateway_of(PyObject *self)
 {

@@ -53,6 +53,7 @@ PyObject *hs_engine_set_routes(PyObject *self, PyObject *arguments)
     if (!PyErr_Occurred()) {
         hs_next_hops_set_routes(&g->hops, tables.routes, tables.count);
         hs_next_hops6_set_routes(&g->hops6, tables.routes6, tables.count6);
+        hs_offload_reroute(g);
     }
     free(tables.routes);
     free(tables.routes6);

@@ -1,7 +1,7 @@
 /* The type: its methods, and which of them hold the lock.
  *
  * A method that touches the gateway runs under the lock as a whole; it is short. `poll` takes the lock for
- * each batch by itself, `tick` for each bite of ageing; `open`, `attach`, `close` and `start_thread` come before or after all traffic.
+ * each batch by itself, `tick` for each bite of ageing, `publish` for the exchange of tables; `open`, `attach`, `close` and `start_thread` come before or after all traffic.
  */
 #include "binding/engine.h"
 
@@ -23,6 +23,7 @@
     LOCKED_AS(name, (PyObject *self, PyObject *arguments, PyObject *keywords),                     \
               (self, arguments, keywords))
 
+LOCKED(use_cache)
 LOCKED(set_lease)
 LOCKED(arm)
 LOCKED(disarm)
@@ -42,8 +43,9 @@ LOCKED(take_mappings)
 LOCKED_KEYWORDS(set_policy)
 LOCKED(set_service)
 LOCKED(set_balance)
-LOCKED(publish)
 LOCKED(count_moving)
+LOCKED(end_backend_flows)
+LOCKED(backend_counters)
 LOCKED(set_rule_commit)
 LOCKED(set_routes)
 LOCKED(set_neighbours)
@@ -78,6 +80,7 @@ LOCKED(counters)
 LOCKED(flow_counts)
 LOCKED(backend_flow_counts)
 LOCKED(list_flows)
+LOCKED(explain)
 
 #define METHOD(name, function, flags) {name, (PyCFunction)(void (*)(void))(function), flags, NULL}
 
@@ -87,6 +90,7 @@ static PyMethodDef methods[] = {
     METHOD("close", hs_engine_close, METH_NOARGS),
     METHOD("start_thread", hs_engine_start_thread, METH_NOARGS),
     METHOD("poll", hs_engine_poll, METH_VARARGS),
+    METHOD("use_cache", locked_use_cache, METH_VARARGS),
     METHOD("set_lease", locked_set_lease, METH_VARARGS),
     METHOD("arm", locked_arm, METH_VARARGS),
     METHOD("disarm", locked_disarm, METH_NOARGS),
@@ -107,8 +111,10 @@ static PyMethodDef methods[] = {
     METHOD("set_policy", locked_set_policy, METH_VARARGS | METH_KEYWORDS),
     METHOD("set_service", locked_set_service, METH_VARARGS),
     METHOD("set_balance", locked_set_balance, METH_VARARGS),
-    METHOD("publish", locked_publish, METH_VARARGS),
+    METHOD("publish", hs_engine_publish, METH_VARARGS),
     METHOD("count_moving", locked_count_moving, METH_VARARGS),
+    METHOD("end_backend_flows", locked_end_backend_flows, METH_VARARGS),
+    METHOD("backend_counters", locked_backend_counters, METH_VARARGS),
     METHOD("set_rule_commit", locked_set_rule_commit, METH_VARARGS),
     METHOD("set_routes", locked_set_routes, METH_VARARGS),
     METHOD("set_neighbours", locked_set_neighbours, METH_VARARGS),
@@ -143,6 +149,7 @@ static PyMethodDef methods[] = {
     METHOD("flow_counts", locked_flow_counts, METH_NOARGS),
     METHOD("backend_flow_counts", locked_backend_flow_counts, METH_VARARGS),
     METHOD("list_flows", locked_list_flows, METH_VARARGS),
+    METHOD("explain", locked_explain, METH_VARARGS),
     {NULL, NULL, 0, NULL},
 };
 

@@ -2,7 +2,7 @@
 
 #include "binding/engine.h"
 
-static int set_count(PyObject *dict, const char *name, uint64_t value)
+int hs_set_count(PyObject *dict, const char *name, uint64_t value)
 {
     PyObject *number = PyLong_FromUnsignedLongLong(value);
     int failed = !number || PyDict_SetItemString(dict, name, number);
@@ -15,30 +15,31 @@ PyObject *hs_engine_counters(PyObject *self, PyObject *unused)
 {
     const struct engine *engine = (struct engine *)self;
     const struct hs_gateway *g = engine->gateway;
+    struct hs_counters counters = g->counters;
     PyObject *dict = PyDict_New();
-    int failed = !dict;
+    int failed = !dict || hs_engine_count_cache(engine, &counters, dict);
 
     (void)unused;
-#define SET(name) failed = failed || set_count(dict, #name, g->counters.name);
+#define SET(name) failed = failed || hs_set_count(dict, #name, counters.name);
     HS_COUNTERS_LIST(SET)
 #undef SET
-    failed = failed || set_count(dict, "poll_calls", engine->calls) ||
-             set_count(dict, "receive_dropped", hs_packet_io_dropped(engine->io)) ||
-             set_count(dict, "half_open_flows", g->table->half_open) ||
-             set_count(dict, "held_packets_now", g->held[0].count + g->held[1].count) ||
-             set_count(dict, "commit_now", g->commit) ||
-             set_count(dict, "commit_suspended_now", g->suspended[0] || g->suspended[1]) ||
-             set_count(dict, "nat_held_down", g->nat.held_down) ||
-             set_count(dict, "nat_other_half", g->nat.other_half) ||
-             set_count(dict, "hold_down_forgotten", g->nat.holds.forgotten) ||
-             set_count(dict, "nat_blocks_built", g->nat.pool.blocks_built) ||
-             set_count(dict, "nat_blocks", g->nat.pool.live) ||
-             set_count(dict, "mapping_lines_lost", g->mappings.lost);
+    failed = failed || hs_set_count(dict, "poll_calls", engine->calls) ||
+             hs_set_count(dict, "receive_dropped", hs_packet_io_dropped(engine->io)) ||
+             hs_set_count(dict, "half_open_flows", g->table->half_open) ||
+             hs_set_count(dict, "held_packets_now", g->held[0].count + g->held[1].count) ||
+             hs_set_count(dict, "commit_now", g->commit) ||
+             hs_set_count(dict, "commit_suspended_now", g->suspended[0] || g->suspended[1]) ||
+             hs_set_count(dict, "nat_held_down", g->nat.held_down) ||
+             hs_set_count(dict, "nat_other_half", g->nat.other_half) ||
+             hs_set_count(dict, "hold_down_forgotten", g->nat.holds.forgotten) ||
+             hs_set_count(dict, "nat_blocks_built", g->nat.pool.blocks_built) ||
+             hs_set_count(dict, "nat_blocks", g->nat.pool.live) ||
+             hs_set_count(dict, "mapping_lines_lost", g->mappings.lost);
     for (int i = HS_ACCEPTED + 1; i < HS_REJECTIONS && !failed; i++) {
         char name[64];
 
         PyOS_snprintf(name, sizeof name, "rejected_%s", hs_rejection_name((enum hs_rejection)i));
-        failed = set_count(dict, name, g->rejections[i]);
+        failed = hs_set_count(dict, name, g->rejections[i]);
     }
     if (failed)
         Py_CLEAR(dict);
@@ -51,6 +52,17 @@ PyObject *hs_engine_flow_counts(PyObject *self, PyObject *unused)
 
     (void)unused;
     return Py_BuildValue("IIII", t->count, t->by_protocol[0], t->by_protocol[1], t->by_protocol[2]);
+}
+
+/* Of all places with this id: it may have moved to another address, or be one that nobody here knows (0). */
+static uint32_t flows_of(const struct hs_service *service, uint32_t server_id)
+{
+    uint32_t flows = 0;
+
+    for (uint32_t i = 0; i < service->backend_count; i++)
+        if (service->backends[i].server_id == server_id)
+            flows += service->backends[i].flows;
+    return flows;
 }
 
 PyObject *hs_engine_backend_flow_counts(PyObject *self, PyObject *arguments)
@@ -69,7 +81,7 @@ PyObject *hs_engine_backend_flow_counts(PyObject *self, PyObject *arguments)
     for (uint32_t i = 0; dict && i < rules->services[index].backend_count; i++) {
         const struct hs_backend *backend = &rules->services[index].backends[i];
         PyObject *key = PyLong_FromUnsignedLong(backend->server_id);
-        PyObject *flows = PyLong_FromUnsignedLong(backend->flows);
+        PyObject *flows = PyLong_FromUnsignedLong(flows_of(&rules->services[index], backend->server_id));
 
         if (!key || !flows || PyDict_SetItem(dict, key, flows))
             Py_CLEAR(dict);

@@ -11,7 +11,7 @@ static void attribute6(struct hs_gateway *g, struct hs_flow *flow)
         service = hs_rules6_find_service(&g->rules, &ends.dst, flow->tuple[HS_ORIGINAL].dst_port,
                                          flow->tuple[HS_ORIGINAL].proto);
     if (service >= 0)
-        backend = hs_service_find_backend(&g->rules.services[service], &there);
+        backend = hs_service_adopt(&g->rules.services[service], &there);
     flow->rule = (int16_t)(backend < 0 ? -1 : service);
     if (backend < 0)
         return;
@@ -39,9 +39,9 @@ void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow)
                                                 original->proto);
     if (flow->rule < 0)
         return;
-    backend = hs_service_find_backend(&g->rules.services[flow->rule], &there);
+    backend = hs_service_adopt(&g->rules.services[flow->rule], &there);
     if (backend < 0) {
-        flow->rule = -1; /* a backend that our configuration does not know: it forwards all the same */
+        flow->rule = -1; /* no place left for a backend that we do not know: it forwards all the same */
         return;
     }
     flow->backend = (uint16_t)backend;
@@ -154,6 +154,7 @@ void hs_gateway_forget(struct hs_gateway *g, struct hs_flow *flow)
         g->at_risk--;
     hs_port_pool_release(&g->nat.pool, &flow->tuple[HS_REPLY]);
     discount(g, flow, HS_LOCAL_COUNTED | HS_LOCAL_HALF_OPEN);
+    hs_offload_gone(g, flow);
     hs_flow_table_remove(g->table, flow);
 }
 

@@ -4,7 +4,7 @@
  * waits for an ACK; together they have one bound. A mode is *suspended* while the peer does not keep up: its new flows
  * leave at once and are counted.
  */
-#include "core/gateway.h"
+#include "core/backend_flows.h"
 
 static struct hs_packet_queue *queue_of(struct hs_gateway *g, enum hs_commit mode)
 {
@@ -99,7 +99,8 @@ static uint32_t release(struct hs_gateway *g, enum hs_commit mode, uint64_t now_
 
     while ((packet = hs_packet_queue_front(queue)) &&
            (g->commit == HS_COMMIT_NONE || packet->sequence <= committed(g, mode))) {
-        hs_gateway_send_or_wait(g, packet, now_ns);
+        if (!hs_gateway_waited_in_vain(g, packet))
+            hs_gateway_send_or_wait(g, packet, now_ns);
         hs_packet_queue_pop(queue);
         released++;
     }
@@ -126,6 +127,8 @@ static void expire(struct hs_gateway *g, enum hs_commit mode, const struct hs_qu
         g->counters.fail_closed_dropped++;
         return;
     }
+    if (hs_gateway_waited_in_vain(g, packet))
+        return;
     g->counters.fail_open_released++;
     if (packet->sequence > g->failed_open[mode - 1])
         g->failed_open[mode - 1] = packet->sequence;

@@ -1,4 +1,4 @@
-#include "core/gateway.h"
+#include "core/backend_flows.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -118,6 +118,8 @@ void hs_gateway_retry_unresolved(struct hs_gateway *g, uint64_t now_ns)
         hs_packet_queue_pop(&g->unresolved);
         if (packet.deadline_ns <= now_ns || !hs_gateway_armed(g, now_ns))
             g->counters.drop_unresolved++;
+        else if (hs_gateway_waited_in_vain(g, &packet))
+            continue;
         else if (neighbour)
             send_to(g, neighbour, packet.side, &packet.vnet, packet.frame, packet.length);
         else if (!hs_packet_queue_push(&g->unresolved, &packet))

@@ -48,6 +48,9 @@ enum hs_local_flags {
     HS_LOCAL_SEQUENCE = 1 << 2,  /* `sequence` of the original direction is known: a packet came by here */
     HS_LOCAL_SEQUENCE_REPLY = 1 << 3,
     HS_LOCAL_EMIT = 1 << 4, /* its first packets wait for write(2), else for the ACK (core/commit.c) */
+    HS_LOCAL_UNANSWERED = 1 << 5, /* counted as such with its backend */
+    HS_LOCAL_OFFLOADED = 1 << 6, /* the kernel forwards it (core/offload.h) */
+    HS_LOCAL_ONE_WAY = 1 << 7,   /* its original direction alone */
 };
 
 /* 96 bytes, so that a flow is never on more than two cache lines and both tuples are on one; what a packet reads or

@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-#include "core/gateway.h"
+#include "core/backend_flows.h"
 
 bool hs_fragments_init(struct hs_fragments *fragments)
 {
@@ -118,7 +118,8 @@ static bool forward_later(struct hs_gateway *g, int side, struct hs_packet *p, s
     struct hs_flow *flow = &g->table->flows[entry->slot];
 
     entry->overlapped |= hs_gateway_fragment_offset(p) < entry->first_bytes;
-    if (!hs_flow_table_holds(g->table, entry->slot) || flow->version != entry->version || entry->overlapped)
+    if (!hs_flow_table_holds(g->table, entry->slot) || flow->version != entry->version || entry->overlapped ||
+        hs_gateway_backend_is_removed(g, flow))
         return false;
     rewrite_later(g, p, flow, entry->direction);
     p->hairpin = hs_flow_is_hairpin(flow);

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
+#include "core/backend_flows.h"
 #include "core/tcp_sequence.h"
 
 struct hs_gateway *hs_gateway_create(struct hs_seed seed, struct hs_gateway_limits limits,
@@ -34,6 +35,7 @@ void hs_gateway_destroy(struct hs_gateway *g)
 {
     if (!g)
         return;
+    hs_offload_stop(g);
     hs_flow_table_destroy(g->table);
     free(g->sync.counted);
     free(g->solo.told);
@@ -53,6 +55,7 @@ void hs_gateway_reset(struct hs_gateway *g, struct hs_seed seed)
 {
     hs_flow_table_reset(g->table, seed);
     hs_nat_reset(&g->nat, seed);
+    hs_offload_forget_all(g);
     hs_sources_clear(&g->sources);
     hs_fragments_clear(&g->fragments);
     g->at_risk = 0;
@@ -133,12 +136,11 @@ static bool track(struct hs_gateway *g, struct hs_flow *flow, enum hs_direction 
     return true;
 }
 
-/* The expiry moves with every packet; the peer hears of it now and then, of a state at once. */
-static void refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, uint64_t now_ns)
+void hs_gateway_refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, uint64_t used_ns, uint64_t now_ns)
 {
     uint32_t timeout_s = hs_gateway_timeout_s(g, flow);
     uint32_t step_s = timeout_s / 4 < HS_REFRESH_S_MAX ? timeout_s / 4 : HS_REFRESH_S_MAX;
-    uint64_t expires_ms = now_ns / 1000000 + (uint64_t)timeout_s * 1000;
+    uint64_t expires_ms = used_ns / 1000000 + (uint64_t)timeout_s * 1000;
 
     hs_flow_set_expiry(g->table, flow, expires_ms);
     if (!changed && (uint16_t)(expires_ms / 1000 - flow->told_s) < step_s)
@@ -176,11 +178,14 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
                         uint64_t now_ns)
 {
     struct hs_flow *flow = found.flow;
-    uint8_t state, flags = flow->flags;
+    uint8_t state, flags;
     bool ignore, changed;
 
-    if (!track(g, flow, found.direction, p, &state, &ignore))
+    hs_offload_refresh(g, flow, now_ns);
+    if (hs_gateway_is_given_up(g, flow) || !track(g, flow, found.direction, p, &state, &ignore))
         return;
+    hs_backend_note_packet(g, flow, found.direction, p, ignore);
+    flags = flow->flags;
     flags &= (uint8_t)~(found.direction == HS_REPLY ? HS_FLOW_LIBERAL_REPLY : HS_FLOW_LIBERAL_ORIGINAL);
     if (found.direction == HS_REPLY && !ignore)
         flags |= HS_FLOW_BOTH_SEEN;
@@ -195,33 +200,14 @@ static void receive_hit(struct hs_gateway *g, int side, struct hs_packet *p, str
     flow->packets[found.direction]++;
     flow->bytes[found.direction] += hs_packet_ip_length(p);
     if (!ignore)
-        refresh(g, flow, changed, now_ns);
+        hs_gateway_refresh(g, flow, changed, now_ns, now_ns);
+    hs_offload_consider(g, flow);
     note_seen(g, side, p, now_ns);
     rewrite(g, p, flow, found.direction);
     hs_gateway_forward(g, side, p, flow, now_ns);
 }
 
-/* Nobody answered yet, and the backend has left the table: nobody will. */
-static bool waits_in_vain(const struct hs_gateway *g, const struct hs_flow *flow)
-{
-    const struct hs_backend *backend = hs_gateway_backend_of(g, flow);
-
-    return flow->state == HS_TCP_SYN_SENT && backend && !backend->present;
-}
-
-/* A SYN on a flow that is over, or waits in vain, starts a new one: backend and port are chosen anew (RFC 1122
- * 4.2.2.13). */
-static bool reopens(const struct hs_gateway *g, const struct hs_found *found, const struct hs_packet *p)
-{
-    const struct hs_flow *flow = found->flow;
-
-    return found->direction == HS_ORIGINAL && p->tuple.proto == HS_TCP &&
-           hs_tcp_classify(p->tcp_flags) == HS_CLASS_SYN &&
-           (flow->state == HS_TCP_TIME_WAIT || flow->state == HS_TCP_CLOSE || waits_in_vain(g, flow));
-}
-
-/* False: it was answered or dropped. */
-static bool enter(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
+bool hs_gateway_enter(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
     if (p->tuple.proto == HS_ICMP && !(p->ip->fragment & htons(0x3fff)) && hs_gateway_answer_echo(g, side, p))
         return false;
@@ -242,14 +228,14 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
     uint64_t echoes = g->counters.echo_answered;
     struct hs_found found;
 
-    if (!(p->ip ? enter(g, side, p, now_ns) : hs_gateway_enter6(g, side, p, now_ns))) {
+    if (!(p->ip ? hs_gateway_enter(g, side, p, now_ns) : hs_gateway_enter6(g, side, p, now_ns))) {
         if (g->counters.echo_answered != echoes)
             note_seen(g, side, p, now_ns);
         return;
     }
     found = hs_gateway_find(g, p, hash);
-    if (found.flow && reopens(g, &found, p)) {
-        hs_gateway_delete(g, found.flow, HS_DEL_REPLACED, now_ns);
+    if (found.flow && hs_gateway_begins_anew(g, side, &found, p)) {
+        hs_gateway_make_way(g, found.flow, now_ns);
         found.flow = NULL;
     }
     if (found.flow) {
@@ -263,6 +249,7 @@ void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p
         return;
     if (p->tuple.proto == HS_TCP)
         hs_tcp_note_sequence(found.flow, HS_ORIGINAL, p);
+    hs_backend_note_first(g, found.flow, p);
     found.flow->packets[HS_ORIGINAL] = 1;
     found.flow->bytes[HS_ORIGINAL] = hs_packet_ip_length(p);
     note_seen(g, side, p, now_ns);
@@ -376,6 +363,7 @@ uint32_t hs_gateway_tick(struct hs_gateway *g, uint64_t now_ns)
     hs_gateway_expire_fragments(g, now_ns);
     hs_gateway_retry_unresolved(g, now_ns);
     hs_gateway_scrub(g, now_ns);
+    hs_offload_tick(g, now_ns);
     return hs_gateway_age(g, now_ns);
 }
 
@@ -388,10 +376,13 @@ uint32_t hs_gateway_age(struct hs_gateway *g, uint64_t now_ns)
     if (!g->active)
         return 0; /* the primary owns ageing */
     while ((flow = hs_flow_table_next_expired(g->table, now_ms, &budget))) {
+        if (hs_offload_refresh(g, flow, now_ns) && flow->expires_ms > now_ms)
+            continue;
         if (now_ms < g->grace_until_ms) {
             hs_flow_set_expiry(g->table, flow, g->grace_until_ms);
             continue;
         }
+        hs_backend_note_end(g, flow);
         hs_gateway_delete(g, flow, HS_DEL_TIMED_OUT, now_ns);
         g->counters.flows_aged_out++;
         aged_out++;

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/counters.h"
 #include "core/delta_log.h"
 #include "core/ends6.h"
 #include "core/flow_table.h"
@@ -23,90 +24,13 @@
 #include "core/next_hop.h"
 #include "core/next_hop6.h"
 #include "core/ipv6.h"
+#include "core/offload.h"
 #include "core/packet.h"
 #include "core/packet_queue.h"
 #include "core/rules.h"
 #include "core/rules6.h"
 #include "core/sources.h"
 #include "core/sync_state.h"
-
-/* Counters: name in C, name outside. A drop has exactly one reason. */
-#define HS_COUNTERS_LIST(X)                                                                        \
-    X(received_packets)                                                                            \
-    X(received_bytes)                                                                              \
-    X(sent_packets)                                                                                \
-    X(sent_bytes)                                                                                  \
-    X(send_errors)                                                                                 \
-    X(arp_answered)                                                                                \
-    X(arp_announced)                                                                               \
-    X(ndp_answered)                                                                                \
-    X(ndp_announced)                                                                               \
-    X(vip_probes_sent)                                                                             \
-    X(echo_answered)                                                                               \
-    X(icmp_errors_translated)                                                                      \
-    X(fragmentation_needed_sent)                                                                   \
-    X(packet_too_big_sent)                                                                         \
-    X(unreachable_sent)                                                                            \
-    X(time_exceeded_sent)                                                                          \
-    X(icmp_rate_limited)                                                                           \
-    X(fragments_forwarded)                                                                         \
-    X(fragments_held)                                                                              \
-    X(flows_created)                                                                               \
-    X(flows_closed)                                                                                \
-    X(flows_aged_out)                                                                              \
-    X(nat_port_probes)                                                                             \
-    X(relayed_packets)                                                                             \
-    X(nat_hairpin_flows)                                                                           \
-    X(nat_exempt_flows)                                                                            \
-    X(pass_flows)                                                                                  \
-    X(nat_evicted_closing)                                                                         \
-    X(flows_early_dropped)                                                                         \
-    X(flows_picked_up)                                                                             \
-    X(tcp_resets_ignored)                                                                          \
-    X(sources_untracked)                                                                           \
-    X(held_packets)                                                                                \
-    X(fail_open_released)                                                                          \
-    X(fail_closed_dropped)                                                                         \
-    X(commit_suspensions)                                                                          \
-    X(records_installed)                                                                           \
-    X(flows_displaced)                                                                             \
-    X(flows_merged)                                                                                \
-    X(flows_collided)                                                                              \
-    X(closed_resets_sent)                                                                          \
-    X(sync_flows_sent)                                                                             \
-    X(sync_flows_refreshed)                                                                        \
-    X(scrub_passes)                                                                                \
-    X(scrub_mismatches)                                                                            \
-    X(corrupt_flows_ended)                                                                         \
-    X(drop_no_lease)                                                                               \
-    X(drop_malformed)                                                                              \
-    X(drop_fragment)                                                                               \
-    X(drop_protocol)                                                                               \
-    X(drop_extension_header)                                                                       \
-    X(drop_scope)                                                                                  \
-    X(drop_ttl)                                                                                    \
-    X(drop_no_rule)                                                                                \
-    X(drop_not_allowed)                                                                            \
-    X(drop_no_flow)                                                                                \
-    X(drop_no_backend)                                                                             \
-    X(drop_tcp_invalid)                                                                            \
-    X(drop_icmp_unrelated)                                                                         \
-    X(drop_nat_exhausted)                                                                          \
-    X(drop_nat_quota)                                                                              \
-    X(drop_table_full)                                                                             \
-    X(drop_half_open_source)                                                                       \
-    X(drop_half_open_limit)                                                                        \
-    X(drop_no_route)                                                                               \
-    X(drop_same_side)                                                                              \
-    X(drop_too_big)                                                                                \
-    X(drop_unresolved)                                                                             \
-    X(drop_hold_lost)
-
-struct hs_counters {
-#define HS_COUNTER_FIELD(name) uint64_t name;
-    HS_COUNTERS_LIST(HS_COUNTER_FIELD)
-#undef HS_COUNTER_FIELD
-};
 
 struct hs_port {
     uint8_t mac[6];
@@ -165,6 +89,7 @@ struct hs_gateway {
     struct hs_sync sync;
     struct hs_scrub scrub;
     struct hs_solo solo;
+    struct hs_offload offload;
     struct hs_closed closed[HS_CLOSED_SETS * HS_CLOSED_WAYS];
     uint64_t closed_until_s; /* of the last of them */
     uint64_t rejections[HS_REJECTIONS];
@@ -228,6 +153,8 @@ static inline struct hs_found hs_gateway_find(const struct hs_gateway *g, const 
     return hs_flow_table_find6_hashed(g->table, &p->tuple, &ends, hash);
 }
 
+/* A packet used the flow at `used_ns`: its expiry moves. The peer hears of that now and then, of a change at once. */
+void hs_gateway_refresh(struct hs_gateway *g, struct hs_flow *flow, bool changed, uint64_t used_ns, uint64_t now_ns);
 /* A packet whose tuple is known, and its hash: its flow, or a new one. */
 void hs_gateway_receive_flow(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t hash, uint64_t now_ns);
 /* Housekeeping of every 10 ms: commit timeouts, waiting packets, a bite of ageing. Flows aged out. */
@@ -272,7 +199,8 @@ bool hs_gateway_has_way_back(struct hs_gateway *g, int side, int route_side);
 struct hs_flow *hs_gateway_new_flow(struct hs_gateway *g, int side, struct hs_packet *p,
                                     uint64_t now_ns);
 struct hs_flow *hs_gateway_new_flow6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
-/* What an IPv6 packet must be to be looked up at all; false: it was answered or dropped. */
+/* What a packet must be to be looked up at all; false: it was answered or dropped. */
+bool hs_gateway_enter(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
 bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns);
 
 /* --- fragments.c --------------------------------------------------------------------------- */
@@ -293,7 +221,7 @@ uint32_t hs_gateway_timeout_s(const struct hs_gateway *g, const struct hs_flow *
 void hs_gateway_settle_half_open(struct hs_gateway *g, struct hs_flow *flow);
 /* Finds what the rules say about an imported flow: its service and backend, or its NAT rule. */
 void hs_gateway_attribute(struct hs_gateway *g, struct hs_flow *flow);
-/* The backend of a service's flow, or NULL. */
+/* The backend of a service's flow, or NULL. (What becomes of flows with their backends: core/backend_flows.h.) */
 struct hs_backend *hs_gateway_backend_of(const struct hs_gateway *g, const struct hs_flow *flow);
 /* Keeps count of what a flow uses: its public port. Once for each flow that was added to the table. */
 void hs_gateway_account(struct hs_gateway *g, struct hs_flow *flow);

@@ -2,8 +2,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/backend_flows.h"
 #include "core/checksum.h"
-#include "core/gateway.h"
 
 enum { QUOTED_MAX = 548, OUR_TTL = 64 }; /* RFC 1812 4.3.2.3: 576 bytes in all */
 
@@ -93,6 +93,8 @@ void hs_gateway_translate_error(struct hs_gateway *g, int side, struct hs_packet
         g->counters.drop_icmp_unrelated++;
         return;
     }
+    if (hs_gateway_is_given_up(g, found.flow))
+        return;
     if (p->ip->ttl <= 1) {
         g->counters.drop_ttl++;
         return;

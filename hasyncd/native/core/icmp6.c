@@ -3,8 +3,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/backend_flows.h"
 #include "core/checksum.h"
-#include "core/gateway.h"
 #include "core/ipv6.h"
 
 enum { OUR_HOP_LIMIT = 64, HEADERS = 40 + 8, QUOTED_MAX = HS_IPV6_MTU_MIN - HEADERS };
@@ -154,6 +154,8 @@ void hs_gateway_translate_error6(struct hs_gateway *g, int side, struct hs_packe
         g->counters.drop_icmp_unrelated++;
         return;
     }
+    if (hs_gateway_is_given_up(g, found.flow))
+        return;
     if (p->ip6->hop_limit <= 1) {
         g->counters.drop_ttl++;
         return;

@@ -172,6 +172,7 @@ static enum hs_rejection install_add(struct hs_gateway *g, const struct hs_recor
         put(g, r, now_ms);
     hs_gateway_attribute(g, flow);
     hs_gateway_account(g, flow);
+    hs_offload_consider(g, flow);
     warm_next_hops(g, flow);
     return HS_ACCEPTED;
 }
@@ -195,6 +196,7 @@ static enum hs_rejection install_change(struct hs_gateway *g, const struct hs_re
                           (uint8_t)((flow->flags & ~HS_FLOW_ON_WIRE) | r->flags));
         hs_gateway_settle_half_open(g, flow);
         hs_flow_set_expiry(g->table, flow, expiry_of(r, now_ms));
+        hs_offload_consider(g, flow);
         flow->told_s = (uint16_t)(flow->expires_ms / 1000); /* whoever mirrors us next was told no more than this */
         warm_next_hops(g, flow); /* a kernel with many neighbours forgets those that it does not send to */
         break;

@@ -9,6 +9,7 @@ enum hs_limits {
     HS_VIPS_MAX = 64,
     HS_SERVICES_MAX = 256,
     HS_BACKENDS_MAX = 1024,         /* of one service, those that left and have flows included */
+    HS_PLACE_SLOTS = 4 * HS_BACKENDS_MAX, /* of the index of their places, a power of two */
     HS_VNODES_MAX = 16 << 20,       /* of one ring */
     HS_PREFIXES_MAX = 64,           /* sources, destinations or an allow list of one rule */
     HS_PUBLICS_MAX = 64,            /* public addresses of one NAT rule */
@@ -36,6 +37,9 @@ enum hs_limits {
     HS_SNAPSHOT_BITE = 16384,       /* grains of 16 slots that a sync's cursor looks at in one go */
     HS_OFFER_BITE = 4096,           /* times 64 slots, that an offer's cursor looks at in one go */
     HS_SCRUB_BITE = 256,            /* grains that one tick counts anew; 0.1 ms */
+    HS_END_BITE = 1024,             /* flows of a backend that end in one bite; 0.5 ms */
+    HS_RESET_BITE = 64,             /* the same where their ends are told: two system calls each */
+    HS_LATE_SYN = 65535,            /* a SYN whose number is no further behind its direction's data is a copy */
     HS_WHEEL_SECONDS = 8192,        /* longer than every timeout, a power of two */
 };
 
@@ -50,6 +54,7 @@ enum hs_timeouts {
     HS_REFRESH_S_MAX = 30,          /* an active flow's timeout is told to the peer this often at least */
     HS_FRAGMENT_S = 15,             /* a first fragment speaks for the others so long (RFC 791 §3.2) */
     HS_FRAGMENT_WAIT_S = 2,         /* others wait for it so long */
+    HS_CLOSED_S = 240,              /* an end of a connection that was reset is told again, if it goes on, so long */
     HS_UNRESOLVED_MS = 1000,        /* a packet waits this long for its neighbour */
 };
 

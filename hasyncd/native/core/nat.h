@@ -39,6 +39,7 @@ struct hs_nat_request {
     const struct hs_nat_rule *rule;
     const struct hs_tuple *original;
     uint64_t now_s;
+    const struct hs_flow *instead; /* its port counts as free: the answer to "what if it were made now"; or NULL */
 };
 
 bool hs_nat_init(struct hs_nat *nat, uint32_t capacity, struct hs_seed seed);
@@ -67,6 +68,9 @@ bool hs_nat_may_give(const struct hs_public_ports *public, const struct hs_nat_r
  * eligible port of every public address is taken or held down. */
 bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, struct hs_tuple *reply,
                      uint32_t *probes);
+
+/* The reply tuple that it would have in an empty table: the host's own public address, the port of its hash. */
+void hs_nat_preference(const struct hs_nat_request *request, struct hs_tuple *reply);
 
 /* When nothing is free: a TCP connection that is over, by FINs or RST, and that a SYN with this sequence number may
  * follow on the same ports (net/netfilter/nf_nat_core.c: nf_nat_used_tuple_harder). Bounded; the next call looks

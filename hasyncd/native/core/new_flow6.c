@@ -1,5 +1,6 @@
 /* What the rules make of a flow's first packet, in IPv6: to a backend, or on as it is. */
-#include "core/gateway.h"
+#include "core/backend_flows.h"
+#include "core/decision.h"
 #include "core/ipv6.h"
 
 bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
@@ -21,22 +22,22 @@ bool hs_gateway_enter6(struct hs_gateway *g, int side, struct hs_packet *p, uint
 }
 
 /* False: nothing may pass, and it is counted. */
-static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening)
+static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_decision *d)
 {
     const struct hs_ends6 *ends = &p->ip6->ends;
-    const struct hs_pass *pass = NULL;
+    struct hs_opening *opening = &d->opening;
     const struct hs_route6 *route;
 
     if (p->tuple.proto != HS_ICMP)
         opening->service = hs_rules6_find_service(&g->rules, &ends->dst, p->tuple.dst_port, p->tuple.proto);
     if (opening->service < 0 && !hs_rules6_is_vip(&g->rules, &ends->dst))
-        pass = hs_rules6_find_pass(&g->rules, ends, side);
+        d->pass = hs_rules6_find_pass(&g->rules, ends, side);
     /* Nobody else speaks for a VIP. */
-    if (hs_rules6_is_vip(&g->rules, &ends->src) || (opening->service < 0 && !pass)) {
+    if (hs_rules6_is_vip(&g->rules, &ends->src) || (opening->service < 0 && !d->pass)) {
         g->counters.drop_no_rule++;
         return false;
     }
-    opening->commit = pass ? pass->commit : g->rules.services[opening->service].commit;
+    opening->commit = d->pass ? d->pass->commit : g->rules.services[opening->service].commit;
     opening->picked_up = !hs_packet_is_first(p);
     /* Both lead where they led before: the same backend, or the destination itself. */
     if (opening->picked_up && !(g->policy.loose && hs_packet_may_be_picked_up(p))) {
@@ -51,8 +52,8 @@ static bool admit(struct hs_gateway *g, int side, const struct hs_packet *p, str
 }
 
 /* The backend of a service's first packet; the client's source is kept. */
-static bool choose_backend(struct hs_gateway *g, struct hs_opening *opening, struct hs_ends6 *onward, uint16_t *port,
-                           uint64_t now_ns)
+static bool choose_backend(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_opening *opening,
+                           struct hs_ends6 *onward, uint16_t *port, uint64_t now_ns)
 {
     struct hs_service *service = &g->rules.services[opening->service];
     uint32_t key = hs_service_key(service, g->table->seed, &opening->tuple[HS_ORIGINAL]);
@@ -64,7 +65,7 @@ static bool choose_backend(struct hs_gateway *g, struct hs_opening *opening, str
     }
     backend = opening->picked_up ? hs_service_select_again(service, key, now_ns) : hs_service_select(service, key);
     if (backend < 0) {
-        g->counters.drop_no_backend++;
+        hs_gateway_refuse(g, side, p, service, now_ns);
         return false;
     }
     opening->backend = (uint16_t)backend;
@@ -74,14 +75,15 @@ static bool choose_backend(struct hs_gateway *g, struct hs_opening *opening, str
 }
 
 /* The packet with its destination translated, and how it will be answered. */
-static bool translate(struct hs_gateway *g, int side, const struct hs_packet *p, struct hs_opening *opening,
-                      uint64_t now_ns)
+static bool translate(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_decision *d, uint64_t now_ns)
 {
+    struct hs_opening *opening = &d->opening;
+    const struct hs_flow *in_its_way;
     struct hs_ends6 onward = p->ip6->ends, back;
     uint16_t port = p->tuple.dst_port;
     struct hs_tuple out;
 
-    if (opening->service >= 0 && !choose_backend(g, opening, &onward, &port, now_ns))
+    if (opening->service >= 0 && !choose_backend(g, side, p, opening, &onward, &port, now_ns))
         return false;
     if (!hs_gateway_route6(g, side, &onward.dst))
         return false;
@@ -89,7 +91,8 @@ static bool translate(struct hs_gateway *g, int side, const struct hs_packet *p,
     back = hs_ends6_invert(&onward);
     opening->tuple[HS_REPLY] = hs_tuple_invert(&out);
     opening->reply_src6 = onward.dst;
-    if (hs_flow_table_find6(g->table, &opening->tuple[HS_REPLY], &back).flow) {
+    in_its_way = hs_flow_table_find6(g->table, &opening->tuple[HS_REPLY], &back).flow;
+    if (in_its_way && in_its_way != d->instead) {
         /* The other end talks from that port to this one already. */
         *(opening->service >= 0 ? &g->counters.drop_no_backend : &g->counters.drop_not_allowed) += 1;
         return false;
@@ -97,17 +100,24 @@ static bool translate(struct hs_gateway *g, int side, const struct hs_packet *p,
     return true;
 }
 
+bool hs_gateway_decide6(struct hs_gateway *g, int side, struct hs_packet *p, struct hs_decision *d, uint64_t now_ns)
+{
+    d->opening = (struct hs_opening){.service = -1, .rule = -1, .tuple[HS_ORIGINAL] = p->tuple};
+    d->opening.ends6 = &p->ip6->ends;
+    if (!admit(g, side, p, d) || !translate(g, side, p, d, now_ns))
+        return false;
+    d->opening.inbound = d->opening.service >= 0;
+    return true;
+}
+
 struct hs_flow *hs_gateway_new_flow6(struct hs_gateway *g, int side, struct hs_packet *p, uint64_t now_ns)
 {
-    struct hs_opening opening = {.service = -1, .rule = -1, .tuple[HS_ORIGINAL] = p->tuple};
-    struct hs_flow *flow;
+    struct hs_decision decision = {0};
+    struct hs_flow *flow = NULL;
 
-    if (!admit(g, side, p, &opening) || !translate(g, side, p, &opening, now_ns))
-        return NULL;
-    opening.inbound = opening.service >= 0;
-    opening.ends6 = &p->ip6->ends;
-    flow = hs_gateway_open(g, &opening, now_ns);
+    if (hs_gateway_decide6(g, side, p, &decision, now_ns))
+        flow = hs_gateway_open(g, &decision.opening, now_ns);
     if (flow)
-        g->counters.pass_flows += opening.service < 0;
+        g->counters.pass_flows += decision.opening.service < 0;
     return flow;
 }

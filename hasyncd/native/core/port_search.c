@@ -38,9 +38,12 @@ static uint32_t held_s(const struct search *s, const struct hs_tuple *reply, con
 /* Puts a port into the reply tuple; whether it is free. */
 static bool try_port(const struct search *s, uint32_t port)
 {
+    const struct hs_flow *taken;
+
     set_port(s->reply, port);
     ++*s->probes;
-    if (hs_flow_table_find(s->request->table, s->reply).flow)
+    taken = hs_flow_table_find(s->request->table, s->reply).flow;
+    if (taken && taken != s->request->instead)
         return false;
     if (!held_s(s, s->reply, s->request->original))
         return true;
@@ -267,12 +270,36 @@ static bool search_address(struct search *s)
     return false;
 }
 
-/* One private host keeps one public address (RFC 4787 REQ-2, paired pooling) while that has ports. */
+/* Where the search begins: one private host keeps one public address (RFC 4787 REQ-2, paired pooling) while that has
+ * ports. */
+static uint64_t own_public(const struct hs_nat_request *request)
+{
+    const uint32_t *host = &request->original->src_addr;
+
+    return hs_siphash(request->table->seed, host, sizeof *host);
+}
+
+static uint32_t preferred_port(const struct hs_eligible *eligible, uint64_t hash)
+{
+    return eligible->first + hs_nat_preferred_place((uint32_t)(hash >> 32), eligible->count) * eligible->step;
+}
+
+void hs_nat_preference(const struct hs_nat_request *request, struct hs_tuple *reply)
+{
+    const struct hs_tuple *original = request->original;
+    const struct hs_nat_rule *rule = request->rule;
+    struct hs_eligible eligible = hs_nat_eligible(rule, original->proto, ntohs(original->src_port));
+
+    *reply = hs_tuple_invert(original);
+    if (rule->public_count)
+        reply->dst_addr = rule->publics[own_public(request) % rule->public_count];
+    set_port(reply, preferred_port(&eligible, hs_siphash(request->table->seed, original, sizeof *original)));
+}
+
 static bool search_addresses(struct search *s, enum hs_port_half half)
 {
     const struct hs_nat_rule *rule = s->request->rule;
-    const uint32_t *host = &s->request->original->src_addr;
-    uint64_t own = hs_siphash(s->request->table->seed, host, sizeof *host);
+    uint64_t own = own_public(s->request);
 
     s->half = half;
     for (uint32_t a = 0; a < rule->public_count; a++) {
@@ -299,9 +326,7 @@ bool hs_nat_allocate(struct hs_nat *nat, const struct hs_nat_request *request, s
 
     *reply = hs_tuple_invert(original);
     *probes = 0;
-    search.start = search.eligible.first +
-                   hs_nat_preferred_place((uint32_t)(hash >> 32), search.eligible.count) *
-                       search.eligible.step;
+    search.start = preferred_port(&search.eligible, hash);
     if (search_addresses(&search, nat->half))
         return true;
     if (nat->half == HS_WHOLE_RANGE || !search_addresses(&search, HS_WHOLE_RANGE))

@@ -9,8 +9,9 @@ bool hs_service_init(struct hs_service *service)
         .now = calloc(1, sizeof *service->now),
         .before = calloc(1, sizeof *service->before),
         .turns = calloc(1, sizeof *service->turns),
+        .index = calloc(HS_PLACE_SLOTS, sizeof *service->index),
     };
-    if (service->backends && service->now && service->before && service->turns)
+    if (service->backends && service->now && service->before && service->turns && service->index)
         return true;
     hs_service_free(service);
     return false;
@@ -27,107 +28,26 @@ void hs_service_free(struct hs_service *service)
     }
     free(service->backends);
     free(service->turns);
+    free(service->index);
     *service = (struct hs_service){0};
 }
 
-static bool is_same(const struct hs_backend *a, const struct hs_backend *b)
-{
-    return a->address == b->address && a->port == b->port && hs_address6_equal(&a->address6, &b->address6);
-}
-
-int hs_service_find_backend(const struct hs_service *service, const struct hs_backend *backend)
-{
-    for (uint32_t i = 0; i < service->backend_count; i++)
-        if (is_same(&service->backends[i], backend))
-            return (int)i;
-    return -1;
-}
-
-static void settle(struct hs_backend *place, const struct hs_backend *backend)
-{
-    uint32_t flows = place->flows;
-
-    *place = *backend;
-    place->present = true;
-    place->flows = flows;
-}
-
-/* Whether every backend finds a place: those that left keep theirs while they have flows. */
-static bool has_room(const struct hs_service *service, const struct hs_backend *backends, uint32_t count)
-{
-    uint32_t needed = count;
-
-    for (uint32_t i = 0; i < service->backend_count; i++) {
-        const struct hs_backend *old = &service->backends[i];
-        bool stays = false;
-
-        for (uint32_t k = 0; k < count && !stays; k++)
-            stays = is_same(&backends[k], old);
-        needed += !stays && old->flows;
-    }
-    return needed <= HS_BACKENDS_MAX;
-}
-
-/* A fresh place; when all have been used, that of a backend that left and has no flow any more. There is one. */
-static struct hs_backend *free_place(struct hs_service *service)
-{
-    struct hs_backend *place = service->backends;
-
-    if (service->backend_count < HS_BACKENDS_MAX) {
-        place += service->backend_count++;
-        place->flows = 0;
-        return place;
-    }
-    while (place->present || place->flows)
-        place++;
-    return place;
-}
-
-static const struct hs_backend *find_server(const struct hs_backend *backends, uint32_t count, uint32_t server_id)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (backends[i].server_id == server_id)
-            return &backends[i];
-    return NULL;
-}
-
-static void place_backends(struct hs_service *service, const struct hs_backend *backends, uint32_t count)
-{
-    for (uint32_t i = 0; i < service->backend_count; i++)
-        service->backends[i].present = false;
-    /* First those that have a place, so that no newcomer gets it. */
-    for (uint32_t i = 0; i < count; i++) {
-        int at = hs_service_find_backend(service, &backends[i]);
-
-        if (at >= 0)
-            settle(&service->backends[at], &backends[i]);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        if (hs_service_find_backend(service, &backends[i]) < 0)
-            settle(free_place(service), &backends[i]);
-}
-
-int hs_service_publish(struct hs_service *service, const struct hs_backend *backends, uint32_t count,
-                       struct hs_backend_table *table, uint64_t grace_until_ns, struct hs_backend_table **unused)
+enum hs_publish_result hs_service_publish(struct hs_service *service, const struct hs_backend *rows, uint32_t count,
+                                          struct hs_backend_table *table, uint64_t grace_until_ns,
+                                          struct hs_backend_table **unused)
 {
     struct hs_published *next = service->before;
+    enum hs_publish_result result = hs_service_place_backends(service, rows, count, table, next->places);
 
-    for (uint32_t i = 0; i < table->member_count; i++)
-        if (!find_server(backends, count, table->members[i].server_id))
-            return -1;
-    if (!has_room(service, backends, count))
-        return -1;
-    place_backends(service, backends, count);
+    if (result)
+        return result;
     *unused = next->table;
     next->table = table;
-    for (uint32_t i = 0; i < table->member_count; i++)
-        next->places[i] = (uint16_t)hs_service_find_backend(
-            service, find_server(backends, count, table->members[i].server_id));
     service->before = service->now;
     service->now = next; /* one thread reads tables, and it is not reading now: the engine's lock is held */
     service->before_until_ns = grace_until_ns;
     hs_turns_begin(service->turns, table);
-    return 0;
+    return HS_PUBLISHED;
 }
 
 uint32_t hs_service_key(const struct hs_service *service, struct hs_seed seed, const struct hs_tuple *original)
@@ -184,6 +104,12 @@ int hs_service_select(struct hs_service *service, uint32_t key)
     return service->now->places[member];
 }
 
+/* The place may have become another's. One that drains may have the connection; one that is down or gone has none. */
+static bool may_still_have(const struct hs_backend *backend, uint32_t server_id)
+{
+    return backend->server_id == server_id && (hs_backend_is_up(backend) || backend->state == HS_BACKEND_DRAINING);
+}
+
 int hs_service_select_again(struct hs_service *service, uint32_t key, uint64_t now_ns)
 {
     const struct hs_published *counts = now_ns < service->before_until_ns ? service->before : service->now;
@@ -193,8 +119,7 @@ int hs_service_select_again(struct hs_service *service, uint32_t key, uint64_t n
         return -1;
     member = hs_backend_table_find(counts->table, key);
     place = counts->places[member];
-    if (counts == service->now ||
-        (service->backends[place].present && service->backends[place].server_id == counts->table->members[member].server_id))
+    if (counts == service->now || may_still_have(&service->backends[place], counts->table->members[member].server_id))
         return place;
     return hs_service_select(service, key);
 }

@@ -24,13 +24,41 @@ enum hs_commit { HS_COMMIT_NONE, HS_COMMIT_EMIT, HS_COMMIT_ACK };
 /* What of a flow decides on its backend. */
 enum hs_balance_key { HS_KEY_TUPLE, HS_KEY_SOURCE, HS_KEY_SOURCE_PORT };
 
+/* What a backend is there for. Numbers of the binding. */
+enum hs_backend_state {
+    HS_BACKEND_UP,       /* new flows, by the table */
+    HS_BACKEND_DRAINING, /* keeps the flows that it has, and gets no new ones */
+    HS_BACKEND_DOWN,     /* the same to a packet, but nobody is led back to it; in a table all the same: taken for up */
+    HS_BACKEND_REMOVED,  /* given up: no packet goes there, its flows are for hs_gateway_end_backend_flows. Whoever wants
+                          * to keep them lists it as draining */
+    HS_BACKEND_FOREIGN,  /* not listed here, but the peer led flows there since: treated as draining. Its id is 0 where
+                          * it never was */
+};
+
+/* What a backend did since it has its place and its id. They only grow. */
+struct hs_backend_counts {
+    uint64_t new_flows; /* made here, not told by a peer */
+    uint64_t packets, bytes; /* of IP, both directions */
+    uint64_t syn_unanswered; /* flows whose SYN came again, or aged out, before anything came back: once each */
+    uint64_t resets; /* believed ones, by the backend */
+    uint64_t refused; /* of these, in answer to a SYN */
+};
+
 struct hs_backend {
     uint32_t server_id, address;
     uint16_t port, weight;
-    bool present; /* in the published table; one that left keeps its place for its flows */
+    uint8_t state; /* enum hs_backend_state */
+    bool in_table; /* of now */
     uint32_t flows;
     struct hs_address6 address6; /* of an IPv6 service; `address` is 0 then */
+    struct hs_backend_counts counts;
 };
+
+/* New flows may go there, and a SYN of one that is there does not look for another. */
+static inline bool hs_backend_is_up(const struct hs_backend *backend)
+{
+    return backend->state == HS_BACKEND_UP || (backend->state == HS_BACKEND_DOWN && backend->in_table);
+}
 
 /* A published table, and where its members stand in the service's list of backends. */
 struct hs_published {
@@ -49,8 +77,10 @@ struct hs_service {
     enum hs_balance_key key;
     uint32_t load_limit_percent; /* of a backend's fair share of the flows, on the ring; 0: no limit */
     uint32_t backend_count;
-    struct hs_backend *backends; /* HS_BACKENDS_MAX */
+    struct hs_backend *backends; /* HS_BACKENDS_MAX places; one that left keeps its own while it has flows */
+    uint16_t *index;             /* HS_PLACE_SLOTS, core/places.c: place + 1 by address, 0: none */
     uint32_t flows;              /* of all its backends */
+    bool refuses;                /* senders are told where there is no backend; else silence */
     uint8_t family;              /* enum hs_family; IPv6: `vip` and `allow` are empty, these are in their place */
     struct hs_address6 vip6;
     struct hs_prefixes6 allow6;
@@ -61,14 +91,37 @@ struct hs_service {
 bool hs_service_init(struct hs_service *service);
 void hs_service_free(struct hs_service *service);
 
+/* --- places.c: where backends stand -------------------------------------------------------- */
+
 /* Position of a backend in its service's list by its address and port (nothing else is looked at), or -1. */
 int hs_service_find_backend(const struct hs_service *service, const struct hs_backend *backend);
 
-/* Makes `table`, of which `backends` are the members, the service's own (its caller gives away one reference); the one
- * that it replaces answers for connections under way until `grace_until_ns`. The table that is no longer needed is put
- * into `unused` (or NULL). -1: a member is none of `backends`, or they do not all find a place; nothing has changed. */
-int hs_service_publish(struct hs_service *service, const struct hs_backend *backends, uint32_t count,
-                       struct hs_backend_table *table, uint64_t grace_until_ns, struct hs_backend_table **unused);
+/* The same for the flow of a peer; one that is nowhere, or was removed, is HS_BACKEND_FOREIGN then. -1: every place is
+ * taken. */
+int hs_service_adopt(struct hs_service *service, const struct hs_backend *backend);
+
+enum hs_publish_result {
+    HS_PUBLISHED,
+    HS_NO_PLACES,     /* more backends, those that left and have flows included, than HS_BACKENDS_MAX */
+    HS_LISTED_TWICE,  /* an id or an address */
+    HS_NOT_LISTED,    /* a member of the table */
+    HS_DRAINING_USED, /* a member of the table */
+};
+
+/* Gives every row a place, and `places` those of the table's members. Others are HS_BACKEND_REMOVED from here on. Where
+ * it fails nothing has changed. */
+enum hs_publish_result hs_service_place_backends(struct hs_service *service, const struct hs_backend *rows,
+                                                 uint32_t count, const struct hs_backend_table *table,
+                                                 uint16_t *places);
+
+/* --- service.c ----------------------------------------------------------------------------- */
+
+/* Makes `table` the service's own (its caller gives away one reference); its members are among `rows`. The one that it
+ * replaces answers for connections under way until `grace_until_ns`. The table that is no longer needed is put into
+ * `unused` (or NULL). Where it fails nothing has changed. */
+enum hs_publish_result hs_service_publish(struct hs_service *service, const struct hs_backend *rows, uint32_t count,
+                                          struct hs_backend_table *table, uint64_t grace_until_ns,
+                                          struct hs_backend_table **unused);
 
 /* A flow's key, from its original tuple. */
 uint32_t hs_service_key(const struct hs_service *service, struct hs_seed seed, const struct hs_tuple *original);

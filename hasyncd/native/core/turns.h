@@ -1,5 +1,5 @@
 /* Smooth weighted round robin (nginx): in every round of sum(weights) turns each member gets exactly its weight, and
- * none twice in a row unless it has more than half of the sum.
+ * at no moment of it a whole turn more than its share so far: turns are spread, not bunched.
  */
 #ifndef HS_TURNS_H
 #define HS_TURNS_H

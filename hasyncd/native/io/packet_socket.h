@@ -16,6 +16,7 @@
 #include "core/gateway.h"
 
 struct hs_packet_io;
+struct hs_flow_cache;
 
 struct hs_packet_io *hs_packet_io_create(void);
 void hs_packet_io_destroy(struct hs_packet_io *io);
@@ -24,9 +25,14 @@ void hs_packet_io_destroy(struct hs_packet_io *io);
 void hs_packet_io_lock(struct hs_packet_io *io);
 void hs_packet_io_unlock(struct hs_packet_io *io);
 
-/* Opens the socket of a side, with a ring (packet_ring.h) or with a queue only. Returns its descriptor or a negative
- * errno; ENOMEM: the kernel has no 16 MiB for a ring. */
-int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex, bool with_ring);
+/* Opens a side, with a ring (packet_ring.h) or with a queue only. `behind`: it sees only what tc ingress lets pass, else
+ * every packet before tc does. Returns a descriptor that is readable when there are packets, or a negative errno;
+ * ENOMEM: the kernel has no 16 MiB for a ring. */
+int hs_packet_io_open(struct hs_packet_io *io, int side, int ifindex, bool with_ring, bool behind);
+
+/* From now on the gateway's established flows are the kernel's too. The io owns the cache (NULL: none). */
+void hs_packet_io_use_cache(struct hs_packet_io *io, struct hs_flow_cache *cache, struct hs_gateway *g);
+const struct hs_flow_cache *hs_packet_io_cache(const struct hs_packet_io *io);
 
 /* The side's socket hears neighbour solicitations for these IPv6 addresses, whatever groups the kernel has joined, and
  * announcements to all nodes. Groups joined before stay, and cost nothing. Returns 0 or an errno. */

@@ -70,7 +70,7 @@ int main(int count, char **arguments)
                           (struct hs_output){hs_packet_io_send, io});
     describe(g, arguments);
     for (int side = 0; side < HS_SIDES; side++)
-        CHECK(1, hs_packet_io_open(io, side, (int)if_nametoindex(arguments[1 + side]), side == 0) >= 0, 1);
+        CHECK(1, hs_packet_io_open(io, side, (int)if_nametoindex(arguments[1 + side]), side == 0, false) >= 0, 1);
     hs_gateway_arm(g, hs_boottime_ns());
     thread = hs_packet_thread_start(io, g);
     CHECK(2, thread != NULL, 1);
