@@ -12,37 +12,26 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from hasyncd import addresses
 from hasyncd.config_checks import Parts
 from hasyncd.config_errors import describe, is_echo
+from hasyncd.config_health import HEALTH_MODELS
+from hasyncd.config_metrics import Metrics
+from hasyncd.config_pair import Interfaces, LanPath, Node, Peer, Sync, Vip
 from hasyncd.config_routes import Routes
-from hasyncd.config_section import AsText as _As
-from hasyncd.config_section import Name, Several, Some
+from hasyncd.config_rules import Flows, Forward, NatRule, OneToOne, Pass
 from hasyncd.config_section import Section as _Section
+from hasyncd.config_section import Several, Some
+from hasyncd.config_services import Backend, Service
 from hasyncd.config_tracks import Fitness, Track
 from hasyncd.config_values import (
     NAME,
-    Endpoint,
-    PortRange,
     read_absolute_path,
-    read_endpoint,
-    read_engine,
-    read_interface,
-    read_interface_choice,
-    read_ipv4_address,
-    read_ipv4_endpoint,
-    read_ipv4_network,
-    read_ipv6_network,
-    read_network,
-    read_port_range,
     read_socket_path,
-    refuse,
 )
 from hasyncd.config_witness import Witness
 
@@ -57,203 +46,25 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-Network = Annotated[addresses.Network, BeforeValidator(read_network), _As]
-Socket = Annotated[Endpoint, BeforeValidator(read_endpoint), _As]
-AddressV4 = Annotated[IPv4Address, BeforeValidator(read_ipv4_address), _As]
-NetworkV4 = Annotated[IPv4Network, BeforeValidator(read_ipv4_network), _As]
-NetworkV6 = Annotated[IPv6Network, BeforeValidator(read_ipv6_network), _As]
-SocketV4 = Annotated[Endpoint, BeforeValidator(read_ipv4_endpoint), _As]
-Ports = Annotated[PortRange, BeforeValidator(read_port_range), _As]
-Commit = Literal["ack", "emit"]
-Algorithm = Literal["consistent-hash", "maglev", "ecmp", "round-robin", "weighted-round-robin"]
-"""What must be true before the first packets of a new flow leave: proto/sync.md §6."""
-
-
 # --- the sections -----------------------------------------------------------------------------------------
 
 
-class Node(_Section):
-    name: Name
-    priority: int = Field(100, ge=0, le=65535)
-    state_dir: Annotated[Path, BeforeValidator(read_absolute_path)] = Path("/var/lib/hasyncd")
-    engine: Annotated[Literal["auto", "packet"], BeforeValidator(read_engine)] = "auto"
-    capacity: int = Field(1 << 20, ge=1024, le=8 << 20)
-    """Flows; fixed for the life of the process."""
-    nice: int = Field(-10, ge=-20, le=19)
-    packet_thread: bool | None = None
-    """Packets move in a thread of their own; by default where there is more than one core."""
-    packet_io: Literal["auto", "ring", "mmsg"] = "auto"
-    """How packets come in: a ring shared with the kernel, or recvmmsg; `auto`: the ring where the kernel has room for
-    it (hasyncd/native/README.md says what was measured)."""
-
-
-class Interfaces(_Section):
-    inside: Annotated[str, BeforeValidator(read_interface_choice)]
-    outside: Annotated[str, BeforeValidator(read_interface_choice)]
-
-
-class Vip(_Section):
-    address: Annotated[addresses.Interface, BeforeValidator(read_interface), _As]
-    interface: Literal["inside", "outside"]
-
-
-class LanPath(_Section):
-    """Heartbeats over a service LAN, from and to the two machines' own addresses on it."""
-
-    listen: Socket
-    address: Socket
-
-
-class Peer(_Section):
-    listen: Socket
-    address: Socket
-    keys: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
-    """What `hasyncd keygen` made for this node; the only other way is `insecure`."""
-    insecure: bool = False
-    key_log: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
-    """For debugging: the stream's TLS secrets are written here, for Wireshark (proto/README.md)."""
-    protocol: int = Field(2, ge=1, le=2)
-    """The newest version of proto/sync.md §4.1 that is spoken: an older one keeps the way back to an older program."""
-    heartbeat_ms: int = Field(50, ge=1, le=60_000)
-    dead_after_ms: int = Field(150, ge=3, le=600_000)
-    paths: Some[Literal["sync", "inside", "outside"]] = ("sync",)
-    inside: LanPath | None = None
-    outside: LanPath | None = None
-    prefer: Literal["availability", "safety"] = "availability"
-    on_vip_owned: Literal["wait", "take"] = "wait"
-    """Nobody is heard, but somebody else answers for a VIP on its LAN (proto/pair.md §4c)."""
-    wait_ms: int = Field(0, ge=0, le=600_000)
-    witness: Witness | None = None
-
-    @property
-    def has_upper_ports(self) -> bool:
-        """Which half of the public ports is this node's while it is alone: proto/pair.md P20."""
-        return (int(self.listen.address), self.listen.port) > (int(self.address.address), self.address.port)
-
-    def lan(self, name: str) -> LanPath | None:
-        """The path over the service LAN `inside` or `outside`, where it is configured."""
-        return self.inside if name == "inside" else self.outside
-
-
-class Sync(_Section):
-    enabled: bool = True
-    commit: Commit = "ack"
-    """Of every rule that has none of its own."""
-    commit_timeout_ms: int = Field(50, ge=1, le=60_000)
-    on_commit_timeout: Literal["fail_open", "fail_closed"] = "fail_open"
-    log_records: int = Field(262_144, ge=1024, le=1 << 24)
-    scrub_s: int = Field(30, ge=0, le=86_400)
-    """Memory is compared with what was written there, the whole table once in so many seconds; 0: never."""
-
-
-class Flows(_Section):
-    """What new flows may cost."""
-
-    half_open_per_source: int = Field(0, ge=0, le=8 << 20)
-    """Half-open TCP flows of one source; 0: no limit but the one for all, a quarter of the capacity."""
-    loose: bool = False
-    """An ACK without a flow makes one where the rules lead it to the same host."""
-    early_drop: bool = False
-    """A full table drops flows that are unanswered or over (RFC 6888 would have them stay)."""
-
-
-class NatRule(_Section):
-    source: Some[NetworkV4]
-    destination: Several[NetworkV4] = ()
-    """No networks: any destination."""
-    public: Some[AddressV4]
-    ports: Ports = PortRange(1024, 65535)
-    reserved: Several[Ports] = ()
-    """Ports of the range that are never given out."""
-    exempt: Several[NetworkV4] = ()
-    """Destinations to which a source goes with its own address and port."""
-    max_flows_per_source: int = Field(0, ge=0, le=8 << 20)
-    """Flows that one source may have at a time; 0: no limit."""
-    hold_down_s: int = Field(120, ge=0, le=3600)
-    """A freed public port serves no other endpoint towards the same destination for so long (RFC 6888 REQ-8)."""
-    preserve_parity: bool = False
-    port_classes: bool = True
-    on_exhaustion: Literal["drop", "icmp"] = "drop"
-    log: Literal["off", "flows"] = "off"
-    """A line for each mapping that is made or ended, into log.mappings."""
-    commit: Commit | None = None
-
-
-class Forward(_Section):
-    """A port of a public address that is an inside host's."""
-
-    public: SocketV4
-    protocol: Literal["tcp", "udp"]
-    to: SocketV4
-    allow: Some[NetworkV4] = (IPv4Network("0.0.0.0/0"),)
-    commit: Commit | None = None
-
-
-class OneToOne(_Section):
-    """A public address that is an inside host's own, both ways."""
-
-    public: AddressV4
-    inside: AddressV4
-    allow: Some[NetworkV4] = (IPv4Network("0.0.0.0/0"),)
-    commit: Commit | None = None
-
-
-class Pass(_Section):
-    """IPv6 that is forwarded as it is: hosts inside and whom they may reach."""
-
-    source: Some[NetworkV6]
-    destination: Several[NetworkV6] = ()
-    """No networks: any destination."""
-    inbound: bool = False
-    """Flows may be opened from outside too, from a destination to a source."""
-    commit: Commit | None = None
-
-
-class Backend(_Section):
-    id: int = Field(ge=1, le=0xFFFF_FFFF)
-    address: Socket
-    weight: int = Field(1, ge=1, le=256)
-
-
-class Health(_Section):
-    kind: Literal["tcp"] = "tcp"
-    interval_ms: int = Field(1000, ge=10, le=3_600_000)
-    rise: int = Field(2, ge=1, le=1000)
-    fall: int = Field(3, ge=1, le=1000)
-
-
-def any_client(service: dict[str, Any]) -> tuple[addresses.Network, ...]:
-    """Everybody of the family of the service's VIP."""
-    vip = service.get("vip")
-    return (IPv6Network("::/0") if vip and vip.address.version == 6 else IPv4Network("0.0.0.0/0"),)
-
-
-class Service(_Section):
-    name: Name
-    vip: Socket
-    protocol: Literal["tcp", "udp"]
-    algorithm: Algorithm = "consistent-hash"
-    key: Literal["tuple", "source", "source-port"] = "tuple"
-    """What of a flow decides on its backend."""
-    load_limit: Annotated[float, Field(strict=False, ge=1.1, le=100)] | None = None
-    """A backend has at most so many times its fair share of the flows; then the next one on the ring is asked."""
-    allow: Some[Network] = Field(default_factory=any_client)
-    backends: Annotated[tuple[Backend, ...], Field(strict=False, min_length=1, max_length=1024)]
-    health: Health | None = None
-    commit: Commit | None = None
-
-
 class Log(_Section):
+    """What is written down of each mapping. The daemon's own log goes to standard error."""
+
     mappings: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
-    """The file for the mappings of NAT rules with log = "flows"."""
+    """The file for the mappings of NAT rules with log = "flows"; may be renamed away at any time, a new one is made."""
     log_destinations: bool = False
     """Tells whom each mapping was made for (RFC 6888 REQ-12 would have it not)."""
 
 
 class Control(_Section):
+    """Where operators reach the daemon."""
+
     socket: Annotated[Path, BeforeValidator(read_socket_path)]
+    """The control socket, mode 0600. Default: `/run/hasyncd/NAME.sock`."""
     last_word: Path | None = None
-    """Where the delta log lies in memory (proto/last_word.md); None: beside the socket."""
+    """Where the delta log lies in memory (proto/last_word.md); default: beside the socket. A tmpfs, please."""
 
     @property
     def last_word_path(self) -> Path:
@@ -280,7 +91,7 @@ class Settings(_Section):
     routes: Routes | None = None
     control: Control
     log: Log = Log()
-    metrics: Annotated[None, BeforeValidator(refuse)] = None
+    metrics: Metrics | None = None
 
     @property
     def speaks_ipv6(self) -> bool:
@@ -341,8 +152,9 @@ _MODELS: Final[dict[str, type[BaseModel]]] = {
     "routes": Routes,
     "control": Control,
     "log": Log,
+    "metrics": Metrics,
     "backends": Backend,
-    "health": Health,
+    **HEALTH_MODELS,
 }
 
 
@@ -431,6 +243,7 @@ def _parts(document: Mapping[str, Any]) -> Parts:
         nats=_all_valid(NatRule, document.get("nat")),
         routes=_valid(Routes, document.get("routes")),
         log=_valid(Log, document.get("log", {})),
+        metrics=_valid(Metrics, document.get("metrics")),
         forwards=_all_valid(Forward, document.get("forward")),
         one_to_ones=_all_valid(OneToOne, document.get("one_to_one")),
         services=_all_valid(Service, document.get("service")),

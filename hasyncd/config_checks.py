@@ -10,8 +10,12 @@ from hasyncd.addresses import Address
 from hasyncd.config_values import Endpoint
 
 if TYPE_CHECKING:
-    from hasyncd.config import Forward, Interfaces, Log, NatRule, OneToOne, Peer, Service, Vip
+    from hasyncd.config import Log
+    from hasyncd.config_metrics import Metrics
+    from hasyncd.config_pair import Interfaces, Peer, Vip
     from hasyncd.config_routes import Routes
+    from hasyncd.config_rules import Forward, NatRule, OneToOne
+    from hasyncd.config_services import Service
     from hasyncd.config_tracks import Track
 
 Contradiction = tuple[str, str]
@@ -29,6 +33,7 @@ class Parts:
     nats: dict[int, NatRule]
     routes: Routes | None
     log: Log | None
+    metrics: Metrics | None
     forwards: dict[int, Forward]
     one_to_ones: dict[int, OneToOne]
     services: dict[int, Service]
@@ -42,6 +47,7 @@ class Parts:
         yield from self._tracks()
         yield from self._nats()
         yield from self._logs()
+        yield from self._metrics()
         yield from self._routes()
         yield from self._ways_in()
         yield from self._services()
@@ -68,6 +74,12 @@ class Parts:
         for place, nat in self.nats.items():
             if nat.log != "off" and self.log and self.log.mappings is None:
                 yield f"nat[{place}].log", "needs log.mappings, the file to write to"
+
+    def _metrics(self) -> Iterator[Contradiction]:
+        """The kernel must not have what is the pair's: nobody would ever reach a socket bound there."""
+        listen = self.metrics.listen.address if self.metrics else None
+        if listen is not None and listen in [vip.address.ip for vip in self.vips.values()]:
+            yield "metrics.listen", f"{listen} is a VIP; each node is asked at an address of its own"
 
     def _interfaces_and_peer(self) -> Iterator[Contradiction]:
         if self.interfaces and self.interfaces.inside == self.interfaces.outside:
@@ -274,8 +286,18 @@ class Parts:
                 yield f"{key}.vip", f"{service.vip.address} is an inside VIP; clients come from outside"
             if service.load_limit is not None and service.algorithm != "consistent-hash":
                 yield f"{key}.load_limit", f"is for consistent-hash: {service.algorithm} has no next backend"
+            yield from self._health(key, service)
             yield from self._families(key, service)
             yield from self._backends(key, service, set(vips))
+
+    def _health(self, key: str, service: Service) -> Iterator[Contradiction]:
+        if service.health is not None:
+            yield from service.health.contradictions(f"{key}.health")
+        if service.passive is not None and service.protocol == "udp":
+            yield f"{key}.passive", "is for tcp: a datagram that nobody answers says nothing"
+        for place, backend in enumerate(service.backends):
+            if backend.health_timeout_ms is not None and service.health is None:
+                yield f"{key}.backends[{place}].health_timeout_ms", "is for a service with health checks"
 
     def _families(self, key: str, service: Service) -> Iterator[Contradiction]:
         """Nothing is translated between the families."""

@@ -7,19 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from hasyncd import addresses
-from hasyncd.config_section import AsText, Section, Some
-from hasyncd.config_values import read_absolute_path, read_device_name, read_network
-
-Network = Annotated[addresses.Network, BeforeValidator(read_network), AsText]
+from hasyncd.config_section import Network, Section, Some
+from hasyncd.config_values import read_absolute_path, read_device_name
 
 
 class Routes(Section):
+    """Prefixes whose routes are in the kernel while this node is primary, for a routing daemon to redistribute."""
+
     driver: Literal["frr"]
     """What redistributes kernel routes here, and can be asked what it has told its neighbours."""
     prefixes: Some[Network]
+    """What is announced; each holds a VIP or a public address of a rule, and no LAN of the pair."""
     device: Annotated[str, BeforeValidator(read_device_name)] = "hs-routes"
     """The device that the routes lead into, for the daemon's filters."""
     vtysh: Annotated[Path, BeforeValidator(read_absolute_path)] = Path("/usr/bin/vtysh")
+    """The program that asks it."""
     vty_socket: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
     """The directory of FRR's sockets where it is not the usual one."""

@@ -15,6 +15,7 @@ class Witness(Section):
     """A third party that decides who may act alone (proto/pair.md §7b)."""
 
     kind: Literal["etcd"]
+    """A real etcd, version 3; best on a machine that both nodes reach by other wires than each other's."""
     endpoints: Some[Annotated[str, BeforeValidator(read_url)]]
     """Members of one cluster, the nearest first."""
     pair: Name | None = None
@@ -22,4 +23,6 @@ class Witness(Section):
     ca: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
     """For https: who signed the servers' certificates; by default whom the machine trusts."""
     cert: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """For https: this client's certificate, where the servers want one."""
     key: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
+    """Its key, where it is not in the same file."""

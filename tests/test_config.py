@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from hasyncd.config import ConfigError, Endpoint, PortRange, load
+from hasyncd.config import ConfigError, load
+from hasyncd.config_values import Endpoint, PortRange
 
 HERE = Path(__file__).parent
 DEPLOY = HERE.parent / "deploy"
@@ -286,3 +287,14 @@ def test_the_hash_is_the_one_that_the_page_works_out(tmp_path: Path) -> None:
     path.write_text(MINIMAL)
     assert hashlib.sha256(example[0].encode()).hexdigest()[:16] == example[2]
     assert load(path).config_hash().hex() == example[2]
+
+
+@pytest.mark.parametrize(
+    "listen", ["127.0.0.1:9107", "[::1]:9107", "0.0.0.0:9107", "[::]:9107", "10.0.1.2:9107"]
+)
+def test_metrics_are_answered_at_any_address_of_the_machine(tmp_path: Path, listen: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(f'{GOOD}\n[metrics]\nlisten = "{listen}"\n')
+    metrics = load(file).metrics
+    assert metrics is not None
+    assert str(metrics.listen) == listen

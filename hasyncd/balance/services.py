@@ -8,16 +8,18 @@ that its packets are dropped by name and never sent to a backend known to be dea
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hasyncd.addresses import EngineAddress, EnginePrefix, for_engine, prefixes_for_engine
 
 if TYPE_CHECKING:
-    from hasyncd.config import Backend, Service
+    from hasyncd.config_services import Backend, Service
 
 _PROTOCOLS: Final = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_UP, _DOWN = 0, 2
+"""States, as `Engine.publish` takes them."""
 _GENERATION_MAX: Final = 0xFFFF_FFFF
 
 
@@ -33,12 +35,17 @@ class Declaration(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """What a service's next table is made of; backends as (server_id, address, port, weight)."""
+    """What a service's next table is made of; backends as (server_id, address, port, weight, state)."""
 
     service: int
-    backends: list[tuple[int, EngineAddress, int, int]]
+    backends: list[tuple[int, EngineAddress, int, int, int]]
     generation: int
     algorithm: str
+
+    @property
+    def members(self) -> dict[int, int]:
+        """Whom new flows may go to: id -> weight."""
+        return {server_id: weight for server_id, _, _, weight, state in self.backends if state == _UP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,8 @@ class Services:
 
     def publication(self, index: int) -> Publication:
         """The table of a service as it is now."""
-        backends = [_row(backend) for backend in self._live(index)]
+        down = self._down[index]
+        backends = [_row(backend, backend.id not in down) for backend in self._services[index].backends]
         return Publication(index, backends, self._generations[index], self._services[index].algorithm)
 
     def set_backend_up(self, index: int, backend_id: int, up: bool) -> Publication | None:
@@ -134,10 +142,7 @@ class Services:
             for index, service in enumerate(self._services)
         ]
 
-    def _live(self, index: int) -> Iterator[Backend]:
-        down = self._down[index]
-        return (backend for backend in self._services[index].backends if backend.id not in down)
 
-
-def _row(backend: Backend) -> tuple[int, EngineAddress, int, int]:
-    return backend.id, for_engine(backend.address.address), backend.address.port, backend.weight
+def _row(backend: Backend, up: bool) -> tuple[int, EngineAddress, int, int, int]:
+    state = _UP if up else _DOWN
+    return backend.id, for_engine(backend.address.address), backend.address.port, backend.weight, state

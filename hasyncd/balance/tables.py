@@ -10,7 +10,7 @@ from hasyncd.balance.services import Declaration, Publication, Services
 
 __all__ = ["BackendTable", "FirstTable", "build_table", "first_tables", "make_table"]
 
-FirstTable = tuple[Declaration, tuple[list[tuple[int, EngineAddress, int, int]], BackendTable]]
+FirstTable = tuple[Declaration, tuple[list[tuple[int, EngineAddress, int, int, int]], BackendTable]]
 """A service, its backends and the table of its first generation."""
 
 
@@ -27,5 +27,4 @@ def make_table(algorithm: str, members: Mapping[int, int], generation: int = 0) 
 
 def build_table(publication: Publication) -> BackendTable:
     """The table that a publication speaks of."""
-    members = {server_id: weight for server_id, _, _, weight in publication.backends}
-    return make_table(publication.algorithm, members, publication.generation)
+    return make_table(publication.algorithm, publication.members, publication.generation)

@@ -40,8 +40,8 @@ backends = [{ id = 1, address = "10.0.1.21:5353" }]
 """
 
 VIP = int(IPv4Address("203.0.113.5"))
-FIRST = (1, int(IPv4Address("10.0.1.21")), 8080, 3)
-SECOND = (2, int(IPv4Address("10.0.1.22")), 8080, 1)
+FIRST = (1, int(IPv4Address("10.0.1.21")), 8080, 3, 0)
+SECOND = (2, int(IPv4Address("10.0.1.22")), 8080, 1, 0)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_ipv6_services_have_their_addresses_as_bytes(tmp_path: Path) -> None:
     web, dns = services.declarations()
     assert web == Declaration(0, vip, 80, 6, [(bytes(16), 0)])
     assert dns.allow == [(IPv6Address("2001:db8:7::").packed, 48)]
-    assert services.publication(1) == Publication(1, [(1, backend, 5353, 1)], 1, "consistent-hash")
+    assert services.publication(1) == Publication(1, [(1, backend, 5353, 1, 0)], 1, "consistent-hash")
     assert services.views()[0].vip == "[2001:db8:2::5]:80"
 
 
@@ -83,7 +83,9 @@ def test_the_first_table_holds_every_backend(services: Services) -> None:
 
 
 def test_every_change_of_membership_makes_the_next_generation(services: Services) -> None:
-    assert services.set_backend_up(0, 1, False) == Publication(0, [SECOND], 2, "consistent-hash")
+    assert services.set_backend_up(0, 1, False) == Publication(
+        0, [(*FIRST[:4], 2), SECOND], 2, "consistent-hash"
+    )
     assert services.set_backend_up(0, 1, True) == Publication(0, [FIRST, SECOND], 3, "consistent-hash")
     assert services.ring_generations() == (3, 1)
 
@@ -96,8 +98,10 @@ def test_what_changes_nothing_makes_no_generation(services: Services) -> None:
 
 
 def test_a_service_without_a_live_backend_has_an_explicit_empty_table(services: Services) -> None:
-    assert services.set_backend_up(1, 1, False) == Publication(1, [], 2, "consistent-hash")
-    assert services.publication(1) == Publication(1, [], 2, "consistent-hash")
+    publication = services.set_backend_up(1, 1, False)
+    assert publication == services.publication(1)
+    assert publication.members == {}
+    assert [(row[0], row[4]) for row in publication.backends] == [(1, 2)]
 
 
 def test_an_unknown_backend_is_an_error_and_changes_nothing(services: Services) -> None:
