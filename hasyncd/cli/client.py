@@ -15,6 +15,8 @@ from typing import Any, Final
 
 RUN_DIRECTORY: Final = Path("/run/hasyncd")
 ANSWER_TIMEOUT_S: Final = 30.0
+_END: Final = '{"end":true'
+"""How the last line begins: the daemon writes it without spaces, the key first (runtime/README.md)."""
 
 
 class NoDaemon(Exception):
@@ -89,16 +91,22 @@ class Answer:
         self._socket.close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        while self.exit_code is None:
-            item = self._read()
-            if item.get("end") is True:
-                code, message = item.get("exit"), item.get("message", "")
-                self.exit_code = code if isinstance(code, int) else 1
-                self.message = message if isinstance(message, str) else ""
-            else:
-                yield item
+        for line in self.lines():
+            yield self._parse(line)
 
-    def _read(self) -> dict[str, Any]:
+    def lines(self) -> Iterator[str]:
+        """The objects as they came, each with its end of line: for whoever only passes them on."""
+        while self.exit_code is None:
+            line = self._read()
+            if not line.startswith(_END):
+                yield line
+                continue
+            item = self._parse(line)
+            code, message = item.get("exit"), item.get("message", "")
+            self.exit_code = code if isinstance(code, int) else 1
+            self.message = message if isinstance(message, str) else ""
+
+    def _read(self) -> str:
         try:
             line = self._lines.readline()
         except TimeoutError:
@@ -107,6 +115,9 @@ class Answer:
             raise NoDaemon(f"the daemon at {self._path} is gone: {error.strerror or error}") from None
         if not line.endswith(b"\n"):
             raise NoDaemon(f"the daemon at {self._path} went away before its answer ended")
+        return line.decode(errors="replace")
+
+    def _parse(self, line: str) -> dict[str, Any]:
         try:
             item = json.loads(line)
         except ValueError:

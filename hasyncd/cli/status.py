@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hasyncd.cli.client import NoDaemon, add_target_arguments, ask, target_socket
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WATCH_INTERVAL_S: Final = 1.0
 
@@ -68,39 +72,33 @@ def _fetch(path: Path) -> dict[str, Any]:
     return items[0]
 
 
-def _print(status: dict[str, Any]) -> None:
+def _console() -> Console:
     from rich.console import Console
 
+    # Piped output has no width of its own: wide enough that nothing wraps. With NO_COLOR it is plain, on terminals too.
+    return Console(
+        width=None if sys.stdout.isatty() else 120,
+        highlight=False,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )
+
+
+def _print(status: dict[str, Any]) -> None:
     from hasyncd.cli.status_screen import screen
 
-    # Piped output has no width of its own: wide enough that nothing wraps.
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width, highlight=False).print(screen(status))
+    _console().print(screen(status))
 
 
 def _watch(path: Path, as_json: bool) -> int:
-    """Until interrupted. A daemon that is gone is part of what is watched, and may come back."""
     if as_json or not sys.stdout.isatty():
         return _watch_lines(path, as_json)
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
+    from hasyncd.cli.status_watch import watch
 
-    from hasyncd.cli.status_screen import screen
-
-    try:
-        with Live(Text(""), console=Console(highlight=False), screen=True, auto_refresh=False) as live:
-            while True:
-                try:
-                    live.update(screen(_fetch(path)), refresh=True)
-                except NoDaemon as error:
-                    live.update(Text(f"{error}\nwaiting for it …", style="bold yellow"), refresh=True)
-                time.sleep(WATCH_INTERVAL_S)
-    except KeyboardInterrupt:
-        return 0
+    return watch(_console(), lambda: _fetch(path))
 
 
 def _watch_lines(path: Path, as_json: bool) -> int:
+    """Until interrupted. A daemon that is gone is part of what is watched, and may come back."""
     try:
         while True:
             try:

@@ -421,6 +421,7 @@ class Node(AfterSplit):
             beat.ring_generations if beat else (),
             tuple(PathView(path.name, path.up is True, path.heard_ns) for path in self._paths),
             self._versions.pair, self._versions.fitness_of(beat) if beat else None,
+            beat.flow_count if beat else None, beat.ready if beat else None,
         )  # fmt: skip
         half = self._sender if role is Role.PRIMARY else self._receiver
         streaming = half.phase in (Phase.BEGIN, Phase.STREAMING)

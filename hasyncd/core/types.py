@@ -277,6 +277,9 @@ class PeerView:
     protocol: int | None = None
     """The version that the pair speaks: the older of both nodes' newest."""
     fitness: int | None = None
+    flows: int | None = None
+    """What the peer last said that it holds, and whether it is in step (a backup)."""
+    ready: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 from hasyncd.balance.health import HealthChecks
 from hasyncd.balance.services import Publication, Services
 from hasyncd.balance.tables import BackendTable
-from hasyncd.config import Service
+from hasyncd.config_services import Service
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.table_publisher import TablePublisher
@@ -24,7 +24,7 @@ class Balancer:
         self.services = Services(settings)
         self._settings = settings
         self._generations = list(self.services.ring_generations())
-        self._health = HealthChecks(settings, self._backend_changed)
+        self._health = HealthChecks(settings, self._backend_changed, on_unable=self._cannot_ask)
         self._tables = TablePublisher(self._publish)
 
     def start(
@@ -49,6 +49,9 @@ class Balancer:
         self._tables.want(publication)
         name = f"{self._settings[index].name}/{backend_id}"
         self._report_event("backend_up" if up else "backend_down", f"{name}: {reason}")
+
+    def _cannot_ask(self, index: int, backend_id: int, reason: str) -> None:
+        self._report_event("health_unknown", f"{self._settings[index].name}/{backend_id}: {reason}")
 
     def _publish(self, publication: Publication, table: BackendTable) -> None:
         self._engine.publish(publication.service, publication.backends, table, now_ns() + GRACE_NS)

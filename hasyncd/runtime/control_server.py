@@ -39,7 +39,9 @@ EXIT_AGAINST: Final = 1
 EXIT_USAGE: Final = 2
 
 Request = dict[str, Any]
-Handler = Callable[[Request], AsyncIterator[dict[str, Any]]]
+Item = dict[str, Any] | bytes
+"""One object of an answer, or whole lines of them that are JSON already."""
+Handler = Callable[[Request], AsyncIterator[Item]]
 
 _log = structlog.get_logger("hasyncd.control")
 
@@ -200,7 +202,7 @@ async def _answer(writer: asyncio.StreamWriter, handler: Handler, request: Reque
         async for item in objects:
             await _write(writer, item)
             count += 1
-            if count % OBJECTS_PER_TURN == 0:
+            if count % OBJECTS_PER_TURN == 0 or isinstance(item, bytes):
                 await asyncio.sleep(0)
     except Conclusion as conclusion:
         message, code = conclusion.message, conclusion.exit_code
@@ -230,8 +232,9 @@ async def _wait_for_departure(reader: asyncio.StreamReader, writer: asyncio.Stre
         await asyncio.sleep(CLOSE_POLL_S)
 
 
-async def _write(writer: asyncio.StreamWriter, item: Mapping[str, Any]) -> None:
-    writer.write(json.dumps(item, separators=(",", ":")).encode() + b"\n")
+async def _write(writer: asyncio.StreamWriter, item: Mapping[str, Any] | bytes) -> None:
+    text = item if isinstance(item, bytes) else json.dumps(item, separators=(",", ":")).encode() + b"\n"
+    writer.write(text)
     try:
         async with asyncio.timeout(STALL_TIMEOUT_S):
             await writer.drain()

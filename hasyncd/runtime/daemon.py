@@ -8,10 +8,8 @@ import gc
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Callable
-from ipaddress import IPv6Interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,16 +26,14 @@ from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role, TrackSettings
 from hasyncd.datapath.interfaces import Interface, InterfaceError, find_interface
 from hasyncd.datapath.kernel_drop import KernelDropError
 from hasyncd.datapath.kernel_tables import NeighbourKey
-from hasyncd.datapath.multicast import join_solicited_nodes
 from hasyncd.datapath.netlink import LinkState, Netlink
 from hasyncd.datapath.packet import (
-    SIDES,
     Engine,
     build_engine,
-    open_sides,
     owned_networks,
     start_memory_keeper,
 )
+from hasyncd.datapath.tc import TcUnavailable
 from hasyncd.runtime import logs
 from hasyncd.runtime.alarms import Alarms
 from hasyncd.runtime.balancer import Balancer
@@ -49,7 +45,10 @@ from hasyncd.runtime.kernel_guard import KernelGuard
 from hasyncd.runtime.lan_routes import lan_routes
 from hasyncd.runtime.lans import LAN_INTERVAL_S, Lans
 from hasyncd.runtime.last_word import last_word_file
+from hasyncd.runtime.loop_lag import LoopLag
 from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
+from hasyncd.runtime.metrics_server import MetricsError, make_metrics
+from hasyncd.runtime.packet_flow import PacketFlow
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
 from hasyncd.runtime.route_driver import RouteDriver
@@ -79,7 +78,8 @@ def main(settings: Settings) -> int:
     try:
         uvloop.run(_run(settings))
     except (
-        InterfaceError, KernelDropError, PairKeysError, PeerPortError, StateDirError, SocketTaken
+        InterfaceError, KernelDropError, MetricsError, PairKeysError, PeerPortError, StateDirError, SocketTaken,
+        TcUnavailable,
     ) as error:  # fmt: skip
         return _refuse(str(error))
     except OSError as error:
@@ -187,13 +187,6 @@ def make_witness(settings: Settings) -> EtcdWitness | None:
     return EtcdWitness(witness, key)
 
 
-def wants_packet_thread(settings: Settings) -> bool:
-    """As configured; else a thread where another core can run the interpreter beside it."""
-    if settings.node.packet_thread is not None:
-        return settings.node.packet_thread
-    return len(os.sched_getaffinity(0)) > 1
-
-
 class Daemon:
     """The parts of a running node and the timers between them."""
 
@@ -209,7 +202,6 @@ class Daemon:
     ) -> None:
         """`on_addresses` is called when the machine's own addresses may have changed."""
         self._settings = settings
-        self._interfaces = (inside, outside)
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         self._balancer = Balancer(settings.service)
@@ -227,11 +219,19 @@ class Daemon:
             PeerPort(settings.peer.listen, settings.peer.address, keys, lan_routes(settings, inside, outside)),
             state, journal, self._stopped.set, self._routes, self._witness,
         )  # fmt: skip
-        self._report = StatusReport(settings, node, self._engine, self._balancer.services, self._routes)
+        self._packets = PacketFlow(settings, self._engine, inside, outside)
+        self._on_addresses = on_addresses
+        self._report = StatusReport(
+            settings, node, self._engine, self._balancer.services, self._routes, self._packets
+        )
         self._alarms = Alarms(self._shell.journal.report_event)
         self._control = ControlServer(
             settings.control.socket,
             make_handlers(settings, self._shell, self._report, self._balancer.services),
+        )
+        self._loop_lag = LoopLag(round(TICK_S * 1e9))
+        self._metrics = make_metrics(
+            settings, self._shell, self._report, self._balancer.services, self._loop_lag
         )
         self._netlink = Netlink(
             inside,
@@ -239,7 +239,7 @@ class Daemon:
             on_routes=self._engine.set_routes,
             on_neighbours=self._engine.set_neighbours,
             on_link=self._link_changed,
-            on_addresses=on_addresses,
+            on_addresses=self._addresses_changed,
         )
         self._mappings: MappingLog | None = None
         if settings.log.mappings is not None:
@@ -257,8 +257,6 @@ class Daemon:
             owned_networks(settings),
             self._shell.journal.report_event,
         )
-        self._watched: tuple[int, ...] = ()
-        self._membership: socket.socket | None = None
         self._notifier = ServiceNotifier()
 
     async def run(self) -> None:
@@ -268,11 +266,11 @@ class Daemon:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._stop)
             self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
+            if self._metrics is not None:
+                await self._metrics.start()
             await self._netlink.start()
             self._netlink.resolve(self._known_neighbours())
-            self._read_packets(open_sides(self._engine, *self._interfaces, self._settings.node.packet_io))
-            self._join_groups()
-            self._tell_missing_ipv6()
+            self._packets.start(self._shell.pump)
             await self._control.start()
             self._balancer.start(
                 self._engine, self._node.set_ring_generations, self._shell.journal.report_event
@@ -285,7 +283,10 @@ class Daemon:
             self._tracking.start()
             tickers = self._start_tickers()
             self._notifier.ready()
-            _log.info("started", node=self._settings.node.name, generation=self._node.generation)
+            _log.info(
+                "started", node=self._settings.node.name, generation=self._node.generation,
+                engine=self._packets.engine, engine_reason=self._packets.reason,
+            )  # fmt: skip
             if self._settings.peer.insecure:
                 _log.warning("insecure", detail="the peer channel is neither authenticated nor encrypted")
             await self._stopped.wait()
@@ -300,9 +301,7 @@ class Daemon:
             self._engine.disarm()
             if self._mappings:
                 await self._mappings.close()
-            self._stop_reading_packets()
-            if self._membership is not None:
-                self._membership.close()
+            self._packets.stop()
             self._shell.stop()
             if self._routes is not None:
                 self._routes.close()
@@ -311,6 +310,8 @@ class Daemon:
             await self._tracking.stop()
             await self._balancer.stop()
             await self._control.stop()
+            if self._metrics is not None:
+                await self._metrics.stop()
             self._netlink.close()
 
     # --- signals and timers -----------------------------------------------------------------------
@@ -354,6 +355,7 @@ class Daemon:
             action()
 
     def _tick(self) -> None:
+        self._loop_lag.wake(now_ns())
         if not self._shell.alive:
             raise RuntimeError("the core's timer has died")
         self._engine.tick(now_ns())
@@ -361,6 +363,7 @@ class Daemon:
         wanted = self._engine.wanted_neighbours()
         if wanted:
             self._netlink.resolve(wanted)
+        self._loop_lag.sleep(now_ns())
 
     def _look_around(self) -> None:
         self._report.sample()
@@ -375,48 +378,6 @@ class Daemon:
 
     # --- what the machine says ----------------------------------------------------------------------
 
-    def _read_packets(self, sockets: tuple[int, int]) -> None:
-        """Lets packets flow: in the packet thread, whose news the loop reads, or in the loop itself."""
-        if wants_packet_thread(self._settings):
-            news = self._engine.start_thread()
-            self._loop.add_reader(news, self._shell.pump.read_news, news)
-            self._watched = (news,)
-        else:
-            self._watched = sockets
-            self._watch_again()
-
-    def _join_groups(self) -> None:
-        """Without IPv6 on an interface its VIPs are still answered for, where switches let the questions through."""
-        try:
-            self._membership = join_solicited_nodes(
-                (self._interfaces[SIDES[vip.interface]].index, vip.address.ip)
-                for vip in self._settings.vip
-                if isinstance(vip.address, IPv6Interface)
-            )
-        except OSError as error:
-            _log.warning("groups_not_joined", detail=f"solicited-node groups of the VIPs: {error.strerror}")
-
-    def _tell_missing_ipv6(self) -> None:
-        """The kernel finds IPv6 neighbours from an IPv6 address of the interface, and has none to do it with."""
-        if not self._settings.speaks_ipv6:
-            return
-        for interface in self._interfaces:
-            if not any(address.version == 6 for address in interface.addresses):
-                detail = f"{interface.name} has no IPv6 address, so that none of its neighbours can be found"
-                _log.warning("no_ipv6_address", detail=detail)
-
-    def _watch_again(self) -> None:
-        """After a link came back: the error of the downed one has ended the loop's watch for good."""
-        for descriptor in () if wants_packet_thread(self._settings) else self._watched:
-            self._loop.remove_reader(descriptor)
-            self._loop.add_reader(descriptor, self._shell.pump.poll)
-
-    def _stop_reading_packets(self) -> None:
-        for descriptor in self._watched:
-            self._loop.remove_reader(descriptor)
-        self._watched = ()
-        self._engine.close()
-
     def _known_neighbours(self) -> list[NeighbourKey]:
         """Whom the first packet after a takeover will need: backends inside, and every route's gateway."""
         backends: list[NeighbourKey] = [
@@ -429,7 +390,11 @@ class Daemon:
         ]
         return list(dict.fromkeys(backends + gateways))
 
+    def _addresses_changed(self) -> None:
+        self._on_addresses()
+        self._packets.refresh_addresses()
+
     def _link_changed(self, side: int, state: LinkState) -> None:
         if state is LinkState.UP:
-            self._watch_again()
+            self._packets.watch_again()
         self._lans.changed(side, state)

@@ -41,6 +41,8 @@ class HeartbeatPath:
 
     def __init__(self, route: Route, keys: PairKeys | None, counters: Counter[str]) -> None:
         self.name = route.name
+        self.sent = self.received = 0
+        """Heartbeats that left, and those that came with the peer's address and seal."""
         self._route = route
         self._keys = keys
         self._counters = counters
@@ -86,6 +88,7 @@ class HeartbeatPath:
             return
         try:
             self._socket.sendto(sealed, self._peer)
+            self.sent += 1
         except OSError as error:
             # ECONNREFUSED-like news of an earlier datagram is no evidence: only the stream's probe is.
             self._counters[f"heartbeat_send_{error.errno}"] += 1
@@ -128,4 +131,5 @@ class HeartbeatPath:
                 self._counters[f"rejected_{rejected.name}"] += 1
                 self._on_untrusted("a heartbeat without the pair's seal")
                 return
+        self.received += 1
         self._on_datagram(payload, self.name)

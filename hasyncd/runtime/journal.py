@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,11 +13,11 @@ from typing import Any, Final
 import structlog
 
 from hasyncd.core.effects import ReportRole
+from hasyncd.runtime.event_names import EVENTS
+from hasyncd.runtime.role_reasons import reason_word
 
-_KEPT: Final = 64
+_KEPT: Final = 512
 _FOLLOWER_BACKLOG: Final = 1024
-_LEVELS: Final = {"promoted_incomplete": logging.ERROR, "commit_suspended": logging.WARNING}
-"""What an operator should be woken for, or hear of soon."""
 
 _log = structlog.get_logger("hasyncd")
 
@@ -25,7 +25,8 @@ _log = structlog.get_logger("hasyncd")
 class _Follower:
     """One reader of the events: what waits for it, and how much did not fit."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        self.wanted = wanted
         self.queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_FOLLOWER_BACKLOG)
         self.lost = 0
 
@@ -37,12 +38,20 @@ class Journal:
         self.on_role: Callable[[ReportRole], None] | None = None
         """Hears of each role change, too."""
         self.recent: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self.counts: Counter[str] = Counter()
+        """Events by name, since the start."""
+        self.role_changes: Counter[tuple[str, str]] = Counter()
+        """By the role taken and the word for its reason."""
+        self.role_changed_s: float | None = None
+        """When the last one was, in Unix time."""
         self._followers: set[_Follower] = set()
 
     def report_role(self, effect: ReportRole) -> None:
         """One line for each role change that says why."""
         if self.on_role is not None:
             self.on_role(effect)
+        self.role_changes[effect.role.value, reason_word(effect.reason)] += 1
+        self.role_changed_s = datetime.now(UTC).timestamp()
         certificate = dataclasses.asdict(effect.certificate) if effect.certificate else None
         self._say(
             "role_changed",
@@ -56,11 +65,17 @@ class Journal:
     def report_event(self, name: str, detail: str = "") -> None:
         self._say(name, **({"detail": detail} if detail else {}))
 
-    async def follow(self) -> AsyncIterator[dict[str, Any]]:
-        """Every event from now on."""
-        follower = _Follower()
+    async def follow(
+        self, wanted: Callable[[dict[str, Any]], bool] = lambda event: True, *, kept: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Every wanted event from now on, behind those that are `kept`. What a follower has lost it is always told."""
+        follower = _Follower(wanted)
         self._followers.add(follower)
         try:
+            # Nothing happens between the subscription and this copy: each event comes once.
+            for event in list(self.recent) if kept else ():
+                if wanted(event):
+                    yield event
             while True:
                 yield await follower.queue.get()
                 if follower.lost and follower.queue.empty():
@@ -70,10 +85,14 @@ class Journal:
             self._followers.discard(follower)
 
     def _say(self, name: str, **fields: Any) -> None:
-        _log.log(_LEVELS.get(name, logging.INFO), name, **fields)
+        self.counts[name] += 1
+        known = EVENTS.get(name)
+        _log.log(known.level if known else logging.INFO, name, **fields)
         event = _event(name, **fields)
         self.recent.append(event)
         for follower in self._followers:
+            if not follower.wanted(event):
+                continue
             try:
                 follower.queue.put_nowait(event)
             except asyncio.QueueFull:

@@ -111,6 +111,10 @@ class PeerPort:
             if path is None or each.name == path:
                 each.send(sealed)
 
+    def heartbeats(self) -> list[tuple[str, int, int]]:
+        """(path, heartbeats sent by it, heartbeats that came by it) since the start."""
+        return [(path.name, path.sent, path.received) for path in self._paths]
+
     def connect(self, on_done: Callable[[Connection | None], None]) -> Callable[[], object]:
         """Connects to the peer; `on_done` gets the connection or None. What is returned gives the attempt up:
         then `on_done` is not called."""

@@ -34,7 +34,7 @@ async def ring(
 
 
 async def _describe(services: Services, engine: Engine, view: ServiceView, change: Change) -> dict[str, Any]:
-    members = {row[0]: row[3] for row in services.publication(view.index).backends}
+    members = services.publication(view.index).members
     now = await asyncio.to_thread(make_table, view.algorithm, members)
     flows = engine.backend_flow_counts(view.index)
     answer: dict[str, Any] = {

@@ -66,6 +66,11 @@ class RouteDriver:
         self._cancel_withdrawal()
         self._end()
 
+    @property
+    def converged(self) -> bool:
+        """The routes are announced, and each was told to a neighbour when the daemon was last asked."""
+        return self._routes is not None and bool(self._told) and all(self._told.values())
+
     def view(self) -> dict[str, Any]:
         """For `status`."""
         return {

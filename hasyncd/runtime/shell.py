@@ -123,6 +123,11 @@ class Shell:
         """What the peer's sockets refused or could not send."""
         return dict(self._port.counters)
 
+    @property
+    def heartbeats(self) -> list[tuple[str, int, int]]:
+        """(path, sent, received) since the start."""
+        return self._port.heartbeats()
+
     def command_stop(self) -> None:
         """SIGTERM."""
         self._tell_log_state()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hasyncd import __version__
@@ -13,6 +13,7 @@ from hasyncd.core.node import Node
 from hasyncd.core.types import LastSync, MergeReport, NodeView, Role, SyncState, VipView
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.clock import now_ns
+from hasyncd.runtime.packet_flow import PacketFlow
 from hasyncd.runtime.route_driver import RouteDriver
 
 
@@ -72,9 +73,10 @@ class StatusReport:
         engine: Engine,
         services: Services,
         routes: RouteDriver | None = None,
+        packets: PacketFlow | None = None,
     ) -> None:
         self._settings, self._node, self._engine, self._services = settings, node, engine, services
-        self._routes = routes
+        self._routes, self._packets = routes, packets
         self._previous: tuple[int, dict[str, int]] | None = None
         self._rates: dict[str, float | None] = dict.fromkeys(
             ("packets_per_s", "bytes_per_s", "new_flows_per_s")
@@ -93,8 +95,9 @@ class StatusReport:
             }
         self._previous = moment, counters
 
-    def build(self, port_counters: dict[str, int]) -> dict[str, Any]:
-        """One status; `port_counters` are those of the peer's sockets."""
+    def build(self, port_counters: Mapping[str, int], *, services: bool = True) -> dict[str, Any]:
+        """One status; `port_counters` are those of the peer's sockets. Without `services`, which may be many, where
+        they are asked for one at a time."""
         moment = now_ns()
         view = self._node.view(moment)
         counters = self._engine.counters()
@@ -105,8 +108,10 @@ class StatusReport:
             "node": self._settings.node.name,
             "role": view.role.value,
             "generation": view.generation,
-            "engine": "packet",
+            "engine": self._packets.engine if self._packets else "packet",
+            "engine_reason": self._packets.reason if self._packets else None,
             "version": __version__,
+            "converged": self._converged(known) if view.role is Role.PRIMARY else None,
             "solo": view.solo,
             "last_change": view.last_change_reason,
             "certificate": dataclasses.asdict(view.certificate) if view.certificate else None,
@@ -135,7 +140,7 @@ class StatusReport:
                 for vip in self._settings.vip
             ],
             "routes": self._routes.view() if self._routes else None,
-            "services": self._service_views(),
+            "services": self._service_views() if services else [],
             "rules": self._rule_views(),
             "rates": self._rates,
             "insecure": self._settings.peer.insecure,
@@ -146,12 +151,21 @@ class StatusReport:
             },
         }
 
+    def _converged(self, known: dict[str, VipView]) -> bool:
+        """Observed, not assumed (proto/pair.md §4d)."""
+        verified = [known.get(str(vip.address.ip)) for vip in self._settings.vip]
+        seen = all(vip is not None and vip.verified_ms is not None for vip in verified)
+        return seen and (self._routes is None or self._routes.converged)
+
     def _peer(self, view: NodeView, moment: int) -> dict[str, Any]:
         return {
             "state": view.peer.state,
             "last_heard_ms": _age_ms(view.peer.last_heard_ns, moment),
             "node": view.peer.node,
             "role": view.peer.role.value if view.peer.role else None,
+            "generation": view.peer.generation,
+            "flows": view.peer.flows,
+            "ready": view.peer.ready,
             "protocol": view.peer.protocol,
             "fitness": view.peer.fitness,
             "config_matches": view.peer.config_matches,
@@ -191,6 +205,7 @@ class StatusReport:
             "features": view.sync.features,
             "lag_flows": at_risk if primary else None,
             "lag_ms": oldest_ns // 1_000_000 if primary else None,
+            "lag_records": max(0, view.sync.head - view.sync.acked) if primary else None,
             "at_risk_flows": at_risk if primary else None,
             "at_risk_oldest_ms": oldest_ns // 1_000_000 if primary else None,
             "fail_open_released": counters["fail_open_released"],

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from hasyncd.balance.services import Publication
 from hasyncd.balance.tables import BackendTable, build_table
+from hasyncd.task_death import tell_of_death
 
 Publish = Callable[[Publication, BackendTable], None]
 """Puts a table in the data path; called in the event loop."""
@@ -32,7 +33,7 @@ class TablePublisher:
                 self._build(publication.service), name=f"backend table {publication.service}"
             )
             self._building[publication.service] = task
-            task.add_done_callback(_complain)
+            task.add_done_callback(tell_of_death(f"{task.get_name()} was not published"))
 
     async def settled(self) -> None:
         """Returns when no table is on its way."""
@@ -52,10 +53,3 @@ class TablePublisher:
                 self._publish(publication, await asyncio.to_thread(build_table, publication))
         finally:
             del self._building[service]
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    """A table that could not be built or published leaves the one before in place, and is told."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        message = f"{task.get_name()} was not published"
-        task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})

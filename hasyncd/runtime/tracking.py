@@ -6,22 +6,22 @@ What is this machine's own shortage (no descriptors, no memory) says nothing abo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
 import random
-import signal
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from hasyncd.bounded_command import judge_command
 from hasyncd.config_tracks import Track
 from hasyncd.datapath.gateway_probe import GatewayProbe
 from hasyncd.datapath.interfaces import Interface
 from hasyncd.datapath.kernel_tables import RouteEntry
+from hasyncd.task_death import tell_of_death
 
 Verdict = tuple[bool | None, str]
 """Good, bad or no sample at all; and why."""
@@ -30,7 +30,6 @@ _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.E
 _SIOCGIFFLAGS: Final = 0x8913
 _IFREQ: Final = struct.Struct("=16sH22x")
 _IFF_UP_AND_RUNNING: Final = 0x1 | 0x40
-_WORDS_KEPT: Final = 120
 _LAN: Final = {"inside": 0, "outside": 1}
 
 
@@ -60,7 +59,7 @@ class Tracking:
             asyncio.create_task(self._run(track), name=f"track {track.name}") for track in self._tracks
         ]
         for task in self._tasks:
-            task.add_done_callback(_complain)
+            task.add_done_callback(tell_of_death(f"the {task.get_name()} check died"))
 
     async def stop(self) -> None:
         """Ends the checks, and the commands under way. Idempotent."""
@@ -133,55 +132,3 @@ def judge_interface(name: str) -> Verdict:
             raise
     up = _IFREQ.unpack(answer)[1] & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING
     return up, f"{name} is {'up' if up else 'down'}"
-
-
-async def judge_command(command: Sequence[str], timeout_s: float) -> Verdict:
-    """Whether a command ends with 0 in time; what runs longer is killed with all that it began. No shell reads it.
-
-    Raises OSError where it cannot be run.
-    """
-    # Our own pipe: what a command leaves running may keep it open, and nobody waits for that.
-    listening, saying = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=saying,
-                start_new_session=True,
-            )
-        finally:
-            os.close(saying)
-        try:
-            async with asyncio.timeout(timeout_s):
-                code = await process.wait()
-        except TimeoutError:
-            return False, f"{command[0]} had not ended after {timeout_s * 1000:g} ms"
-        finally:
-            # The group outlives its leader as long as one of its processes does.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        words = _read_some(listening)
-    finally:
-        os.close(listening)
-    if code == 0:
-        return True, f"{command[0]} ended with 0"
-    said = words.decode(errors="replace").strip().splitlines()
-    end = f"signal {-code}" if code < 0 else str(code)
-    return False, f"{command[0]} ended with {end}" + (f": {said[0]}" if said else "")
-
-
-def _read_some(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, _WORDS_KEPT)
-    except BlockingIOError:
-        return b""
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    """A check ends only when cancelled; one that died of a bug leaves its track as it was, and is told."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        message = f"the {task.get_name()} check died"
-        task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})

@@ -21,6 +21,11 @@ STATUS: dict[str, Any] = {
     "peer": {
         "state": "connected",
         "last_heard_ms": 12,
+        "node": "gw-b",
+        "role": "backup",
+        "generation": 7,
+        "flows": 1500,
+        "ready": True,
         "paths": [{"name": "sync", "up": True, "last_heard_ms": 12}],
     },
     "sync": {
@@ -35,6 +40,7 @@ STATUS: dict[str, Any] = {
         "full_syncs": 1,
     },
     "flows": {"total": 1500, "tcp": 1000, "udp": 500, "icmp": 0, "other": 0},
+    "rates": {"packets_per_s": 12345.6, "bytes_per_s": 9862000.0, "new_flows_per_s": 345.2},
     "vips": [
         {"address": "10.0.1.1/24", "interface": "inside", "owned": True, "verified": True},
         {"address": "203.0.113.5/24", "interface": "outside", "owned": True, "verified": False},
@@ -46,8 +52,8 @@ STATUS: dict[str, Any] = {
             "algorithm": "consistent-hash",
             "ring_generation": 3,
             "backends": [
-                {"id": 1, "address": "10.0.1.21:8080", "weight": 1, "state": "up", "flows": 260},
-                {"id": 2, "address": "10.0.1.22:8080", "weight": 1, "state": "down", "flows": None},
+                {"id": 1, "address": "10.0.1.21:8080", "weight": 1, "state": "up", "flows": 195},
+                {"id": 2, "address": "10.0.1.22:8080", "weight": 1, "state": "down", "flows": 65},
             ],
         }
     ],
@@ -108,6 +114,55 @@ FLOWS: list[dict[str, Any]] = [
 ]
 
 
+def _backend(number: int, state: str = "up") -> dict[str, Any]:
+    return {"id": number, "address": f"10.0.1.2{number}:8080", "weight": 1, "state": state, "flows": 4}
+
+
+EXPLANATION: dict[str, Any] = {
+    "proto": "tcp",
+    "src": "203.0.113.100",
+    "sport": 40000,
+    "dst": "203.0.113.5",
+    "dport": 80,
+    "side": "outside",
+    "forwards": True,
+    "verdict": "flow",
+    "dropped": None,
+    "because": None,
+    "sender_told": False,
+    "flow": {
+        **{name: FLOWS[0][name] for name in ("src", "sport", "dst", "dport")},
+        **{name: value for name, value in FLOWS[0].items() if name.startswith("reply_")},
+        "is_reply": False,
+        "state": "ESTABLISHED",
+        "timeout_s": 7440,
+        "service": "web",
+        "backend": _backend(1, "draining"),
+        "rule": None,
+        "syn_begins_anew": True,
+    },
+    "service": {
+        "name": "web",
+        "algorithm": "consistent-hash",
+        "key": "tuple",
+        "key_hash": "5e8ed56d",
+        "ring_generation": 3,
+        "digest": "0123456789abcdef",
+        "point": "6046bfdc",
+        "slot": 118,
+        "slots": 320,
+        "owner": _backend(2),
+        "backend": _backend(2),
+        "under_way": _backend(1, "draining"),
+    },
+    "nat": None,
+    "fresh": {
+        "reply_src": "10.0.1.22", "reply_sport": 8080, "reply_dst": "203.0.113.100", "reply_dport": 40000
+    },
+    "fresh_differs": True,
+}  # fmt: skip
+
+
 RING: dict[str, Any] = {
     "service": "web",
     "algorithm": "maglev",
@@ -139,7 +194,7 @@ class Daemon:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        verbs = ("status", "flows", "events", "switchover", "resync", "ring")
+        verbs = ("status", "flows", "events", "switchover", "resync", "ring", "explain")
         self._server = ControlServer(path, {verb: getattr(self, f"_{verb}") for verb in verbs})
         self._run(self._server.start())
 
@@ -156,10 +211,15 @@ class Daemon:
         yield self.status
 
     async def _flows(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.requests.append(request)
+        if request.get("count"):
+            yield {"count": len(FLOWS)}
+            return
         for flow in FLOWS:
             yield flow
 
     async def _events(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.requests.append(request)
         yield {
             "time": "2026-01-02T03:04:05Z",
             "event": "role",
@@ -180,6 +240,10 @@ class Daemon:
         self.requests.append(request)
         for nothing in ():
             yield nothing
+
+    async def _explain(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.requests.append(request)
+        yield EXPLANATION
 
     async def _ring(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         self.requests.append(request)

@@ -49,9 +49,10 @@ async def test_a_role_change_is_one_event_that_says_why() -> None:
 
 async def test_the_last_events_are_kept() -> None:
     journal = Journal()
-    for number in range(200):
+    kept = journal_module._KEPT
+    for number in range(kept + 100):
         journal.report_event("solo", str(number))
-    assert [event["detail"] for event in journal.recent] == [str(number) for number in range(136, 200)]
+    assert [event["detail"] for event in journal.recent] == [str(number) for number in range(100, kept + 100)]
     journal.report_event("plain")
     assert "detail" not in journal.recent[-1]
 
@@ -96,3 +97,27 @@ def test_what_an_operator_should_be_woken_for_is_an_error_in_the_log() -> None:
         for name in ("promoted_incomplete", "commit_suspended", "peer_heard"):
             journal.report_event(name)
     assert [line["log_level"] for line in lines] == ["error", "warning", "info"]
+
+
+async def test_a_follower_gets_what_is_kept_and_only_what_it_wants() -> None:
+    journal = Journal()
+    for name in ("path_down", "solo", "path_up"):
+        journal.report_event(name)
+    follower = journal.follow(lambda event: event["event"].startswith("path_"), kept=True)
+    assert [(await anext(follower))["event"] for _ in range(2)] == ["path_down", "path_up"]
+    for name in ("solo", "path_down"):
+        journal.report_event(name)
+    assert (await anext(follower))["event"] == "path_down"
+    await follower.aclose()  # type: ignore[attr-defined]
+    assert journal.counts == {"path_down": 2, "solo": 2, "path_up": 1}
+
+
+async def test_role_changes_count_by_a_word_and_not_by_a_sentence_with_figures() -> None:
+    journal = Journal()
+    for silence in (151, 167):
+        journal.report_role(
+            ReportRole(Role.BACKUP, Role.PRIMARY, 7, f"the primary is silent for {silence} ms", None)
+        )
+    journal.report_role(ReportRole(Role.PRIMARY, Role.FAULT, 7, "fault: interface inside is down"))
+    assert journal.role_changes == {("primary", "peer_silent"): 2, ("fault", "fault"): 1}
+    assert journal.role_changed_s is not None

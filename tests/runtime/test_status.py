@@ -41,6 +41,7 @@ async def test_the_fixed_keys_are_there_before_anything_happened(tmp_path: Path)
         assert (seen["peer"]["state"], seen["peer"]["last_heard_ms"]) == ("never", None)
         assert seen["sync"]["at_risk_flows"] is None, "who is not primary has nothing at risk"
         assert seen["certificate"] is None
+        assert seen["converged"] is None, "who is not primary has nothing to converge"
         unknown = {"owned": False, "verified": None, "verified_ms": None, "claimed_by": None}
         assert seen["vips"] == [
             {"address": "10.0.1.1/24", "interface": "inside", **unknown},
@@ -133,6 +134,7 @@ async def test_a_vip_is_verified_once_somebody_has_come_here_for_it(tmp_path: Pa
         a.start()
         await until(lambda: a.node.role is Role.PRIMARY, "a acts alone")
         assert [vip["verified"] for vip in status(a)["vips"]] == [False, False]
+        assert status(a)["converged"] is False
         a.engine.inject(OUTSIDE, echo(SERVER, "203.0.113.5", 1), now_ns())
         await until(
             lambda: [vip["verified"] for vip in status(a)["vips"]] == [False, True], "one LAN has learned"
@@ -141,6 +143,7 @@ async def test_a_vip_is_verified_once_somebody_has_come_here_for_it(tmp_path: Pa
         await until(lambda: all(vip["verified"] for vip in status(a)["vips"]), "both have")
         assert "converged" in a.events
         assert all(vip["verified_ms"] > 0 for vip in status(a)["vips"])
+        assert status(a)["converged"] is True
         stranger = b"\x02\x99\0\0\0\1"
         a.engine.inject(OUTSIDE, arp(2, stranger, "203.0.113.5", SERVER), now_ns())
         await until(

@@ -8,7 +8,7 @@ from hasyncd.balance.services import Publication
 from hasyncd.balance.tables import BackendTable
 from hasyncd.runtime.table_publisher import TablePublisher
 
-BACKENDS = [(server_id, 1, 80, 1) for server_id in range(1, 301)]
+BACKENDS = [(server_id, 1, 80, 1, 0) for server_id in range(1, 301)]
 
 
 def wanted(generation: int, service: int = 0, algorithm: str = "ecmp") -> Publication:

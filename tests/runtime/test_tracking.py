@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -17,66 +15,11 @@ from hasyncd.config_tracks import Track
 from hasyncd.datapath.interfaces import Interface, find_interface
 from hasyncd.datapath.kernel_tables import RouteEntry
 from hasyncd.runtime import tracking
-from hasyncd.runtime.tracking import Tracking, judge_command, judge_interface
+from hasyncd.runtime.tracking import Tracking, judge_interface
 from tests.datapath.namespaces import Namespace, join, namespaces
 from tests.native.frames import number
 
 ROUTER, ROUTER6 = "203.0.113.1", "2001:db8:2::1"
-
-
-async def test_a_command_that_ends_with_0_is_good() -> None:
-    assert await judge_command(["/bin/true"], 30) == (True, "/bin/true ended with 0")
-
-
-async def test_what_a_failed_command_said_first_is_the_reason() -> None:
-    script = "import sys; sys.stderr.write('the disk is full\\nand more'); sys.exit(3)"
-    verdict = await judge_command([sys.executable, "-c", script], 30)
-    assert verdict == (False, f"{sys.executable} ended with 3: the disk is full")
-
-
-async def test_a_command_killed_by_a_signal_is_bad() -> None:
-    verdict = await judge_command([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"], 30)
-    assert verdict == (False, f"{sys.executable} ended with signal 15")
-
-
-async def test_a_command_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
-    noted = tmp_path / "pid"
-    script = f"sleep 1000 & echo $! > {noted}; wait"
-    verdict = await judge_command(["/bin/sh", "-c", script], 1.0)
-    assert verdict == (False, "/bin/sh had not ended after 1000 ms")
-    child = int(noted.read_text())
-    deadline = time.monotonic() + 30
-    while alive(child):
-        assert time.monotonic() < deadline, "its child lives on"
-        await asyncio.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-async def test_a_command_that_leaves_a_child_with_its_words_open_has_ended() -> None:
-    assert (await judge_command(["/bin/sh", "-c", "sleep 1000 & exit 0"], 30))[0] is True
-
-
-async def test_a_command_that_is_not_there_raises_what_the_kernel_said() -> None:
-    with pytest.raises(FileNotFoundError):
-        await judge_command(["/nowhere/to/be/found"], 30)
-
-
-async def test_no_shell_reads_a_command() -> None:
-    assert (await judge_command(["/bin/test", "$HOME", "=", "$HOME"], 30))[0] is True
-
-
-async def test_no_descriptor_stays_open() -> None:
-    await judge_command(["/bin/true"], 30)
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(20):
-        await judge_command(["/bin/true"], 30)
-    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_an_interface_is_judged_by_its_flags() -> None:

@@ -56,6 +56,41 @@ async def test_status_is_one_object(tmp_path: Path) -> None:
         assert (status["node"], status["role"], code) == ("gw-a", "init", 0)
 
 
+async def test_explains_flows_services_and_ports(tmp_path: Path) -> None:
+    async with members(tmp_path) as (a, _), served(a) as path:
+        a.start()
+        await until(lambda: a.node.role is Role.PRIMARY, "a acts alone")
+        web = {"src": SERVER, "sport": 5000, "dst": "203.0.113.5", "dport": 80, "proto": "tcp"}
+        (fresh,), code, _ = await ask(path, "explain", **web)
+        assert (fresh["verdict"], fresh["side"], fresh["forwards"], code) == ("new_flow", "outside", True, 0)
+        assert fresh["service"]["name"] == "web"
+        assert fresh["service"]["backend"]["address"] == "10.0.1.21:8080"
+        assert fresh["service"]["ring_generation"] == a.services.ring_generations()[0]
+        a.engine.inject(OUTSIDE, tcp(SERVER, 5000, "203.0.113.5", 80, SYN), now_ns())
+        (live,), _, _ = await ask(path, "explain", **web)
+        assert (live["verdict"], live["flow"]["state"], live["fresh_differs"]) == ("flow", "SYN_SENT", False)
+        out = {"src": HOST, "sport": 10_000, "dst": SERVER, "dport": 7000, "proto": "udp"}
+        (before,), _, _ = await ask(path, "explain", **out)
+        a.open_flow(0)
+        (after,), _, _ = await ask(path, "explain", **out)
+        assert (before["nat"]["kind"], before["nat"]["public"]) == ("nat", before["nat"]["preferred"])
+        assert after["nat"] == before["nat"], "what was promised is what was given"
+        (ping,), _, _ = await ask(path, "explain", **out | {"dst": "10.0.1.1", "proto": "icmp"})
+        assert ping["verdict"] == "answered"
+        (nowhere,), _, _ = await ask(path, "explain", **web | {"dport": 81})
+        assert (nowhere["verdict"], nowhere["dropped"]) == ("drop", "no_rule")
+        assert nowhere["because"] == "nothing in the configuration forwards it"
+        for bad in (
+            {"src": "web"},
+            {"dst": "::1"},
+            {"sport": 70000},
+            {"dport": True},
+            {"proto": "sctp"},
+            {"proto": []},
+        ):
+            assert (await ask(path, "explain", **web | bad))[1] == 2
+
+
 async def test_flows_of_every_kind_are_described(tmp_path: Path) -> None:
     async with members(tmp_path) as (a, _), served(a) as path:
         a.start()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasyncd.config import Witness
+from hasyncd.config_witness import Witness
 from hasyncd.core.register import Answer, Kind, Outcome, Register, Request
 from hasyncd.runtime.witness import (
     EtcdWitness,

@@ -37,6 +37,9 @@ class Machine:
             self._checking = True
             self._world.at(INTERVAL_NS, self._check)
 
+    def fails(self, name: str) -> bool:
+        return not self._checks.get(name, True)
+
     def mend(self) -> None:
         for name in list(self._checks):
             self.set(name, True)
