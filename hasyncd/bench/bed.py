@@ -45,6 +45,7 @@ _CONFIGURATION = """
 name = "bench"
 state_dir = "{directory}/state"
 nice = -20
+engine = "{engine}"
 capacity = {capacity}
 {sides}[peer]
 listen = "127.0.0.1:7077"
@@ -68,7 +69,8 @@ class Bed:
     """Flows that hasyncd has room for."""
 
     def __init__(self, gateway: str, name: str = "") -> None:
-        """`gateway` is `packet` (hasyncd, solo) or `kernel` (nft source NAT); `name` tells beds of one kind apart."""
+        """`gateway` is `packet` or `tc` (hasyncd's engines, solo) or `kernel` (nft source NAT); `name`
+        tells beds of one kind apart."""
         self.gateway = gateway
         prefix = f"hs-{os.getpid()}-lab-{name or gateway}"
         self.client, self.middle, self.server = (f"{prefix}-{part}" for part in ("cli", "gw", "srv"))
@@ -123,6 +125,17 @@ class Bed:
                     return int(frames), int(octets)
         raise LabError("the server's interface is gone")
 
+    def counters(self) -> dict[str, int]:
+        """hasyncd's. Raises LabError."""
+        try:
+            items, code, _ = ask(self.directory / "bench.sock", "status")
+        except (NoDaemon, OSError) as error:
+            raise LabError(f"the gateway does not answer: {error}") from error
+        if code:
+            raise LabError("the gateway has no status")
+        counters: dict[str, int] = items[0]["counters"]
+        return counters
+
     def congestion_control(self) -> str:
         """How the client's TCP judges what the path can carry: a ratio under BBR, which paces, is another than under
         CUBIC."""
@@ -168,7 +181,9 @@ class Bed:
     def _start_daemon(self) -> None:
         configuration = self.directory / "bench.toml"
         configuration.write_text(
-            self.configuration.format(directory=self.directory, capacity=self.capacity, sides=SIDES)
+            self.configuration.format(
+                directory=self.directory, engine=self.gateway, capacity=self.capacity, sides=SIDES
+            )
         )
         self.start(self.middle, sys.executable, "-m", "hasyncd", "run", "-c", str(configuration))
         deadline = time.monotonic() + _READY_S

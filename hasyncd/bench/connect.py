@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import median
 
 from hasyncd.bench.bed import Bed
-from hasyncd.bench.program import build
 from hasyncd.bench.row import Row, middle
 from hasyncd.lab.namespaces import LabError, run_ip
+from hasyncd.lab.program import build
 
 ROUNDS = 5
 _SECONDS = 1.0
@@ -185,7 +185,7 @@ def _compare(kind: str, how: _Arrangement, program: Path, beds: dict[str, Connec
         variant=kind + how.name,
         unit="connections/s",
         better="higher",
-        value=middle(rates["packet"]),
+        value=middle(next(iter(rates.values()))),
         baseline="kernel nft",
         baseline_value=middle(rates["kernel"]),
         samples=ROUNDS,
@@ -194,12 +194,12 @@ def _compare(kind: str, how: _Arrangement, program: Path, beds: dict[str, Connec
     )
 
 
-def measure(names: set[str], say: Say) -> list[Row]:
+def measure(names: set[str], say: Say, engine: str = "packet") -> list[Row]:
     """The wanted rows of this file. Raises LabError."""
     rows = []
     with (
         tempfile.TemporaryDirectory(prefix="hasyncd-bench-") as scratch,
-        ConnectBed("packet") as packet,
+        ConnectBed(engine) as ours,
         ConnectBed("kernel") as kernel,
         conntrack_room(),
     ):
@@ -207,7 +207,7 @@ def measure(names: set[str], say: Say) -> list[Row]:
         for kind in ("nat", "lb"):
             if f"connect.{kind}" in names:
                 rows += [
-                    _compare(kind, how, program, {"packet": packet, "kernel": kernel}, say)
+                    _compare(kind, how, program, {engine: ours, "kernel": kernel}, say)
                     for how in _ARRANGEMENTS
                 ]
     return rows

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from hasyncd.bench import flooded
 from hasyncd.bench.bed import DISCARD_PORT, SERVER, Bed
 from hasyncd.bench.row import Row, middle
 from hasyncd.lab.namespaces import LabError
@@ -25,6 +26,7 @@ _ECHO_PORT = 7007
 _ROUND_TRIPS = 2000
 _FRAME_MAX = 64
 _DISTURBED_CORES = 0.25
+_VARIANTS = {"packet": "nat", "tc": "redirect_neigh"}
 Say = Callable[[str], None]
 
 
@@ -94,12 +96,14 @@ def _compare(
     """Alternates between the beds; medians of the rounds, of their ratios, of their cores."""
     rounds: list[dict[str, _Measured]] = []
     disturbed = 0
+    before = _hits(next(iter(beds.values())))
     for turn in range(ROUNDS):
         disturbed += _is_disturbed()
         rounds.append({})
         for kind, bed in beds.items():
             say(f"{name}: round {turn + 1} of {ROUNDS}, {kind}")
             rounds[-1][kind] = measure(bed)
+    ours = next(iter(beds))
     rates = {kind: [one[kind].rate for one in rounds] for kind in beds}
     cores = {kind: median(one[kind].busy_s / one[kind].seconds for one in rounds) for kind in beds}
     moved = {kind: [one[kind].moved / max(one[kind].busy_s, 0.01) for one in rounds] for kind in beds}
@@ -110,25 +114,39 @@ def _compare(
     ]
     if remark:
         notes.append(remark)
+    if ours == "tc":
+        notes.append(f"hits {100 * _hit_share(beds[ours], before):.2f} %")
     if disturbed:
         notes.append(f"others computed before {disturbed} of {ROUNDS} rounds")
     return Row(
         name=name,
-        variant="nat",
+        variant=_VARIANTS[ours],
         unit=unit,
         better="higher",
-        value=middle(rates["packet"]),
+        value=middle(rates[ours]),
         baseline="kernel nft",
         baseline_value=middle(rates["kernel"]),
         samples=ROUNDS,
-        cores=f"{cores['packet']:.2f}, kernel {cores['kernel']:.2f}",
+        cores=f"{cores[ours]:.2f}, kernel {cores['kernel']:.2f}",
         notes="; ".join(notes),
     )
 
 
+def _hits(bed: Bed) -> tuple[int, int]:
+    """(forwarded by the kernel's cache, received at all) so far."""
+    counters = bed.counters()
+    return counters["cache_hits"], counters["received_packets"]
+
+
+def _hit_share(bed: Bed, before: tuple[int, int]) -> float:
+    hits, received = _hits(bed)
+    return (hits - before[0]) / max(1, received - before[1])
+
+
 def _middle_ratio(figures: dict[str, list[float]]) -> float:
     """The median of the rounds' ratios, ours to the kernel's."""
-    return median(ours / theirs for ours, theirs in zip(figures["packet"], figures["kernel"], strict=True))
+    mine = next(iter(figures.values()))
+    return median(ours / theirs for ours, theirs in zip(mine, figures["kernel"], strict=True))
 
 
 def _latency(beds: dict[str, Bed], say: Say) -> Row:
@@ -153,35 +171,36 @@ def _latency(beds: dict[str, Bed], say: Say) -> Row:
     for server in servers:
         server.kill()
         server.wait()
+    ours = next(iter(beds))
     ordered = {kind: sorted(seen) for kind, seen in times.items()}
     cores = {kind: spent[kind] / lasted[kind] for kind in beds}
     p99 = {kind: seen[int(len(seen) * 0.99)] for kind, seen in ordered.items()}
     return Row(
         name="forward.latency",
-        variant="udp round trip",
+        variant="udp round trip" if ours == "packet" else f"udp round trip, {ours}",
         unit="us",
         better="lower",
-        value=median(ordered["packet"]),
+        value=median(ordered[ours]),
         baseline="kernel nft",
         baseline_value=median(ordered["kernel"]),
-        samples=len(times["packet"]),
-        p50=median(ordered["packet"]),
-        p99=p99["packet"],
-        cores=f"{cores['packet']:.2f}, kernel {cores['kernel']:.2f}",
-        notes=f"p50/p99 {median(ordered['packet']):.0f}/{p99['packet']:.0f}, "
+        samples=len(times[ours]),
+        p50=median(ordered[ours]),
+        p99=p99[ours],
+        cores=f"{cores[ours]:.2f}, kernel {cores['kernel']:.2f}",
+        notes=f"p50/p99 {median(ordered[ours]):.0f}/{p99[ours]:.0f}, "
         f"kernel {median(ordered['kernel']):.0f}/{p99['kernel']:.0f}; "
-        f"round trips per CPU-second {spent['kernel'] / spent['packet']:.2f}x",
+        f"round trips per CPU-second {spent['kernel'] / spent[ours]:.2f}x",
     )
 
 
-def measure(names: set[str], say: Say) -> list[Row]:
-    """The wanted rows of this file. Raises LabError."""
+def measure(names: set[str], say: Say, engine: str = "packet") -> list[Row]:
+    """The wanted rows of this file, of one of hasyncd's engines. Raises LabError."""
     rows = []
-    with Bed("packet") as packet, Bed("kernel") as kernel:
-        beds = {"packet": packet, "kernel": kernel}
+    with Bed(engine) as ours, Bed("kernel") as kernel:
+        beds = {engine: ours, "kernel": kernel}
         if "forward.udp64" in names:
             rows.append(_compare("forward.udp64", "packets/s", flood, beds, say))
-        control = f"congestion control {packet.congestion_control()}"
+        control = f"congestion control {ours.congestion_control()}"
         for streams in (1, 4):
             name = f"forward.tcp{streams}"
             if name in names:
@@ -190,4 +209,6 @@ def measure(names: set[str], say: Say) -> list[Row]:
                 )
         if "forward.latency" in names:
             rows.append(_latency(beds, say))
+        if "forward.flooded" in names:
+            rows.append(flooded.measure(ours, ROUNDS, lambda: _transfer(ours, 1).rate, say))
     return rows

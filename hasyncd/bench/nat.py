@@ -17,9 +17,9 @@ from statistics import median
 from typing import Any
 
 from hasyncd.bench.bed import SERVER, Bed
-from hasyncd.bench.program import build
 from hasyncd.bench.row import Row
 from hasyncd.lab.namespaces import LabError, run_ip, write_sysctls
+from hasyncd.lab.program import build
 
 ROUNDS = 5
 _PERCENTS = (50, 90, 95, 99)

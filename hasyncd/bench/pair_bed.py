@@ -22,9 +22,9 @@ from typing import Any, Self
 from hasyncd.bench.bed import SIDES
 from hasyncd.bench.connect import ConnectBed
 from hasyncd.bench.cores import ENDS_CORE, GATEWAY_CORE
-from hasyncd.bench.program import build
 from hasyncd.cli.client import NoDaemon, ask
 from hasyncd.lab.namespaces import LabError, inside, remove, run_ip, write_sysctls
+from hasyncd.lab.program import build
 
 GATEWAY_ADDRESS, BACKUP_ADDRESS = "169.254.10.1", "169.254.10.2"
 FLOW_PORT = 9

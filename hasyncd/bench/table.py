@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hasyncd.bench.program import build
 from hasyncd.bench.row import Row, middle
 from hasyncd.lab.namespaces import LabError
+from hasyncd.lab.program import build
 
 FLOWS = 1 << 20
 ROUNDS = 9

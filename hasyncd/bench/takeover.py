@@ -1,174 +1,184 @@
-"""`takeover.kill`: how long traffic waits when the primary is killed, as the traffic itself sees it.
+"""`takeover.*`: how long traffic waits when the primary dies or hands over, as the traffic itself sees it.
 
-The lab's pair, clients and servers (hasyncd/lab). Six UDP flows ask every 5 ms; after each kill the figure is the time
-until the first of their questions that was asked after it is answered: it went through the backup. The killed node
-returns, and when the pair is ready again, the other one is killed.
+Each figure comes from drills (hasyncd/lab), a lab of its own for each: ours and keepalived + conntrackd in turns, so
+that whatever else the machine does meets them alike. Six UDP flows ask every 5 ms. A flow's *silence* is the longest
+time between two of its answers, the pace included; a drill's is that of its worst flow. The *first answer* is counted
+from the fault to the first answer to a question that was asked after it: it went through the survivor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import socket
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-from hasyncd.bench.pair_bed import build_flow_load
 from hasyncd.bench.row import Row, middle
-from hasyncd.lab.crew import Crew, Load
-from hasyncd.lab.judge import FlowRecord
-from hasyncd.lab.namespaces import LabError, inside, run_ip
-from hasyncd.lab.nodes import NodeOptions, Nodes
+from hasyncd.lab.crew import Load
+from hasyncd.lab.drill import DrillOptions, Result, run_drill
+from hasyncd.lab.incumbent import missing_packages
+from hasyncd.lab.incumbent_files import IncumbentOptions
+from hasyncd.lab.judge import percentile
+from hasyncd.lab.namespaces import LabError
+from hasyncd.lab.nodes import HEARTBEAT_MS
 from hasyncd.lab.report import Silent
-from hasyncd.lab.stage import Stage
-from hasyncd.lab.topology import Topology
+from hasyncd.lab.scenarios import SCENARIOS
 
-KILLS = 20
-FLOWS = 1_000_000
-GOAL_MS = 20.0
-_SETTLE_S = 1.0
-_WINDOW_NS = 2_000_000_000
-_SOURCE, _TARGET, _ADDRESSES, _PORT = "10.0.1.128", "203.0.113.160", 64, 9
-_FILL_RATE = 150_000
-_FILL_TURNS = 20
+ROUNDS = 5
+IDLE_FLOWS = 1 << 20
+ADVERTS_MS = (1000, 100, 10)
+KILLED_GOAL_MS, SILENT_DEATH_GOAL_MS = 20.0, 200.0
+_LOAD = Load(tcp=100, udp=50, open_rate=20)
+_INCUMBENT = "keepalived + conntrackd"
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
-    """One kill as the probing flows lived through it."""
+class Contender:
+    """What is drilled once in each round."""
 
-    first_ms: float
-    """From the kill to the first answer to a question that was asked after it."""
-    silence_ms: float
-    """The longest time between two answers, of any of them; the pace of the questions is in it twice."""
-    promoted_ms: float
-    flows: int
+    name: str
+    scenario: str
+    adverts_ms: int | None = None
+    """None: ours."""
+    idle_flows: int = 0
+    heartbeat_ms: int = HEARTBEAT_MS
+
+    def drill(self, seed: int) -> Result:
+        """Plays it. The result of a drill that came to nothing has no judged flow."""
+        load = Load(tcp=_LOAD.tcp, udp=_LOAD.udp, open_rate=_LOAD.open_rate, background=self.idle_flows)
+        incumbent = None if self.adverts_ms is None else IncumbentOptions(self.adverts_ms)
+        options = DrillOptions(seed=seed, load=load, incumbent=incumbent, heartbeat_ms=self.heartbeat_ms)
+        return asyncio.run(run_drill(SCENARIOS[self.scenario], options, Silent()))
 
 
-class IdleFlows:
-    """Many flows in the tables that carry nothing."""
+KILLED, IDLE = Contender("killed", "kill-primary"), Contender("idle", "kill-primary", idle_flows=IDLE_FLOWS)
+DEAD, MOVED = Contender("dead", "node-dies"), Contender("moved", "switchover")
+FAST_MS = 10
+DEAD_FAST = Contender("dead-fast", "node-dies", heartbeat_ms=FAST_MS)
+"""As nervous as the incumbent is with its shortest adverts: three of either are missed."""
+THEIRS = tuple(Contender(f"theirs-{ms}", "node-dies", ms) for ms in ADVERTS_MS)
+THEIR_MOVE = Contender("their-move", "switchover", ADVERTS_MS[0])
 
-    def __init__(self, program: Path, topology: Topology, nodes: Nodes, flows: int) -> None:
-        self._program, self._topology, self._nodes, self._flows = program, topology, nodes, flows
-        if not flows:
+
+@dataclass(slots=True)
+class Tale:
+    """What the rounds of one contender have shown so far. Milliseconds, one a round but for `probes_ms`."""
+
+    outages_ms: list[float] = field(default_factory=list)
+    firsts_ms: list[float] = field(default_factory=list)
+    probes_ms: list[float] = field(default_factory=list)
+    """Of every flow that asks every 5 ms its longest silence, all rounds together."""
+    judged: int = 0
+    lost: int = 0
+    lost_datagrams: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Takes one drill in."""
+        judgement = result.judgement
+        self.failures += result.failures
+        if judgement.outage_ns is None:
             return
-        host, server = (topology.namespace(name) for name in ("host-8", "server-50"))
-        self._host, first = host, int(_TARGET.rpartition(".")[2])
-        run_ip((f"addr add 203.0.113.{first + place}/24 dev eth0" for place in range(_ADDRESSES)), server)
-        with inside(server):  # who reads nothing answers nothing, and a closed port would
-            self._sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sink.bind(("", _PORT))
+        self.outages_ms.append(judgement.outage_ns / 1e6)
+        self.probes_ms += [each / 1e6 for each in judgement.probe_silences_ns]
+        if judgement.first_answer_ns is not None:
+            self.firsts_ms.append(judgement.first_answer_ns / 1e6)
+        self.judged += judgement.tcp.opened + judgement.udp.opened
+        self.lost += judgement.lost
+        self.lost_datagrams += judgement.udp.lost_datagrams
 
-    async def refresh(self) -> int:
-        """Makes those that are missing, and young those that are there; how many flows the primary holds."""
-        for _ in range(_FILL_TURNS):
-            primary = await self._nodes.primary()
-            status = await self._nodes.status(primary) or {}
-            held = int((status.get("flows") or {}).get("total", 0))
-            if not self._flows:
-                return held
-            await asyncio.to_thread(self._send, primary)
-            status = await self._nodes.status(primary) or {}
-            held = int((status.get("flows") or {}).get("total", 0))
-            if held >= self._flows:
-                return held
-        raise LabError(f"of {self._flows:,} flows only {held:,} could be made")
-
-    def _send(self, primary: str) -> None:
-        gateway = self._topology.namespace(primary)
-        told = subprocess.run(
-            ["ip", "-n", gateway, "-json", "link", "show", "inside"], capture_output=True, check=True
-        )
-        address = str(json.loads(told.stdout)[0]["address"])
-        words = [self._host, "eth0", address, _SOURCE, str(_ADDRESSES), _TARGET, str(_ADDRESSES), str(_PORT)]
-        subprocess.run(
-            [self._program, *words, "0", str(self._flows), str(_FILL_RATE)],
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+    @property
+    def told(self) -> str:
+        """The distribution of silence and what was lost, for people."""
+        if not self.probes_ms:
+            return f"nothing was measured: {self.failures[0] if self.failures else 'no round ended'}"
+        ordered = sorted(self.probes_ms)
+        p50, p99 = (_percentile(ordered, share) or 0.0 for share in (0.5, 0.99))
+        words = f"p50 {p50:.1f}, p99 {p99:.1f}, max {ordered[-1]:.1f} ms; {self.lost} of {self.judged:,} flows lost"
+        return words + (f"; {len(self.failures)} FAILURES: {self.failures[0]}" if self.failures else "")
 
 
-async def kill_again_and_again(program: Path, flows: int, kills: int, say: Say) -> list[Outage]:
-    """`kills` kills of one pair. Raises LabError."""
-    with Topology() as topology:
-        nodes, crew = Nodes(topology, NodeOptions()), Crew(topology, random.randrange(1 << 31))
-        load = Load(tcp=20, udp=20, pace_ms=150, open_rate=0)
-        stage = Stage(topology, nodes, crew, load, random.Random(), Silent(), 0)
-        try:
-            await crew.start_servers()
-            await nodes.start()
-            idle = IdleFlows(program, topology, nodes, flows)
-            await stage.open_flows()
-            held = []
-            for turn in range(kills):
-                held.append(await idle.refresh())
-                await nodes.wait_ready()
-                await stage.run_for(stage.chance.uniform(0.3, 0.6))
-                say(f"takeover.kill, {held[-1]:,} flows, kill {turn + 1} of {kills}")
-                fault = await stage.kill_primary()
-                await stage.run_for(_SETTLE_S)
-                if turn < kills - 1:
-                    await stage.recover(fault)
-            if stage.failures:
-                raise LabError("; ".join(stage.failures))
-            await crew.finish()
-            records = [record for record in crew.records() if record.group == "probe"]
-            return [
-                Outage(*_silence(records, fault.at_ns), fault.promoted_ms or 0.0, count)
-                for fault, count in zip(stage.faults, held, strict=True)
-            ]
-        finally:
-            await stage.close()
-            await crew.stop()
-            await nodes.stop()
+def play(contenders: Sequence[Contender], rounds: int, say: Say) -> dict[str, Tale]:
+    """Each contender once a round, in turns; what is there when somebody interrupts it is told all the same."""
+    tales: dict[str, Tale] = defaultdict(Tale)
+    try:
+        for number in range(rounds):
+            seed = random.SystemRandom().randrange(1 << 31)
+            for contender in contenders:
+                tales[contender.name].add(contender.drill(seed))
+                silences = tales[contender.name].outages_ms
+                last = f"{silences[-1]:.1f} ms" if silences else "nothing"
+                say(f"takeover, round {number + 1} of {rounds}, {contender.name}: {last}")
+    except KeyboardInterrupt:
+        say("takeover: interrupted; the rows are of the rounds that were played")
+    return tales
 
 
-def _silence(records: Iterable[FlowRecord], fault_ns: int) -> tuple[float, float]:
-    """(ms to the first answer after the fault, ms of the longest silence there). Raises LabError: nothing came."""
-    firsts, silences = [], []
-    for record in records:
-        answered = sorted(
-            (each.answered_ns, each.sent_ns) for each in record.exchanges if each.answered_ns is not None
-        )
-        firsts += [at for at, sent in answered if sent >= fault_ns][:1]
-        silences += [
-            later - earlier
-            for (earlier, _), (later, _) in pairwise(answered)
-            if later >= fault_ns and earlier <= fault_ns + _WINDOW_NS
-        ]
-    if not firsts:
-        raise LabError("no flow was answered after the kill")
-    return (min(firsts) - fault_ns) / 1e6, max(silences) / 1e6
+def kill_rows(tales: dict[str, Tale]) -> list[Row]:
+    """Ours beside its goals, beside a full table, and beside the incumbent."""
+    killed, dead, idle = tales[KILLED.name], tales[DEAD.name], tales[IDLE.name]
+    row = partial(Row, "takeover.kill")
+    rows = [
+        row("process killed, first answer", "ms", "lower", middle(killed.firsts_ms), "goal", KILLED_GOAL_MS,
+            len(killed.firsts_ms), p50=middle(killed.firsts_ms), p99=_percentile(sorted(killed.firsts_ms), 0.99),
+            notes=f"worst {max(killed.firsts_ms, default=0):.1f} ms"),
+        row("links cut, silence", "ms", "lower", middle(dead.outages_ms), "goal", SILENT_DEATH_GOAL_MS,
+            len(dead.outages_ms), p50=_percentile(sorted(dead.probes_ms), 0.5),
+            p99=_percentile(sorted(dead.probes_ms), 0.99), notes=dead.told),
+        _beside(row, f"{IDLE_FLOWS:,} idle flows", idle, "no idle flows", killed),
+    ]  # fmt: skip
+    for contender in THEIRS:
+        theirs, adverts = tales[contender.name], f"adverts {contender.adverts_ms} ms"
+        rows.append(_beside(row, f"process killed, {adverts}", killed, _INCUMBENT, theirs))
+        rows.append(_beside(row, f"links cut, {adverts}", dead, _INCUMBENT, theirs))
+        if contender.adverts_ms == FAST_MS:
+            words = f"links cut, heartbeats {FAST_MS} ms, {adverts}"
+            rows.append(_beside(row, words, tales[DEAD_FAST.name], _INCUMBENT, theirs))
+    return rows
 
 
-def takeover_row(variant: str, outages: list[Outage]) -> Row:
-    """Median of the first answers, beside the goal."""
-    firsts, silences = sorted(each.first_ms for each in outages), sorted(each.silence_ms for each in outages)
-    promoted = [each.promoted_ms for each in outages]
+def switchover_row(tales: dict[str, Tale]) -> Row:
+    """The planned move: ours, and keepalived stopped in good order."""
+    ours, theirs = tales[MOVED.name], tales[THEIR_MOVE.name]
+    row = _beside(partial(Row, "takeover.switchover"), "", ours, _INCUMBENT, theirs)
+    lost = f"datagrams lost: {ours.lost_datagrams} and {theirs.lost_datagrams}"
     return Row(
-        "takeover.kill", variant, "ms", "lower", middle(firsts), "goal", GOAL_MS, len(outages),
-        p50=middle(firsts), p99=firsts[int(len(firsts) * 0.99)],
-        notes=f"SIGKILL to the first answer through the backup, {firsts[0]:.1f}-{firsts[-1]:.1f}; a flow that asks "
-        f"every 5 ms is silent for {middle(silences):.1f} (median), {silences[-1]:.1f} (longest of all); promoted, as "
-        f"its status says, after {middle(promoted):.1f}; {outages[0].flows:,} flows",
+        row.name, row.variant, row.unit, row.better, row.value, row.baseline, row.baseline_value, row.samples,
+        p50=row.p50, p99=row.p99, notes=f"{row.notes}; {lost}",
     )  # fmt: skip
 
 
-def measure(names: set[str], say: Say, *, kills: int = KILLS, flows: int = FLOWS) -> list[Row]:
-    """The wanted rows. Raises LabError."""
-    if "takeover.kill" not in names:
-        return []
-    with tempfile.TemporaryDirectory(prefix="hasyncd-bench-") as scratch:
-        program = build_flow_load(Path(scratch))
-        few = asyncio.run(kill_again_and_again(program, 0, kills, say))
-        many = asyncio.run(kill_again_and_again(program, flows, kills, say))
-    return [
-        takeover_row("few flows", few),
-        takeover_row(f"{flows:,} idle flows", many),
-    ]
+def _beside(row: Callable[..., Row], variant: str, ours: Tale, baseline: str, theirs: Tale) -> Row:
+    """Medians of the drills' silences."""
+    ordered = sorted(ours.probes_ms)
+    return row(
+        variant, "ms", "lower", middle(ours.outages_ms), baseline, middle(theirs.outages_ms), len(ours.outages_ms),
+        p50=_percentile(ordered, 0.5), p99=_percentile(ordered, 0.99),
+        notes=f"silence: {ours.told} | {baseline}: {theirs.told}",
+    )  # fmt: skip
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    """As in the lab's judgement, which counts nanoseconds."""
+    found = percentile([round(value * 1e6) for value in ordered], share)
+    return None if found is None else found / 1e6
+
+
+def measure(names: set[str], say: Say, *, rounds: int = ROUNDS) -> list[Row]:
+    """The wanted rows. Raises LabError where not one drill of ours came to an end."""
+    installed = not missing_packages()
+    contenders: list[Contender] = []
+    if "takeover.kill" in names:
+        contenders += [KILLED, *(THEIRS if installed else ()), DEAD, DEAD_FAST, IDLE]
+    if "takeover.switchover" in names:
+        contenders += [MOVED, *((THEIR_MOVE,) if installed else ())]
+    tales = play(contenders, rounds, say)
+    if contenders and not any(tales[each.name].outages_ms for each in (KILLED, DEAD, IDLE, MOVED)):
+        raise LabError(
+            "; ".join(failure for tale in tales.values() for failure in tale.failures) or "no round ended"
+        )
+    rows = kill_rows(tales) if "takeover.kill" in names else []
+    return rows + ([switchover_row(tales)] if "takeover.switchover" in names else [])

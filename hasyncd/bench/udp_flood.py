@@ -1,7 +1,7 @@
 """A program for the client's namespace: 64-byte frames from 1,024 ports, in bursts of 16 a port.
 
-Arguments: address, port, seconds. The kernel cuts each burst (UDP_SEGMENT), so that one process on one core
-offers as much as a gateway can take.
+Arguments: address, port, seconds, and packets a second (without: all it can). The kernel cuts each burst (UDP_SEGMENT),
+so that one process on one core offers as much as a gateway can take.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import time
 _PAYLOAD = 18  # 14 + 20 + 8 + 18 = 60 bytes, 64 with the frame check
 _BURST = 16
 _PORTS = 1024
+_ROUND_BURSTS = 4
+"""So many at once where a rate is wanted: 64 packets."""
 _SOL_UDP, _UDP_SEGMENT = 17, 103
 
 
@@ -28,11 +30,17 @@ def main() -> None:
         one.connect((address, port))
         sockets.append(one)
     burst = bytes(_PAYLOAD * _BURST)
-    deadline = time.monotonic() + seconds
+    a_round_s = _ROUND_BURSTS * _BURST / float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+    began = time.monotonic()
+    deadline, rounds = began + seconds, 0
     while time.monotonic() < deadline:
-        for one in sockets:
-            with contextlib.suppress(OSError):  # no buffer, or an ICMP error: a flood does not mind
-                one.send(burst)
+        for first in range(0, _PORTS, _ROUND_BURSTS):
+            for one in sockets[first : first + _ROUND_BURSTS]:
+                with contextlib.suppress(OSError):  # no buffer, or an ICMP error: a flood does not mind
+                    one.send(burst)
+            rounds += 1
+            if (ahead_s := began + rounds * a_round_s - time.monotonic()) > 0 and a_round_s:
+                time.sleep(ahead_s)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ from typing import Any
 from hasyncd.lab import plan
 from hasyncd.lab.judge import FlowRecord
 from hasyncd.lab.namespaces import LabError, spawn
+from hasyncd.lab.program import build
 from hasyncd.lab.topology import Topology
 
 PROBES_A_PROCESS = 2
-_SINK_PORTS = 500
-_BACKGROUND_RATE = 8000
+_SINK_PORTS = 1024
+"""Of idle flows; each is a destination of its own, so a million flows are a thousand source ports to each."""
 _FLOWS_A_PROCESS = 10_000_000
 """Numbers are handed out in blocks, so that no two processes use the same."""
 
@@ -53,6 +54,8 @@ class Member:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    number: int = 0
+    """What a server calls itself."""
     report: dict[str, Any] = field(default_factory=dict)
     """Every key it ever reported, with the newest value."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,19 +85,26 @@ class Crew:
     async def start_servers(self) -> None:
         """Starts backends and outside servers and waits until they listen."""
         for host in (*plan.BACKENDS, *plan.SERVERS):
-            backend = host.side == "inside"
-            task = {
-                "server": host.number,
-                "seed": self.seed,
-                "addresses": [host.addresses[0], host.addresses6[0]],
-                "tcp": [plan.BACKEND_TCP_PORT] if backend else plan.SERVER_PORTS,
-                "udp": plan.BACKEND_UDP_PORT if backend else plan.SERVER_PORT,
-                "bulk": plan.BULK_PORT,
-                "forever": self._outlive,
-            }
-            self.servers.append(self.recruit(host.name, "server", task))
+            self.recruit_server(host)
         for server in self.servers:
             await self.wait_for(server, lambda report: bool(report.get("ready")))
+
+    def recruit_server(self, host: plan.Host) -> Member:
+        """Starts the server of a host, at its first address of each family."""
+        backend = host.side == "inside"
+        task = {
+            "server": host.number,
+            "seed": self.seed,
+            "addresses": [host.addresses[0], host.addresses6[0]],
+            "tcp": [plan.BACKEND_TCP_PORT] if backend else plan.SERVER_PORTS,
+            "udp": plan.BACKEND_UDP_PORT if backend else plan.SERVER_PORT,
+            "bulk": plan.BULK_PORT,
+            "forever": self._outlive,
+        }
+        server = self.recruit(host.name, "server", task)
+        server.number = host.number
+        self.servers.append(server)
+        return server
 
     async def start_clients(self, load: Load) -> None:
         """Starts a client process for each outside client and private host; half of the flows go each way."""
@@ -133,30 +143,30 @@ class Crew:
             await self.wait_for(client, lambda report: bool(report.get("ready")))
 
     async def start_background(self, flows: int) -> Member:
-        """Starts the opener of idle flows and their sink; the opener's `answered` says how many live."""
-        ports = min(_SINK_PORTS, flows)
-        place = {"ports": ports, "port_first": plan.SINK_PORT_FIRST}
-        target, source = plan.SERVERS[-1], plan.PRIVATE_HOSTS[-1]
-        sink = self.recruit(
-            target.name, "background", {"role": "sink", "address": target.addresses[0], **place}
-        )
+        """Starts idle flows and their sink; the opener's report says how many were `answered`. Raises LabError."""
+        program = self._topology.directory / "idle_flows"
+        if not program.exists():
+            await asyncio.to_thread(build, program, [Path(__file__).with_name("traffic") / "idle_flows.c"])
+        source, target = plan.PRIVATE_HOSTS[-1], plan.SERVERS[-1]
+        ports = [str(plan.SINK_PORT_FIRST), str(min(_SINK_PORTS, flows))]
+        sink = self.recruit_program(target.name, [str(program), "sink", target.addresses[0], *ports])
         await self.wait_for(sink, lambda report: bool(report.get("ready")))
-        task = {
-            "role": "open",
-            "source": source.addresses[0],
-            "target": target.addresses[0],
-            "flows": flows,
-            "rate": _BACKGROUND_RATE,
-            **place,
-        }
-        return self.recruit(source.name, "background", task)
+        words = [str(program), "open", source.addresses[0], target.addresses[0], *ports, str(flows)]
+        return self.recruit_program(source.name, words)
 
     def recruit(self, host: str, module: str, task: dict[str, Any]) -> Member:
         """Starts `hasyncd.lab.traffic.<module>` on a host."""
-        log = self._topology.directory / f"{module}-{host}-{len(self.others)}.log"
         command = [sys.executable, "-m", f"hasyncd.lab.traffic.{module}", json.dumps(task)]
+        return self._start(host, module, command)
+
+    def recruit_program(self, host: str, command: list[str]) -> Member:
+        """Starts a program that reports and ends as the modules of `traffic` do."""
+        return self._start(host, Path(command[0]).name, command)
+
+    def _start(self, host: str, name: str, command: list[str]) -> Member:
+        log = self._topology.directory / f"{name}-{host}-{len(self.others)}.log"
         process = spawn(self._topology.namespace(host), command, log=log, pipes=True, outlives=self._outlive)
-        member = Member(f"{module} on {host}", process, log)
+        member = Member(f"{name} on {host}", process, log)
         self._readers.append(asyncio.create_task(self._read(member)))
         self.others.append(member)
         return member

@@ -20,7 +20,9 @@ from hasyncd.lab.last_word import compare
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.nodes import HEARTBEAT_MS, NodeOptions, Nodes
 from hasyncd.lab.pair import Pair
+from hasyncd.lab.placement import Placement
 from hasyncd.lab.scenarios import Scenario
+from hasyncd.lab.scenarios.scenario import Edits
 from hasyncd.lab.spans import fill
 from hasyncd.lab.stage import Fault, Progress, Stage
 from hasyncd.lab.timeline import Timeline, transfer_json
@@ -29,6 +31,10 @@ from hasyncd.lab.traffic.process import now_ns
 
 _ENOUGH_TCP = 100
 """Of so many connections some are half-closed in each client process."""
+_CAPACITY = 1 << 20
+"""The program's default, in flows."""
+_ROOM = 1 << 16
+"""Flows that are opened besides the first ones."""
 PairMaker = Callable[[Topology], Pair]
 
 
@@ -70,6 +76,8 @@ class Result:
     """CPU seconds a second that the clients and servers used."""
     variant: str | None = None
     timeline: dict[str, Any] | None = None
+    ring_changes: list[dict[str, Any]] = field(default_factory=list)
+    """Shares and flows of backends before and after each change of them."""
     requirements: int = 0
     """How many were checked besides the flows; those that did not hold are among the failures."""
 
@@ -120,6 +128,7 @@ class Result:
                 "max": _ms(silences[-1] if silences else None),
             },
             "outage_ms": _ms(self.judgement.outage_ns),
+            "first_answer_ms": _ms(self.judgement.first_answer_ns),
             "at_risk_at_fault": _largest(fault.at_risk for fault in self.faults),
             "detected_ms": _largest(fault.detected_ms for fault in self.faults),
             "promoted_ms": _largest(fault.promoted_ms for fault in self.faults),
@@ -129,6 +138,7 @@ class Result:
                     "at_ms": _ms(fault.at_ns - self.faults[0].at_ns),
                     "deed": fault.deed or self.scenario.deed,
                     "promoted_ms": fault.promoted_ms,
+                    "flows_held": fault.flows_held,
                 }
                 for fault in self.faults
             ],
@@ -141,6 +151,7 @@ class Result:
                 str(_ms(percentile(silences, share / 100))) for share in range(101) if silences
             ),
             "timeline": self.timeline,
+            "rings": self.ring_changes,
             **self.judgement.figures,
         }
 
@@ -192,11 +203,20 @@ def _pair_maker(scenario: Scenario, options: DrillOptions) -> PairMaker:
     incumbent = options.incumbent
     if incumbent is not None:
         return partial(Incumbent, options=incumbent)
+    edits = scenario.edits(options.load)
     nodes = NodeOptions(
         options.engine, options.sync_enabled, options.insecure, options.commit, options.heartbeat_ms,
-        scenario.starts_old, options.old_program, scenario.edits(options.load),
+        scenario.starts_old, options.old_program, edits + _larger_table(options.load, edits),
     )  # fmt: skip
     return partial(Nodes, options=nodes)
+
+
+def _larger_table(load: Load, edits: Edits) -> Edits:
+    """What makes room for idle flows where the program's own capacity has none, and the scenario names no other."""
+    wanted = load.background + load.tcp + load.udp + _ROOM
+    if wanted <= _CAPACITY or any("capacity" in others for _, others in edits):
+        return ()
+    return (("[node]\n", f"[node]\ncapacity = {1 << (wanted - 1).bit_length()}\n"),)
 
 
 @contextlib.asynccontextmanager
@@ -222,20 +242,25 @@ async def _on_stage(
 async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
     began_ns, began_cpu = now_ns(), stage.crew.cpu_seconds()
     own = await scenario.play(stage)
+    _require_idle_flows(scenario, stage)
     result.requirements = stage.checked
+    result.ring_changes = stage.ring_changes
     result.traffic_cores = (stage.crew.cpu_seconds() - began_cpu) / ((now_ns() - began_ns) / 1e9)
     if own is not None:
         result.judgement = own
-        if stage.faults:
+        result.timeline = own.timeline
+        if stage.faults and own.progress:
             result.timeline = transfer_json(own.progress, stage.faults[0].at_ns)
     else:
         stage.progress.step("judging")
         end_ns = await stage.crew.finish()
         faults = [fault.at_ns for fault in stage.faults]
         timeline = Timeline(faults[0], end_ns)
-        result.judgement = judge(timeline.watch(stage.crew.records()), faults, end_ns)
+        concerned = stage.placement.concern(stage.crew.records())
+        result.judgement = judge(timeline.watch(concerned), faults, end_ns)
         result.timeline = timeline.to_json()
-        _check_load(result, stage.load)
+        _check_load(result, stage.load, stage.placement.apart_of_first)
+        _check_placement(result, stage.placement)
         result.judgement.excused = _excused(scenario, result)
         _check_spans(result, stage)
     if result.judgement.wrong_bytes:
@@ -247,8 +272,18 @@ async def _play(scenario: Scenario, stage: Stage, result: Result) -> None:
         result.failures.append(f"{result.judgement.udp.lost_datagrams} datagrams were lost where none may be")
 
 
+def _require_idle_flows(scenario: Scenario, stage: Stage) -> None:
+    """They were in both tables when the fault came: else it would show nothing of large tables."""
+    if scenario.losses_within_certificate or scenario.old_flows_may_be_lost:
+        return  # there the backup's table is not whole, as it is meant to be
+    wanted = stage.load.background
+    for fault in stage.faults:
+        for name, held in fault.flows_held.items():
+            stage.require(held >= wanted, f"of {wanted:,} idle flows {name} held {held:,} at the fault")
+
+
 def _check_spans(result: Result, stage: Stage) -> None:
-    fill((*stage.spans, *stage.told_spans), stage.crew.records())
+    fill((*stage.spans, *stage.told_spans), stage.placement.concern(stage.crew.records()))
     result.failures += [span.failure for span in stage.spans if span.failure]
     result.notes += [span.note for span in (*stage.spans, *stage.told_spans) if not span.failure]
     result.requirements += len(stage.spans)
@@ -275,9 +310,19 @@ def _check_last_words(result: Result) -> None:
     )
 
 
-def _check_load(result: Result, load: Load) -> None:
-    """A drill that judged fewer flows than it was asked for proves less than it says."""
+def _check_placement(result: Result, placement: Placement) -> None:
+    result.failures += placement.failures
+    result.requirements += len(placement.closed)
+    if placement.deaths:
+        result.notes.append(
+            f"{placement.apart} flows died with their backend, or asked for it before anybody knew: not judged"
+        )
+
+
+def _check_load(result: Result, load: Load, apart: int) -> None:
+    """A drill that judged fewer flows than it was asked for proves less than it says; `apart`: not to be judged."""
     judged = result.judgement.tcp.opened + result.judgement.udp.opened - result.judgement.opened_during_run
+    judged += apart
     if judged != load.tcp + load.udp:
         result.failures.append(f"{load.tcp + load.udp} flows were to be judged, {judged} were")
     wanted = load.ipv6 * (load.tcp + load.udp) // 100

@@ -30,7 +30,8 @@ from hasyncd.lab.topology import sweep
 
 _FLOWS_MAX = 15_000
 """Of one protocol: the files that a process may have open set the limit."""
-_BACKGROUND_MAX = 200_000
+_BACKGROUND_MAX = 1 << 21
+"""Two nodes with twice the room for them take 1 GB."""
 _Value = TypeVar("_Value")
 
 
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="idle flows that fill the tables (%(default)s)",
     )
-    parser.add_argument("--engine", default="packet", help="packet (tc is not available in this version)")
+    parser.add_argument("--engine", default="packet", help="packet, tc or auto")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results, also when the drill fails"
     )
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new TCP and UDP flows a second (%(default)s)",
     )
     parser.add_argument(
-        "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each bulk transfer (1 GiB)"
+        "--bulk-bytes", type=int, default=1 << 30, metavar="N", help="size of each transfer of `bulk` (1 GiB)"
     )
     parser.add_argument(
         "--logs", type=Path, metavar="DIR", help="keep the nodes' logs and the flows' records there"
@@ -216,10 +217,8 @@ def _check(args: argparse.Namespace, names: list[str]) -> list[str]:
         for name in names
         if name not in SCENARIOS
     ]
-    if args.engine == "tc":
-        errors.append("--engine: tc is not available in this version")
-    elif args.engine not in ("packet", "auto"):
-        errors.append(f"--engine: {args.engine!r} is no engine; packet is the one of this version")
+    if args.engine not in ("packet", "tc", "auto"):
+        errors.append(f"--engine: {args.engine!r} is no engine; packet, tc and auto are")
     errors += _check_comparison(args)
     errors += _check_upgrade(args, names)
     for flag, value, least, most in (
@@ -317,6 +316,7 @@ def _run_one(name: str, args: argparse.Namespace, incumbent: IncumbentOptions | 
             connect_rate=args.rate,
             background=args.background_flows,
         ),
+        engine=args.engine,
         sync_enabled=not args.without_sync,
         insecure=args.insecure,
         heartbeat_ms=args.heartbeat_ms,

@@ -155,6 +155,16 @@ def longest_silence_ns(record: FlowRecord, first_fault_ns: int, end_ns: int) -> 
     )
 
 
+def first_answer_ns(record: FlowRecord, fault_ns: int) -> int | None:
+    """From the fault to the first answer to a question that was asked after it: it went through the survivor."""
+    answers = (
+        exchange.answered_ns - fault_ns
+        for exchange in record.exchanges
+        if exchange.answered_ns is not None and exchange.sent_ns >= fault_ns
+    )
+    return min(answers, default=None)
+
+
 def count_lost_datagrams(record: FlowRecord) -> int:
     """Requests of a UDP flow that were never answered."""
     return sum(1 for exchange in record.exchanges if exchange.answered_ns is None)
@@ -200,6 +210,12 @@ class Judgement:
     """The longest silence of a flow that asks every 5 ms."""
     lost_far_ends: list[tuple[str, str, int]] = field(default_factory=list)
     """(protocol, address, port) as the server knew it, of each lost flow that had reached one."""
+    first_answer_ns: int | None = None
+    """From the first fault to the first answer to a question that was asked after it, of flows that ask every 5 ms."""
+    probe_silences_ns: list[int] = field(default_factory=list)
+    """The longest silence of each of these flows, sorted."""
+    timeline: dict[str, Any] | None = None
+    """Series of a scenario's own making (timeline.py)."""
     progress: list[tuple[int, int]] = field(default_factory=list)
     """(moment, bytes moved so far), where transfers were judged."""
     excused: int = 0
@@ -238,17 +254,23 @@ def judge(records: Iterable[FlowRecord], faults_ns: Sequence[int], end_ns: int) 
         judgement.silences_ns.append(silence)
         if record.group == "probe":
             judgement.outage_ns = max(judgement.outage_ns or 0, silence)
+            judgement.probe_silences_ns.append(silence)
+            first = first_answer_ns(record, faults_ns[0])
+            if first is not None:
+                judgement.first_answer_ns = min(first, judgement.first_answer_ns or first)
         if record.group == "opened":
             judgement.opened_during_run += 1
         if verdict is not Verdict.SURVIVED:
             judgement.lost_old += record.opened_ns <= faults_ns[-1]
             judgement.lost_far_ends += [(record.protocol, *record.seen[0][2:])] if record.seen else []
             half = f", {state}" if state in HALF_CLOSED else ""
-            name = f"{record.protocol} {record.path} {record.group}{half}: {verdict.value}"
+            wrong = ", wrong bytes came" if record.wrong_bytes else ""
+            name = f"{record.protocol} {record.path} {record.group}{half}: {verdict.value}{wrong}"
             if record.end_reason not in (None, CLOSED):
                 name += f" ({record.end_reason})"
             judgement.losses[name] = judgement.losses.get(name, 0) + 1
     judgement.silences_ns.sort()
+    judgement.probe_silences_ns.sort()
     return judgement
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hasyncd.lab.judge import FlowRecord, Judgement, Verdict, judge, judge_flow, percentile
+from hasyncd.lab.timeline import Timeline
 
 YOUNG_NS = 10_000_000
 
@@ -62,6 +63,8 @@ class Round:
     """From the restart of the killed node until it could take over."""
     rate: float = 0.0
     """Connections opened a second, from the last verdict to this one."""
+    timeline: dict[str, Any] | None = None
+    """What its connections went through (timeline.py); of the first kill only, or a hundred would fill the report."""
     delays_us: list[int] = field(default_factory=list)
     """From SYN to SYN-ACK, before the kill, by the client's kernel; in order."""
 
@@ -113,6 +116,11 @@ def judge_round(
     if last_word:
         shown.at_risk, shown.commit = last_word[0]["at_risk"], last_word[0]["commit"]
     at_risk = named(last_word or ())
+    if number == 1:
+        timeline = Timeline(fault_ns, end_ns)
+        for attempt in connections:
+            timeline.add(attempt.record)
+        shown.timeline = timeline.to_json()
     for attempt in connections:
         shown.young += fault_ns - YOUNG_NS <= (attempt.connected_ns or 0) < fault_ns
         verdict = judge_flow(attempt.record, [fault_ns])
@@ -148,6 +156,7 @@ def delay_figures(delays_us: Sequence[int]) -> dict[str, int | None]:
 def gather(rounds: Sequence[Round]) -> Judgement:
     """One judgement over all kills: a connection that faced two of them counts twice."""
     whole = Judgement(excused=sum(each.excused for each in rounds))
+    whole.timeline = next((each.timeline for each in rounds if each.timeline), None)
     for each in rounds:
         part = each.judgement
         for verdict in Verdict:

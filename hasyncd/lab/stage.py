@@ -12,6 +12,7 @@ from hasyncd.lab.crew import Crew, Load
 from hasyncd.lab.judge import WINDOW_NS
 from hasyncd.lab.namespaces import LabError
 from hasyncd.lab.pair import Pair, other
+from hasyncd.lab.placement import Placement
 from hasyncd.lab.spans import Span
 from hasyncd.lab.topology import Topology
 from hasyncd.lab.traffic.process import now_ns
@@ -23,6 +24,7 @@ _BURST = 10
 _BURST_LEAD_S = 0.008
 _CHURN_AFTER_FAULT_S = 2.0
 _PROOF_SLACK_S = 1.0
+_REPLICATED_WITHIN_S = 60.0
 _MS = 1_000_000
 
 
@@ -40,6 +42,8 @@ class Fault:
     certificate: Any = None
     deed: str | None = None
     """What happened to the node, where it is not what the scenario says of all its faults."""
+    flows_held: dict[str, int] = field(default_factory=dict)
+    """What each gateway held a moment before, where idle flows fill the tables."""
 
 
 class Progress(Protocol):
@@ -70,6 +74,10 @@ class Stage:
     spans: list[Span] = field(default_factory=list)
     """In these no question may be lost; in `told_spans` it may, and what was is told."""
     told_spans: list[Span] = field(default_factory=list)
+    placement: Placement = field(default_factory=Placement)
+    """Which backends died, and which may get no new flows."""
+    ring_changes: list[dict[str, Any]] = field(default_factory=list)
+    """What changes of backends did to the services, for the report (`backends.RingChange`)."""
     checked: int = 0
     """How many requirements were looked at, so that a drill cannot pass by asking nothing."""
     _last_status: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -95,12 +103,40 @@ class Stage:
         self._sampler = asyncio.create_task(self._sample())
 
     async def _open_background(self, flows: int) -> None:
+        """Opens idle flows until each was answered and both nodes say that they hold them. Raises LabError."""
         opener = await self.crew.start_background(flows)
-        deadline = now_ns() + int((10 + flows / 1000) * 1e9)
-        while (answered := opener.report.get("answered", 0)) < flows and now_ns() < deadline:
+        began, deadline = now_ns(), now_ns() + int((30 + flows / 5000) * 1e9)
+        while (answered := int(opener.report.get("answered", 0))) < flows and now_ns() < deadline:
             self.progress.step("opening background flows", answered, flows)
             await asyncio.sleep(_TURN_S)
-        self.notes.append(f"{answered:,} idle flows in the background")
+        if answered < flows:
+            raise LabError(f"of {flows:,} idle flows {answered:,} were answered")
+        self.progress.step("background flows reach both nodes")
+
+        async def held() -> bool:
+            return all(count >= flows for count in (await self.flows_held()).values())
+
+        await self.require_soon(held, f"a node lacks some of {flows:,} idle flows", _REPLICATED_WITHIN_S)
+        self.notes.append(
+            f"{flows:,} idle flows in the background, opened in {(now_ns() - began) / 1e9:.1f} s"
+        )
+        statuses = [(await self.pair.status(name)) or {} for name in ("gw-a", "gw-b")]
+        cached = [status.get("counters", {}).get("cache_flows", 0) for status in statuses]
+        if any(cached):
+            self.notes.append(
+                f"{cached[0]:,} and {cached[1]:,} flows in the kernel's caches of gw-a and gw-b"
+            )
+
+    async def flows_held(self) -> dict[str, int]:
+        """What each gateway says that it holds; of a system that does not say, or has no sync, nothing."""
+        held: dict[str, int] = {}
+        if self.without_sync:
+            return held
+        for name in ("gw-a", "gw-b"):
+            counted = ((await self.pair.status(name)) or {}).get("flows")
+            if counted is not None:
+                held[name] = int(counted["total"])
+        return held
 
     async def run_for(self, seconds: float) -> None:
         """Lets traffic run."""
@@ -119,8 +155,8 @@ class Stage:
 
     async def _strike(self, blow: Callable[[str], int]) -> Fault:
         node = await self.pair.primary()
-        await self._burst()
-        fault = await self._watch(self.mark_fault(node, blow(node)))
+        held = await self._burst()
+        fault = await self._watch(self.mark_fault(node, blow(node), held=held))
         fault.last_word = await self.pair.last_word(node)
         if fault.last_word:
             fault.at_risk = fault.last_word[0]["at_risk"]
@@ -129,20 +165,25 @@ class Stage:
     async def switch_over(self) -> Fault:
         """Asks for the planned change of roles and watches it."""
         node = await self.pair.primary()
-        await self._burst()
-        return await self._watch(self.mark_fault(node, await self.pair.switch_over()))
+        held = await self._burst()
+        return await self._watch(self.mark_fault(node, await self.pair.switch_over(), held=held))
 
     async def end_primary(self, end: Callable[[str], int], deed: str) -> Fault:
         """Has the primary's program ended in good order and watches the planned change of roles."""
         node = await self.pair.primary()
-        await self._burst()
-        return await self._watch(self.mark_fault(node, end(node), deed))
+        held = await self._burst()
+        return await self._watch(self.mark_fault(node, end(node), deed, held))
 
-    async def _burst(self) -> None:
-        """Opens connections a moment before the fault, so that it meets handshakes and first packets half done."""
+    async def _burst(self) -> dict[str, int]:
+        """Opens connections a moment before the fault, so that it meets handshakes and first packets half done.
+
+        What each gateway holds then, where idle flows fill the tables.
+        """
+        held = await self.flows_held() if self.load.background else {}
         if self.load.open_rate > 0:
             self.crew.order(do="burst", count=_BURST)
         await asyncio.sleep(self.chance.uniform(0, _BURST_LEAD_S))
+        return held
 
     def require(self, condition: bool, otherwise: str) -> bool:
         """What has to hold besides the flows. Where it does not, `otherwise` says what happened: the drill has failed.
@@ -165,10 +206,14 @@ class Stage:
             holds = await condition()
         return self.require(holds, f"{otherwise} (waited {timeout_s:g} s)")
 
-    def mark_fault(self, node: str, at_ns: int | None = None, deed: str | None = None) -> Fault:
+    def mark_fault(
+        self, node: str, at_ns: int | None = None, deed: str | None = None, held: dict[str, int] | None = None
+    ) -> Fault:
         """Tells everyone that the fault happened at this moment (now)."""
         at_ns = now_ns() if at_ns is None else at_ns
-        fault = Fault(node, at_ns, at_risk=_at_risk(self._last_status.get(node)), deed=deed)
+        fault = Fault(
+            node, at_ns, at_risk=_at_risk(self._last_status.get(node)), deed=deed, flows_held=held or {}
+        )
         self.faults.append(fault)
         self.crew.order(do="fault", at_ns=at_ns)
         return fault

@@ -124,7 +124,9 @@ def test_tcp_passes_untranslated_bit_for_bit(running: DualStack) -> None:
 
 def test_tcp_through_the_service_keeps_the_client(running: DualStack) -> None:
     target = (OUTSIDE_VIP6, SERVICE_PORT)
+    before = running.a.status["counters"]["send_errors"]
     assert transfer(running.server, target, running.host, BACKEND_PORT, 16 << 20) == SERVER6
+    assert running.a.status["counters"]["send_errors"] == before, "the kernel segments what it is given"
 
 
 def test_path_mtu_discovery_works_for_private_hosts(running: DualStack) -> None:

@@ -39,11 +39,14 @@ def test_the_primary_alone_is_announced_and_the_daemon_says_to_whom(one: RoutedW
     pair = one.pairs[0]
     until(lambda: told(pair.a) == ["203.0.1.254"], "gw-a knows that the router was told")
     assert '"routes_announced"' in pair.a.log
+    assert pair.a.status["converged"] is False, "nobody has come for the VIPs yet"
     assert (pair.a.status["routes"]["metric"], pair.a.status["routes"]["error"]) == (0xFF_FFFF - 1, None)
     assert pair.b.status["routes"]["prefixes"] == [{"prefix": f"{VIP}/32", "announced": False, "told": []}]
     assert "hs-routes" not in pair.b.namespace.ip("link")
     flow = one.connect()
     assert flow.pair == 1
+    until(lambda: pair.a.status["converged"] is True, "traffic for the VIPs was seen, and the route was told")
+    assert pair.b.status["converged"] is None
     flow.close()
 
 

@@ -78,8 +78,11 @@ class Gateway:
             listen=SYNC[name], peer=SYNC[peer],
         )  # fmt: skip
 
-    def start(self, old: str = "", new: str = "", **environment: str) -> None:
-        """Starts the daemon with its configuration, one text in it exchanged, and more in its environment."""
+    def start(
+        self, old: str = "", new: str = "", *, confined: tuple[str, ...] = (), **environment: str
+    ) -> None:
+        """Starts the daemon with its configuration, one text in it exchanged, by a program that confines it, and with
+        more in its environment."""
         assert old in self.configuration
         file = self.directory / f"{self.name}.toml"
         file.write_text(self.configuration.replace(old, new, 1) if old else self.configuration)
@@ -88,6 +91,7 @@ class Gateway:
             "netns",
             "exec",
             self.namespace.name,
+            *confined,
             sys.executable,
             "-m",
             "hasyncd",

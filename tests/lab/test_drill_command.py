@@ -29,7 +29,6 @@ def test_list_names_every_scenario_and_what_it_does(capsys: pytest.CaptureFixtur
     ("words", "complaint"),
     [
         (("kill-everyone",), "no scenario is called 'kill-everyone'"),
-        (("--engine", "tc"), "--engine: tc is not available in this version"),
         (("--engine", "steam"), "--engine: 'steam' is no engine"),
         (("--system", "other"), "--system: 'other' is unknown"),
         (("--system", "hasyncd,other"), "--system: 'other' is unknown"),
@@ -71,7 +70,7 @@ def test_incumbent_that_is_not_installed_is_named(
 
 
 def test_every_error_is_named_not_only_the_first(capsys: pytest.CaptureFixture[str]) -> None:
-    assert drill("nobody", "--engine", "tc", "--tcp", "-1") == 2
+    assert drill("nobody", "--engine", "steam", "--tcp", "-1") == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 

@@ -202,6 +202,8 @@ def test_court_adds_up_and_names_its_losses() -> None:
     assert len(judgement.silences_ns) == 5
     assert judgement.silences_ns == sorted(judgement.silences_ns)
     assert judgement.outage_ns == END - 1101 * MS
+    assert judgement.probe_silences_ns == [END - 1101 * MS]
+    assert judgement.first_answer_ns == 101 * MS, "what was asked before the fault does not count"
 
 
 def test_record_is_read_from_a_client_s_line() -> None:

@@ -171,6 +171,42 @@ def test_flow_that_stays_lost_does_not_stretch_the_axis() -> None:
     assert candidate.shown.calm_ms == 160
 
 
+RING = {
+    "service": "web",
+    "what": "backend 22 was <drained>",
+    "before": [{"id": 21, "share": 0.5, "flows": 10}, {"id": 22, "share": 0.5, "flows": 30}],
+    "after": [
+        {"id": 21, "share": 0.75, "flows": 12},
+        {"id": 22, "share": 0, "flows": 30},
+        {"id": 33, "share": 0.25, "flows": 3},
+    ],
+}
+
+
+def test_a_change_of_backends_is_drawn_before_and_after() -> None:
+    (picture,) = [one for one in drawings(page([row(rings=[RING])])) if "33" in words(one).split()]
+    said = words(picture)
+    for figure in ("50.0% → 75.0%", "50.0% → 0.0%", "– → 25.0%", "10 → 12", "30", "– → 3"):
+        assert figure in said
+    bars = [float(bar.attrib["width"]) for bar in picture.iter() if "bar is" in bar.attrib.get("class", "")]
+    assert len(bars) == 6
+    assert bars[0] / bars[2] == pytest.approx(3, rel=0.01), "three quarters beside one"
+    assert bars[4] == max(bars[3:])
+    assert bars[1] < 1, "a share of nothing is a stroke"
+    hollow = [bar for bar in picture.iter() if "bar was" in bar.attrib.get("class", "")]
+    assert len(hollow) == 4, "who was not there before has no bar of before"
+    label = picture.attrib["aria-label"]
+    assert label == "web: backend 22 was <drained>; backends before and after"
+
+
+@pytest.mark.parametrize(
+    "change", [{"before": 7}, {"after": [{"id": 1}]}, {"before": [{"id": 1, "share": "x", "flows": 0}]}]
+)
+def test_a_change_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        gather([row(rings=[RING | change])])
+
+
 def test_drill_that_got_nowhere_has_its_reason_and_no_picture() -> None:
     nowhere = row(
         passed=False, gap_ms={"p50": None, "p99": None, "max": None}, outage_ms=None, faults=[],

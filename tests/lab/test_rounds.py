@@ -106,6 +106,15 @@ def test_ack_and_a_peer_that_was_not_ready_excuse_nothing() -> None:
         assert (shown.announced, shown.excused) == (1, 0)
 
 
+def test_the_first_kill_has_a_picture() -> None:
+    first, second = (judge_round(number, "gw-a", [LIVES], FAULT, END, None) for number in (1, 2))
+    assert second.timeline is None
+    drawn = gather([first, second]).timeline
+    assert drawn is not None
+    assert sum(map(int, drawn["tcp_answers"].split())) == len(LIVES.record.exchanges)
+    assert set(drawn["open"].split()) == {"0", "1"}
+
+
 def test_all_kills_together() -> None:
     first = judge_round(1, "gw-a", [LIVES, LOST], FAULT, END, last_word("emit", 40_001))
     second = judge_round(2, "gw-b", [LIVES], FAULT, END, last_word("emit"))

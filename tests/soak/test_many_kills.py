@@ -18,7 +18,8 @@ KILLS = 100
 def test_no_flow_is_lost(seed: int, tmp_path: Path) -> None:
     told = tmp_path / "drill.json"
     done = subprocess.run(
-        [sys.executable, "-m", "hasyncd", "drill", "kill-primary", "--seed", str(seed), "--json", str(told)],
+        [sys.executable, "-m", "hasyncd", "drill", "kill-primary", "--seed", str(seed), "--json", str(told),
+         "--logs", str(tmp_path / "logs")],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

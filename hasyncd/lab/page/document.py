@@ -14,6 +14,7 @@ from hasyncd.lab.page.charts import (
     over_time,
     time_range,
 )
+from hasyncd.lab.page.ring import ring_change, ring_keys
 from hasyncd.lab.page.rows import Candidate, Row, Run, gather
 from hasyncd.lab.page.style import CSS, PATTERNS
 from hasyncd.lab.page.svg import duration
@@ -173,6 +174,16 @@ def _scenario(name: str, group: Sequence[Candidate], purpose: str) -> str:
         _figure("Silence over flows", "each flow's longest silence: the share of flows that had heard by then",
                 distribution(group), _candidate_keys(group)),
     ]  # fmt: skip
+    figures += [
+        _figure(
+            f"{ring.service}: {ring.what}",
+            "backends before and after",
+            ring_change(ring),
+            _legend(ring_keys()),
+        )
+        for run in shown
+        for ring in run.rings
+    ]
     without = [candidate.name for candidate in group if not candidate.shown.series]
     missing = f"<p class='soft'>No series over time: {escape('; '.join(without))}.</p>" if without else ""
     lead = f"<p>{escape(purpose[:1].upper() + purpose[1:])}.</p>" if purpose else ""

@@ -14,7 +14,8 @@ INCUMBENT = "keepalived + conntrackd"
 LOST = ("reset", "stalled", "remapped")
 _VALUES_MAX = 20_000
 """In one series: more is no drill's."""
-
+_RINGS_MAX, _BACKENDS_MAX = 24, 64
+"""Pictures of one drill, and backends in each."""
 _FEW = 0.02
 """Of the flows that are open."""
 
@@ -51,6 +52,39 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendRow:
+    """One backend of a service: its share of the keys in parts of 1, and its live flows."""
+
+    server: int
+    share: float
+    flows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RingPicture:
+    """What a change of backends did to one service."""
+
+    service: str
+    what: str
+    before: tuple[BackendRow, ...]
+    after: tuple[BackendRow, ...]
+
+    @classmethod
+    def of(cls, element: Any) -> RingPicture:
+        """Raises as `Run.of`."""
+        before, after = (
+            tuple(
+                BackendRow(
+                    int(row["id"]), min(max(_number(row["share"]), 0.0), 1.0), max(int(row["flows"]), 0)
+                )
+                for row in element[moment][:_BACKENDS_MAX]
+            )
+            for moment in ("before", "after")
+        )
+        return cls(str(element["service"]), str(element["what"]), before, after)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One row. Times are ms; None where the drill did not get so far."""
 
@@ -72,6 +106,7 @@ class Run:
     begin_ms: float
     series: dict[str, tuple[float, ...]]
     notes: tuple[str, ...]
+    rings: tuple[RingPicture, ...] = ()
 
     @classmethod
     def of(cls, row: Row) -> Run:
@@ -103,6 +138,7 @@ class Run:
             begin_ms=_number(timeline.get("begin_ms", 0)),
             series={name: _numbers(text) for name, text in timeline.items() if isinstance(text, str)},
             notes=tuple(str(note) for note in row["notes"]),
+            rings=tuple(map(RingPicture.of, (row.get("rings") or ())[:_RINGS_MAX])),
         )
 
     @property

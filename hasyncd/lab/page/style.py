@@ -68,6 +68,8 @@ svg text.mark-name, svg text.value { font-weight: 600; }
 .band, .key.band { fill: var(--band); }
 .fault { stroke: var(--ink); stroke-width: 1.6; }
 .promotion { stroke: var(--ink); stroke-width: 1.6; stroke-dasharray: 2 3; }
+.bar.was { fill: none; stroke: var(--soft); stroke-width: 1.2; }
+.bar.is { fill: var(--alive-fill); stroke: var(--alive); stroke-width: 1.2; }
 .curve { fill: none; stroke-width: 2.4; }
 .dot { fill-opacity: .45; }
 .median { stroke-width: 3; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hasyncd.lab.scenarios.backend_dies import SCENARIO as BACKEND_DIES
 from hasyncd.lab.scenarios.backup_restart_loop import SCENARIO as BACKUP_RESTART_LOOP
 from hasyncd.lab.scenarios.both_cold_boot import SCENARIO as BOTH_COLD_BOOT
 from hasyncd.lab.scenarios.bulk import SCENARIO as BULK
@@ -35,11 +36,13 @@ _DEATHS = (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, BOTH_COL
 _BACKUPS = (KILL_BACKUP, BACKUP_RESTART_LOOP, SLOW_BACKUP, *SCENARIOS_IN_SYNC)
 _MOVES = (SWITCHOVER, SWITCHOVER_UNDER_LOAD, SWITCHOVER_THEN_KILL, ROLLING_UPGRADE)
 _CUTS = (SYNC_LINK_CUT, LAN_CUT, ONE_WAY_CUT, SPLIT_AND_HEAL, SYNC_LOSS, GARP_LOST)
+_BACKENDS = (BACKEND_DIES,)
 _TIME = (STOP_CONT, CLOCK_STEP)
 _PRESSURE = (CPU_STARVED, TABLE_FULL, SYN_FLOOD, CONFIG_SKEW)
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario for scenario in (*_DEATHS, *_BACKUPS, *_MOVES, *_CUTS, *_TIME, *_PRESSURE)
+    scenario.name: scenario
+    for scenario in (*_DEATHS, *_BACKUPS, *_MOVES, *_CUTS, *_BACKENDS, *_TIME, *_PRESSURE)
 }
 DEFAULT = KILL_PRIMARY.name
 

@@ -232,6 +232,9 @@ def _verdict(stage: Stage, rounds: list[Round], rate: float) -> Judgement:
             f"commit {', '.join(held)}: SYN to SYN-ACK {delays['p50']:,} us (median), {delays['p99']:,} us (p99), "
             f"{delays['max']:,} us (worst) of {delays['count']:,} handshakes, the kills apart"
         )
+    stage.notes.append(
+        "over time: the connections that the first kill met or that were opened right after it"
+    )
     young = sum(each.young for each in rounds)
     stage.notes.append(
         f"{young:,} handshakes had been complete for less than 10 ms when their gateway was killed"

@@ -13,6 +13,7 @@ from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.stage import Stage
 
 _ALONE_S = 2.0
+_START_WITHIN_S = 30.0
 
 
 async def play(stage: Stage) -> None:
@@ -39,6 +40,11 @@ async def play(stage: Stage) -> None:
         wires.cut_lan(fault.node, side)
     again = stage.mark_fault(fault.node, stage.pair.kill(fault.node), "died, its wires dead")
     await nodes.restart(fault.node)
+
+    async def lives() -> bool:
+        return await stage.pair.status(fault.node) is not None
+
+    await stage.require_soon(lives, f"{fault.node} did not start where it hears nobody", _START_WITHIN_S)
     await stage.run_for(_ALONE_S)
     alone = await stage.pair.status(fault.node)
     stage.notes.append(

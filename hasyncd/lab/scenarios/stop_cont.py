@@ -2,7 +2,8 @@
 
 A stop of 2 s and one of 30 s are longer than the pair's patience: the backup takes over, and the woken node has to find
 out. A stop of 0.2 s is about as long as that patience: the backup may have taken over or not; never may both own the
-addresses. A tap on the bridges is the witness, not the daemon.
+addresses. A tap on the bridges is the witness, not the daemon. Of the packet engine not a frame may leave from the stop
+on, of the tc engine from the end of its lease on.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def judge_tap(
 ) -> None:
     """What the bridges saw of the stopped node in the name of the pair."""
     name = before.primary
-    asleep = [each for each in seen if stopped_ns <= each.at_ns < woken_ns]
+    # What the kernel forwards out of its cache does not stop with the process: there the lease ends it.
+    silent_from_ns = stopped_ns + (lease_ns if stage.pair.engine == "tc" else 0)
+    asleep = [each for each in seen if silent_from_ns <= each.at_ns < woken_ns]
     stage.require(not asleep, f"{name} stood still, and the bridges saw it send {summary(asleep)}")
     if not before.events.promotions():
         stage.notes.append(f"{name} woke before {before.backup} had taken over, and went on as primary")

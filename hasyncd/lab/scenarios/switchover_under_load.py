@@ -13,9 +13,10 @@ from typing import Any
 from hasyncd.lab import plan
 from hasyncd.lab.crew import Member
 from hasyncd.lab.judge import Judgement, Verdict
-from hasyncd.lab.scenarios.bulk import judge_transfer, start_transfers
+from hasyncd.lab.scenarios.bulk import judge_transfer, moved, start_transfers
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.stage import Fault, Stage
+from hasyncd.lab.traffic.process import now_ns
 
 RATE = 50_000
 """Datagrams a second."""
@@ -25,7 +26,10 @@ _SETTLE_S = 1.2
 """Longer than the old owner relays."""
 _LINGER_S = 0.5
 """How long the last datagrams may be on their way."""
-_TRANSFER_TIMEOUT_S = 900.0
+_MOST_BYTES = 1 << 50
+"""More than any transfer moves before it is ordered to end, which is after the last change."""
+_TRANSFER_TIMEOUT_S = 60.0
+_NOTE_S = 0.02
 _DROPS = ("drop_", "receive_dropped", "send_errors")
 
 
@@ -37,7 +41,9 @@ async def play(stage: Stage) -> Judgement:
         "role": "source", "source": plan.PRIVATE_HOSTS[-1].addresses[0],
         "target": (plan.SERVERS[-1].addresses[0], plan.FLOOD_PORT), "rate": RATE, "flows": _FLOWS,
     })  # fmt: skip
-    transfers = start_transfers(stage)
+    transfers = start_transfers(stage, _MOST_BYTES)
+    progress: list[tuple[int, int]] = []
+    noting = asyncio.create_task(_note(transfers, progress))
     await crew.wait_for(sink, lambda report: report.get("received", 0) > RATE / 2, _WARM_UP_S)
     dropped = _backlog_drops()
     for _ in range(stage.kills):
@@ -50,11 +56,19 @@ async def play(stage: Stage) -> Judgement:
     await asyncio.sleep(_LINGER_S)
     sink.order(do="finish")
     await crew.wait_for(sink, lambda report: bool(report.get("finished")))
-    judgement = Judgement()
+    judgement = Judgement(progress=progress)
     stage.notes += [await _drops(stage, gateway.name) for gateway in plan.GATEWAYS]
     _judge_flood(stage, judgement, source.report, sink.report, _backlog_drops() - dropped)
     await _judge_transfers(stage, judgement, transfers)
+    noting.cancel()
     return judgement
+
+
+async def _note(transfers: list[Member], progress: list[tuple[int, int]]) -> None:
+    """Until cancelled: (moment, bytes that the transfers have moved)."""
+    while True:
+        progress.append((now_ns(), sum(map(moved, transfers))))
+        await asyncio.sleep(_NOTE_S)
 
 
 async def _start_sink(stage: Stage) -> Member:
@@ -114,9 +128,11 @@ async def _judge_transfers(stage: Stage, judgement: Judgement, transfers: list[M
     def ended() -> bool:
         return all(transfer.report.get("finished") or transfer.report.get("ended") for transfer in transfers)
 
+    for transfer in transfers:
+        transfer.order(do="finish")
     await stage.wait_until(ended, "the transfers", _TRANSFER_TIMEOUT_S)
     for transfer in transfers:
-        judge_transfer(judgement, transfer.report, stage.faults[0], stage.bulk_bytes, transfer.name)
+        judge_transfer(judgement, transfer.report, stage.faults, transfer.name)
     judgement.silences_ns.sort()
 
 

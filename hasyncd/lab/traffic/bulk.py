@@ -1,12 +1,17 @@
 """One long TCP transfer with a checksum at both ends.
 
 The side that connects says what it wants in one line: `PUT bytes seed` or `GET bytes seed`. The sender sends
-exactly so many bytes of the stream that the seed names; the receiver hashes what arrives; then the listener
-writes one JSON line, `{"sha256", "bytes", "silences"}`, about its own side, and the connector reports both.
-Blocking sockets, one thread each.
+so many bytes of the stream that the seed names, in chunks: four bytes of length (big-endian), then the chunk;
+a length of 0 is the end. The receiver hashes what arrives; then the listener writes one JSON line,
+`{"sha256", "bytes", "silences"}`, about its own side, and the connector reports both. Blocking sockets, one
+thread each.
+
+How long a fault lets one wait is not known beforehand, so a transfer may be told to end before its bytes are through:
+the connector then sends no further chunk, or closes its half, at which the listener sends none.
 
 Task of the connecting process: {"target": [address, port], "source": address, "verb": "PUT"|"GET", "bytes": n,
-"seed": n}. Reports {"moved": n} fifty times a second and, at the end, {"finished": true, "mine", "theirs", "error"}.
+"seed": n}; order: {"do": "finish"}. Reports {"moved": n} fifty times a second and, at the end,
+{"finished": true, "mine", "theirs", "error"}.
 """
 
 from __future__ import annotations
@@ -15,13 +20,16 @@ import contextlib
 import hashlib
 import json
 import random
+import select
 import socket
+import struct
 import threading
 from typing import Any
 
 from hasyncd.lab.traffic import process
 
 _CHUNK = 256 * 1024
+_LENGTH = struct.Struct("!I")
 _SILENCE_MAX_S = 10
 """A transfer that stands still for so long has stalled; as long as the window of the judge."""
 _REPORT_NS = 20_000_000
@@ -35,26 +43,47 @@ class Side:
         self.moved = 0
         self.progress: list[tuple[int, int]] = []
         """(from, to) ns: the silences longer than 20 ms."""
+        self.told_to_end = threading.Event()
+        """A sender looks at it before each chunk."""
         self._hash = hashlib.sha256()
         self._last_ns = process.now_ns()
 
     def send(self, connected: socket.socket, seed: int) -> None:
-        """Sends `bytes_total` bytes of the stream of `seed`."""
+        """Sends `bytes_total` bytes of the stream of `seed`, or less when it is told to end."""
         block = random.Random(seed).randbytes(_CHUNK + 4096)
-        while self.moved < self.bytes_total:
+        while self.moved < self.bytes_total and not self.told_to_end.is_set():
             # The window slides by an odd step, so that no two of 4,096 chunks in a row (1 GiB) are alike.
             offset = (self.moved // _CHUNK) * 4_093 % 4_096
             chunk = memoryview(block)[offset : offset + min(_CHUNK, self.bytes_total - self.moved)]
+            connected.sendall(_LENGTH.pack(len(chunk)))
             connected.sendall(chunk)
             self._took(chunk)
+        connected.sendall(_LENGTH.pack(0))
 
     def receive(self, connected: socket.socket) -> None:
-        """Receives `bytes_total` bytes. Raises ConnectionError when the stream ends early."""
-        while self.moved < self.bytes_total:
-            data = connected.recv(min(_CHUNK, self.bytes_total - self.moved))
-            if not data:
-                raise ConnectionError(f"the stream ended after {self.moved} bytes")
-            self._took(data)
+        """Receives chunks until the empty one. Raises ConnectionError when the stream ends early."""
+        while length := self._receive_length(connected):
+            while length:
+                data = connected.recv(min(_CHUNK, length))
+                if not data:
+                    raise self._ended_early()
+                self._took(data)
+                length -= len(data)
+
+    def _receive_length(self, connected: socket.socket) -> int:
+        head = b""
+        while len(head) < _LENGTH.size:
+            more = connected.recv(_LENGTH.size - len(head))
+            if not more:
+                raise self._ended_early()
+            head += more
+        (length,) = _LENGTH.unpack(head)
+        if length > min(_CHUNK, self.bytes_total - self.moved):
+            raise ConnectionError(f"after {self.moved} bytes came a chunk of {length}, which nobody sends")
+        return int(length)
+
+    def _ended_early(self) -> ConnectionError:
+        return ConnectionError(f"the stream ended after {self.moved} bytes")
 
     def _took(self, data: bytes | memoryview) -> None:
         self._hash.update(data)
@@ -93,8 +122,27 @@ class BulkListener:
             if verb == b"PUT":
                 side.receive(connected)
             else:
+                threading.Thread(target=_end_with_its_half, args=(connected, side), daemon=True).start()
                 side.send(connected, seed)
             connected.sendall(json.dumps(side.summary()).encode() + b"\n")
+
+
+def _end_with_its_half(connected: socket.socket, side: Side) -> None:
+    """Tells a sender to end when the other side closes its half, or the whole connection has ended."""
+    with contextlib.suppress(OSError):
+        connected.recv(1)
+    side.told_to_end.set()
+
+
+def _end_when_ordered(connected: socket.socket, side: Side, sends: bool) -> None:
+    """Waits for the order to finish, or for the lab to be gone."""
+    orders = process.Orders()
+    while not orders.closed and not any(order["do"] == "finish" for order in orders.read()):
+        select.select([0], [], [])
+    side.told_to_end.set()
+    with contextlib.suppress(OSError):  # the transfer may have ended meanwhile
+        if not sends:
+            connected.shutdown(socket.SHUT_WR)
 
 
 def _read_line(connected: socket.socket) -> bytes:
@@ -109,7 +157,7 @@ def _read_line(connected: socket.socket) -> bytes:
 
 def transfer(task: dict[str, Any]) -> None:
     """The connecting side: runs one transfer and reports it; an error is part of the report."""
-    side = Side(task["bytes"])
+    side, sends = Side(task["bytes"]), task["verb"] == "PUT"
     outcome: dict[str, Any] = {"finished": True, "theirs": None, "error": None, "opened_ns": process.now_ns()}
     done = threading.Event()
     ticker = threading.Thread(target=_report_progress, args=(side, done), daemon=True)
@@ -118,8 +166,9 @@ def transfer(task: dict[str, Any]) -> None:
             connected.settimeout(_SILENCE_MAX_S)
             outcome["near"] = connected.getsockname()
             ticker.start()
+            threading.Thread(target=_end_when_ordered, args=(connected, side, sends), daemon=True).start()
             connected.sendall(f"{task['verb']} {task['bytes']} {task['seed']}\n".encode())
-            if task["verb"] == "PUT":
+            if sends:
                 side.send(connected, task["seed"])
             else:
                 side.receive(connected)

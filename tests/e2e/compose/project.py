@@ -69,6 +69,30 @@ class Project:
         """SIGKILL for everything in the container."""
         self.engine.docker("kill", "--signal", "KILL", self.container(service))
 
+    def pause(self, service: str) -> None:
+        """Freezes everything in the container: alive and silent."""
+        self.engine.docker("pause", self.container(service))
+
+    def resume(self, service: str) -> None:
+        self.engine.docker("unpause", self.container(service))
+
+    def cut(self, service: str, network: str) -> None:
+        """Takes the container's interface on that network away."""
+        self.engine.docker("network", "disconnect", f"hasyncd_{network}", self.container(service))
+
+    def mend(self, service: str, network: str, address: str) -> None:
+        self.engine.docker(
+            "network", "connect", "--ip", address, f"hasyncd_{network}", self.container(service)
+        )
+
+    def replace(self, service: str) -> None:
+        """A new container of the newest image, with the old one's volumes, as an upgrade makes it."""
+        self.compose("up", "--detach", "--no-build", "--no-deps", "--force-recreate", service)
+        self._containers.pop(service, None)
+
+    def inspect(self, service: str, what: str) -> str:
+        return self.engine.docker("inspect", "--format", what, self.container(service)).strip()
+
     def stop(self, service: str) -> int:
         """SIGTERM and patience; the exit code."""
         self.compose("stop", service)

@@ -5,6 +5,7 @@ every flow alive; the dead one started again, the other killed, every flow alive
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -91,6 +92,18 @@ def test_the_gateways_hold_two_capabilities_and_no_more(project: Project) -> Non
     for service in NODES:
         words = project.compose("exec", "-T", service, "cat", "/proc/1/status").split()
         assert int(words[words.index("CapEff:") + 1], 16) == 1 << 12 | 1 << 13
+        assert words[words.index("Uid:") + 1 :][:4] == ["7077"] * 4
+        assert project.inspect(service, "{{.HostConfig.ReadonlyRootfs}}") == "true"
+
+
+def test_the_engine_finds_the_gateways_healthy(project: Project) -> None:
+    """The image's health check is `hasyncd status`, as the daemon's own user."""
+    for service in NODES:
+        project.wait_until(
+            "the container is healthy",
+            functools.partial(project.inspect, service, "{{.State.Health.Status}}"),
+            lambda health: health == "healthy",
+        )
 
 
 def test_flows_survive_the_kill_of_the_primary_and_then_of_its_successor(project: Project) -> None:
@@ -115,3 +128,41 @@ def test_a_planned_stop_hands_the_flows_over(project: Project) -> None:
         go_on()
         project.start(leaver)
         assert project.wait_for_pair() == (successor, leaver)
+
+
+def test_a_paused_primary_is_replaced_and_yields_when_it_wakes(project: Project) -> None:
+    """`docker pause`: alive, silent, its kernel still answering. What wakes finds another primary and joins it."""
+    frozen, successor = project.wait_for_pair()
+    with every_flow_unchanged(project) as go_on:
+        project.pause(frozen)
+        try:
+            go_on()
+        finally:
+            project.resume(frozen)
+        assert project.wait_for_pair() == (successor, frozen)
+
+
+def test_a_cut_sync_link_moves_nobody(project: Project) -> None:
+    """`docker network disconnect` of the sync link: heartbeats go on over the service LANs, the flows as well."""
+    primary, backup = project.wait_for_pair()
+    address = {"primary": "169.254.10.1", "backup": "169.254.10.2"}[backup]
+    with every_flow_unchanged(project) as go_on:
+        project.cut(backup, "sync")
+        go_on()
+        state = project.status(primary)
+        assert state is not None
+        assert state["role"] == "primary"
+        project.mend(backup, "sync", address)
+        go_on()
+    assert project.wait_for_pair() == (primary, backup)
+
+
+def test_an_upgrade_one_node_at_a_time_is_not_noticed(project: Project) -> None:
+    """A new container for the backup, a planned stop of the primary, a new container for it, too."""
+    first, second = project.wait_for_pair()
+    with every_flow_unchanged(project) as go_on:
+        project.replace(second)
+        assert project.wait_for_pair() == (first, second)
+        go_on()
+        project.replace(first)
+        assert project.wait_for_pair() == (second, first)

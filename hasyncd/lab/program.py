@@ -1,4 +1,4 @@
-"""Builds the C programs of the benchmarks where they are to run: what loads a gateway must not be slower than it."""
+"""Builds the C programs of lab and benchmarks where they are to run: who loads a gateway must not be slower than it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def build(program: Path, sources: Iterable[Path], includes: Iterable[Path] = ())
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise LabError("this benchmark needs a C compiler called `cc` (Debian package gcc)") from error
+        raise LabError(
+            "this drill or benchmark needs a C compiler called `cc` (Debian package gcc)"
+        ) from error
     if done.returncode != 0:
         raise LabError(f"cc failed:\n{done.stderr.strip()}")
     return program
