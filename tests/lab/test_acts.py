@@ -24,6 +24,8 @@ STOPPED, LEASE, WOKEN = 1000 * MS, 120 * MS, 3000 * MS
 class Recorded:
     """Two nodes as their statuses and logs were."""
 
+    engine = "packet"
+
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         for name in ("gw-a", "gw-b"):
@@ -140,6 +142,14 @@ def test_one_arp_answer_is_too_many(pair: Recorded) -> None:
 
 def test_a_stopped_node_that_sends_is_found(pair: Recorded) -> None:
     assert judged(pair, *frames(1, 1500)) == [
+        "gw-a stood still, and the bridges saw it send 1 IPv4 10.0.1.1 (inside)"
+    ]
+
+
+def test_under_tc_the_kernel_forwards_until_the_lease_ends(pair: Recorded) -> None:
+    pair.engine = "tc"
+    assert judged(pair, *frames(100, STOPPED // MS + 1)) == []
+    assert judged(pair, *frames(1, (STOPPED + LEASE) // MS + 1)) == [
         "gw-a stood still, and the bridges saw it send 1 IPv4 10.0.1.1 (inside)"
     ]
 
