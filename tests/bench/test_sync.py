@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -118,7 +119,8 @@ def test_the_cost_of_sync_is_told_beside_none(tmp_path: Path) -> None:
         for commit_ in ("ack", "emit"):
             assert (told[f"{what}, {commit_}"].ratio or 0) > 0
         assert (told[f"{what}, conntrackd"].value is None) == (conntrackd.program() is None)
-    assert "ack 100.0%" in by_variant(rows, "sync.replicate")["live"].notes, "no flow is kept from the peer"
+    [acked] = re.findall(r"ack ([\d.]+)%", by_variant(rows, "sync.replicate")["live"].notes)
+    assert float(acked) > 99.5, "no flow is kept from the peer"
 
 
 def test_delays_are_read_from_a_log_as_its_page_describes_it(tmp_path: Path) -> None:
