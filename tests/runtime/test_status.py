@@ -178,7 +178,8 @@ async def test_a_backend_counts_its_flows(tmp_path: Path) -> None:
             a.engine.inject(OUTSIDE, tcp(SERVER, port, "203.0.113.5", 80, SYN), now_ns())
         (service,) = status(a)["services"]
         assert [backend["flows"] for backend in service["backends"]] == [3]
-        a.services.set_backend_up(0, 21, False)
+        a.services[0].judge(21, False, "no answer", 0)
+        a.services.settle(0)
         (service,) = status(a)["services"]
         assert (service["ring_generation"], service["backends"][0]["state"]) == (2, "down")
 
