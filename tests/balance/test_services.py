@@ -160,7 +160,7 @@ def test_slow_start_takes_parts_of_a_weight_and_leaves_the_others_their_keys(tmp
         services[0].pass_time(second * 10**9)
         services.settle(0)
         table = build_table(services.publication(0))
-        shares.append(dict((id, keys) for id, _, keys in table.shares())[1] / 2**32)
+        shares.append({id: keys for id, _, keys in table.shares()}[1] / 2**32)
         assert without.moved(table) / 2**32 == pytest.approx(shares[-1]), "only to the one that comes"
     assert shares == sorted(shares)
     assert [services.views()[0].backends[0].state, services.publication(0).scale] == ["up", 1]
