@@ -15,6 +15,9 @@ PACKAGES=(
     ethtool iproute2 iputils-ping nftables procps
 )
 
+# What the tc engine is built with. Where they cannot be had hasyncd is built without it, and says so.
+TC_PACKAGES=(clang-14 libbpf-dev)
+
 # What `drill --system incumbent` plays against; conntrack empties the table of a node that boots.
 INCUMBENT_PACKAGES=(conntrack conntrackd keepalived)
 
@@ -99,6 +102,7 @@ install_hasyncd() {
 prepare() {
     local lock
     install_packages "${PACKAGES[@]}" || return 1
+    install_packages "${TC_PACKAGES[@]}" || [ "$1" = run ] || return 1
     if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         say "prepare: $PYTHON is older than Python 3.11"
         return 1

@@ -191,8 +191,9 @@ def fuzz(program: Path, target: str, directory: Path, seconds: int, *, seed: int
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
+    # Through a shell: libFuzzer's limit is for the peak since the fork, and a child of ours begins with our own peak.
     done = subprocess.run(
-        [program, *options, f"-artifact_prefix={directory}/{target}-", corpus],
+        ["/bin/sh", "-c", '"$@"; exit $?', "sh", program, *options, f"-artifact_prefix={directory}/{target}-", corpus],
         check=False, capture_output=True, text=True, errors="replace", timeout=seconds + 120,
         env=os.environ | environment,
     )  # fmt: skip
