@@ -66,12 +66,11 @@ def _number(word: str, what: str, maximum: int) -> int:
 def members_at(addresses: Iterable[IPv4Address | IPv6Address], port: int) -> list[Member]:
     """A backend of weight 1 for each address. Its id follows from the address, so that both nodes give the same one.
     Raises BadList: none, too many, or two IPv6 addresses with one id."""
-    members = {
-        id_of(address): Member(id_of(address), Endpoint(address, port), 1) for address in set(addresses)
-    }
-    if not members:
+    every = set(addresses)
+    members = {id_of(address): Member(id_of(address), Endpoint(address, port), 1) for address in every}
+    if not every:
         raise BadList("no address")
-    if len(members) != len(set(addresses)) or len(members) > BACKENDS_MAX:
+    if len(members) != len(every) or len(members) > BACKENDS_MAX:
         raise BadList("too many addresses")
     return sorted(members.values())
 
@@ -79,5 +78,5 @@ def members_at(addresses: Iterable[IPv4Address | IPv6Address], port: int) -> lis
 def id_of(address: IPv4Address | IPv6Address) -> int:
     """IPv4: the address as a number. IPv6: 32 bits of a hash over it."""
     if isinstance(address, IPv4Address):
-        return int(address)
+        return int(address) or 1
     return int.from_bytes(hashlib.blake2s(address.packed, digest_size=4).digest()) or 1

@@ -53,6 +53,8 @@ class Balancer:
         self._digests = [table.digest for _, (_, table) in self.first_tables]
         self._given_up: list[set[int]] = [set() for _ in settings]
         self._differ = 0
+        self._words: dict[int, FollowMembers] = {}
+        """The primary's last one on each service."""
         self._strangers: dict[int, list[str]] = {}
         self._health = HealthChecks(settings, self._judged, on_unable=self._cannot_ask)
         self._passive = PassiveWatch(settings, self._judged, self._health.check_now, report_event)
@@ -122,6 +124,7 @@ class Balancer:
         if index is None:
             self._report_strangers(-1, [f"service {word.service}"])
             return
+        self._words[index] = word
         service, membership = self._settings[index], self.services[index]
         told = told_by(word.members)
         fits = [each for each in told if each.address.address.version == service.vip.address.version]
@@ -155,20 +158,25 @@ class Balancer:
         """None: as configured, 0: without a deadline. Raises KeyError."""
         timeout_ns = None if timeout_s is None else round(timeout_s * 1e9)
         self.services[index].drain(backend, now_ns(), timeout_ns)
-        self._ordered(index, backend, "backend_drained", "an operator drains it")
+        self._report_event("backend_drained", self._name(index, backend))
+        self._ordered(index)
 
     def undrain(self, index: int, backend: int) -> None:
         """Raises KeyError."""
         self.services[index].undrain(backend, now_ns())
-        self._ordered(index, backend, "backend_undrained", "an operator takes it in again")
+        self._report_event("backend_undrained", self._name(index, backend))
+        self._ordered(index)
 
     def weigh(self, index: int, backend: int, weight: int) -> None:
         """0: as configured. Raises KeyError."""
         self.services[index].weigh(backend, weight)
-        self._ordered(index, backend, "backend_weighed", f"weight {weight or 'as configured'}")
+        self._report_event("backend_weighed", f"{self._name(index, backend)}: {weight or 'as configured'}")
+        self._ordered(index)
 
-    def _ordered(self, index: int, backend: int, event: str, detail: str) -> None:
-        self._report_event(event, f"{self.services.name(index)}/{backend}: {detail}")
+    def _name(self, index: int, backend: int) -> str:
+        return f"{self.services.name(index)}/{backend}"
+
+    def _ordered(self, index: int) -> None:
         self._settle(index)
         self._tell(index)  # a deadline alone changes no table
 
@@ -178,6 +186,8 @@ class Balancer:
         self._settings = tuple(settings)
         for index in changed:
             self.set_balance(index)
+            if self.services[index].following:
+                self.follow(self._words[index])  # it may have named one that is known from here on
             self._settle(index)
             self._tell(index)
         self._backends_changed()

@@ -190,6 +190,16 @@ def make_witness(settings: Settings) -> EtcdWitness | None:
     return EtcdWitness(witness, key)
 
 
+def _make_mappings(settings: Settings, engine: Engine, journal: Journal) -> MappingLog | None:
+    """None where none is configured."""
+    if settings.log.mappings is None:
+        return None
+    return MappingLog(
+        settings.log.mappings, engine, settings.node.name, journal.report_event,
+        destinations=settings.log.log_destinations,
+    )  # fmt: skip
+
+
 class Daemon:
     """The parts of a running node and the timers between them."""
 
@@ -227,19 +237,13 @@ class Daemon:
         self._report = StatusReport(
             settings, node, self._engine, self._balancer.services, self._routes, self._packets
         )
-        self._alarms = Alarms(self._shell.journal.report_event)
+        self._alarms = Alarms(journal.report_event)
         self._reload = Reload(settings, file, self._apply)
-        self._control = ControlServer(
-            settings.control.socket,
-            make_handlers(
-                settings,
-                self._shell,
-                self._report,
-                self._balancer.services,
-                Orders(self._balancer, self._engine.backend_flow_counts),
-                self._reload,
-            ),
+        orders = Orders(self._balancer, self._engine.backend_flow_counts)
+        handlers = make_handlers(
+            settings, self._shell, self._report, self._balancer.services, orders, self._reload
         )
+        self._control = ControlServer(settings.control.socket, handlers)
         self._loop_lag = LoopLag(round(TICK_S * 1e9))
         self._metrics = make_metrics(
             settings, self._shell, self._report, self._balancer.services, self._loop_lag
@@ -252,12 +256,7 @@ class Daemon:
             on_link=self._link_changed,
             on_addresses=self._addresses_changed,
         )
-        self._mappings: MappingLog | None = None
-        if settings.log.mappings is not None:
-            self._mappings = MappingLog(
-                settings.log.mappings, self._engine, settings.node.name, self._shell.journal.report_event,
-                destinations=settings.log.log_destinations,
-            )  # fmt: skip
+        self._mappings = _make_mappings(settings, self._engine, journal)
         journal.on_role = self._role_changed
         self._balancer.on_backends = self._backends_changed
         self._lans = Lans((inside.name, outside.name), self._shell.receive_sample, self._shell.report_links)
@@ -265,10 +264,7 @@ class Daemon:
             settings.track, (inside, outside), lambda: self._netlink.routes, self._shell.receive_sample
         )
         self._started = self._stop_asked = False
-        self._claims = Claims(
-            owned_networks(settings),
-            self._shell.journal.report_event,
-        )
+        self._claims = Claims(owned_networks(settings), journal.report_event)
         self._notifier = ServiceNotifier()
 
     async def run(self) -> None:

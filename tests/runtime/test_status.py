@@ -53,8 +53,21 @@ async def test_the_fixed_keys_are_there_before_anything_happened(tmp_path: Path)
                 "vip": "203.0.113.5:80",
                 "algorithm": "consistent-hash",
                 "ring_generation": 1,
+                "follows": False,
+                "panics": False,
                 "commit": "ack",
-                "backends": [{"id": 21, "address": "10.0.1.21:8080", "weight": 1, "state": "up", "flows": 0}],
+                "backends": [
+                    {
+                        "id": 21,
+                        "address": "10.0.1.21:8080",
+                        "weight": 1,
+                        "weight_effective": 1.0,
+                        "state": "up",
+                        "why": None,
+                        "drain_left_ms": None,
+                        "flows": 0,
+                    }
+                ],
             }
         ]
 
