@@ -112,7 +112,7 @@ def test_sighup_takes_what_can_be_taken_and_names_what_cannot(machines: World) -
     machines.a.wait_role("primary")
     file = machines.a.directory / "gw-a.toml"
     text = file.read_text()
-    file.write_text(text.replace("priority =", "capacity = 4096\npriority ="))
+    file.write_text(text.replace("capacity = 4096", "capacity = 8192"))
     machines.a.signal(signal.SIGHUP)
     until(lambda: "node: needs a restart" in machines.a.log, "it says why not")
     file.write_text(text)
