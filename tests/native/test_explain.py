@@ -31,8 +31,11 @@ def address(text: str) -> int | bytes:
     return number6(text) if ":" in text else number(text)
 
 
-def ask(engine: Engine, proto: int, src: str, sport: int, dst: str, dport: int) -> dict[str, Any]:
-    return engine.explain(proto, address(src), sport, address(dst), dport, now_ns())
+def ask(
+    engine: Engine, proto: int, src: str, sport: int, dst: str, dport: int, at_ns: int | None = None
+) -> dict[str, Any]:
+    at_ns = now_ns() if at_ns is None else at_ns
+    return engine.explain(proto, address(src), sport, address(dst), dport, at_ns)
 
 
 def gateway(algorithm: str, states: list[int], *, limit: int = 0, ports: tuple[int, int]) -> Engine:
@@ -127,8 +130,9 @@ def test_what_is_explained_is_what_happens(
     engine = gateway(algorithm, states, limit=limit, ports=(40000, 40003) if few_ports else (1024, 65535))
     for packet in packets:
         before, digest = engine.counters(), engine.digest()
-        said = ask(engine, *packet.ends)
-        assert said == ask(engine, *packet.ends), "asking changes nothing, turns included"
+        moment = now_ns()
+        said = ask(engine, *packet.ends, moment)
+        assert said == ask(engine, *packet.ends, moment), "asking changes nothing, turns included"
         assert set(engines.moved(engine.counters(), before)) <= CACHES
         assert (engine.digest(), engine.take_sent()) == (digest, [])
         if said["side"] != packet.side:
