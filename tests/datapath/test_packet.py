@@ -17,8 +17,8 @@ from hasyncd.datapath.packet import (
     open_sides,
     owned_networks,
     private_networks,
-    written_backends,
     rule_commits,
+    written_backends,
 )
 from tests.datapath.configured import engine_of, settings_of
 from tests.datapath.namespaces import join, namespaces
