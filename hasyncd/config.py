@@ -26,7 +26,7 @@ from hasyncd.config_routes import Routes
 from hasyncd.config_rules import Flows, Forward, NatRule, OneToOne, Pass
 from hasyncd.config_section import Section as _Section
 from hasyncd.config_section import Several, Some
-from hasyncd.config_services import Backend, Service
+from hasyncd.config_services import Backend, Service, Source
 from hasyncd.config_tracks import Fitness, Track
 from hasyncd.config_values import (
     NAME,
@@ -117,7 +117,10 @@ class Settings(_Section):
             "forward": self.forward,
             "one_to_one": self.one_to_one,
             "pass": self.passes,
-            "service": self.service,
+            "service": [
+                each.model_copy(update={"backends": tuple(sorted(each.backends, key=lambda one: one.id))})
+                for each in self.service
+            ],
         }
         shared: dict[str, object] = {
             name: [section.model_dump(mode="json", exclude_defaults=True) for section in sections]
@@ -154,6 +157,7 @@ _MODELS: Final[dict[str, type[BaseModel]]] = {
     "log": Log,
     "metrics": Metrics,
     "backends": Backend,
+    "source": Source,
     **HEALTH_MODELS,
 }
 

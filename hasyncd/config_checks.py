@@ -286,6 +286,10 @@ class Parts:
                 yield f"{key}.vip", f"{service.vip.address} is an inside VIP; clients come from outside"
             if service.load_limit is not None and service.algorithm != "consistent-hash":
                 yield f"{key}.load_limit", f"is for consistent-hash: {service.algorithm} has no next backend"
+            if service.source is not None:
+                yield from service.source.contradictions(f"{key}.source")
+            elif not service.backends:
+                yield f"{key}.backends", "is empty, and there is no source"
             yield from self._health(key, service)
             yield from self._families(key, service)
             yield from self._backends(key, service, set(vips))

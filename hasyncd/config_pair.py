@@ -78,7 +78,7 @@ class Peer(Section):
     """The sync link in the plain, without authentication. For a trial."""
     key_log: Annotated[Path, BeforeValidator(read_absolute_path)] | None = None
     """For debugging: the stream's TLS secrets are written here, for Wireshark (proto/README.md)."""
-    protocol: int = Field(2, ge=1, le=2)
+    protocol: int = Field(3, ge=1, le=3)
     """The newest version of proto/sync.md §4.1 that is spoken: an older one keeps the way back to an older program."""
     heartbeat_ms: int = Field(50, ge=1, le=60_000)
     """Between two heartbeats on each path."""

@@ -9,7 +9,7 @@
 
 local hasync = Proto("hasync", "hasyncd pair protocol")
 
-local PROTOCOL = 2
+local PROTOCOL = 3
 local FRAME_BYTES_MAX = 1048576
 local HEARTBEAT_BYTES_MAX = 512
 local TAG_BYTES = 16
@@ -38,13 +38,14 @@ local FRAMES = { -- sync.md §4: the fields behind the type, in order
     { "SYNC_END", "generation", "sequence", "flow_count", "digest" },
     { "LEAVING", "generation", "sequence", "handover" },
     { "OFFER", "generation", "count", "records" },
+    { "MEMBERS", "generation", "service", "ring_generation", "members" },
 }
 local HEARTBEAT = { -- pair.md §5
     "protocol", "node", "boot_id", "counter", "role", "generation", "priority", "flags", "sent_ns", "echo_boot_id",
     "echo_sent_ns", "heard_ms", "ack_boot_id", "ack_sequence", "head_sequence", "flow_count", "digest_sequence",
     "digest", "config_hash", "ring_generations", "at_risk", "at_risk_oldest_ms",
 }
-local HEARTBEAT_LATER = { {}, { "fitness", "young" } } -- behind them, from version 1, 2, … on
+local HEARTBEAT_LATER = { {}, { "fitness", "young" }, { "tables" } } -- behind them, from version 1, 2, … on
 for kind, frame in ipairs(FRAMES) do TYPES[kind] = frame[1] end
 
 -- --- fields ------------------------------------------------------------------------------------------------------
@@ -70,6 +71,8 @@ local VALUES = {
     digest_sequence = { as = "integer" }, ring_generations = { as = "list", most = U32 },
     at_risk = { as = "integer", most = U32 }, at_risk_oldest_ms = { as = "integer", most = U32 },
     fitness = { as = "integer", most = 1000 }, young = { as = "integer", most = 1 },
+    tables = { as = "integer", hex = true }, service = { as = "text" },
+    ring_generation = { as = "integer", least = 1, most = U32 }, members = { as = "bytes", most = 34816, unit = 34 },
 }
 
 local field = {
@@ -342,16 +345,32 @@ end
 
 local function is_node(text) return #text >= 1 and #text <= 64 and not text:find("[^A-Za-z0-9._-]") end
 
+-- sync.md §4.4: one form, by rising ids, no address twice.
+local function are_members(tvb)
+    local last, addresses = 0, {}
+    for at = 0, tvb:len() - 34, 34 do
+        local id, port, weight = tvb(at, 4):uint(), tvb(at + 4, 2):uint(), tvb(at + 6, 2):uint()
+        local family, state, step = tvb(at + 10, 1):uint(), tvb(at + 11, 1):uint(), tvb(at + 12, 1):uint()
+        local address = tvb(at + 18, 16):raw() .. tvb(at + 4, 2):raw() .. family
+        local short = family == 4 and tvb(at + 22, 12):raw() == string.rep("\0", 12)
+        if id <= last or port == 0 or weight == 0 or state > 3 or step < 1 or step > 4 then return false end
+        if tvb(at + 13, 1):uint() ~= 0 or not (short or family == 6) or addresses[address] then return false end
+        last, addresses[address] = id, true
+    end
+    return true
+end
+
 local function fits(name, item, tvb)
     local value = VALUES[name]
     if item.as ~= value.as then return false end
     if item.as == "bytes" then
         local fitting = item.length <= (value.most or NO_LIMIT) and item.length % (value.unit or 1) == 0
+        if name == "members" and fitting and item.length > 0 then return are_members(tvb(item.body, item.length):tvb()) end
         return fitting and (value.size == nil or item.length == value.size)
     end
     if item.as == "text" then
         local text = tvb(item.body, item.length):raw()
-        return name == "node" and is_node(text) or name == "reason" and REFUSALS[text] == true
+        return (name == "node" or name == "service") and is_node(text) or name == "reason" and REFUSALS[text] == true
     end
     for _, inner in ipairs(item.as == "list" and item.items or { item }) do
         if inner.as == "integer" and (inner.number < (value.least or 0) or inner.number > (value.most or NO_LIMIT)) then

@@ -36,6 +36,18 @@ _hasyncd() {
     events:--socket) COMPREPLY=($(compgen -f -- "$word")); return ;;
     events:--since) :; return ;;
     events:--type) :; return ;;
+    drain:--service) :; return ;;
+    drain:--node) COMPREPLY=($(compgen -W "$(for socket in /run/hasyncd/*.sock; do [ -S "$socket" ] && basename "$socket" .sock; done)" -- "$word")); return ;;
+    drain:--socket) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    drain:--timeout) :; return ;;
+    undrain:--service) :; return ;;
+    undrain:--node) COMPREPLY=($(compgen -W "$(for socket in /run/hasyncd/*.sock; do [ -S "$socket" ] && basename "$socket" .sock; done)" -- "$word")); return ;;
+    undrain:--socket) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    weight:--service) :; return ;;
+    weight:--node) COMPREPLY=($(compgen -W "$(for socket in /run/hasyncd/*.sock; do [ -S "$socket" ] && basename "$socket" .sock; done)" -- "$word")); return ;;
+    weight:--socket) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    reload:--node) COMPREPLY=($(compgen -W "$(for socket in /run/hasyncd/*.sock; do [ -S "$socket" ] && basename "$socket" .sock; done)" -- "$word")); return ;;
+    reload:--socket) COMPREPLY=($(compgen -f -- "$word")); return ;;
     switchover:--node) COMPREPLY=($(compgen -W "$(for socket in /run/hasyncd/*.sock; do [ -S "$socket" ] && basename "$socket" .sock; done)" -- "$word")); return ;;
     switchover:--socket) COMPREPLY=($(compgen -f -- "$word")); return ;;
     resync:--node) COMPREPLY=($(compgen -W "$(for socket in /run/hasyncd/*.sock; do [ -S "$socket" ] && basename "$socket" .sock; done)" -- "$word")); return ;;
@@ -66,7 +78,7 @@ _hasyncd() {
     bench:--rounds) :; return ;;
     esac
     case $verb in
-    '') COMPREPLY=($(compgen -W 'run check keygen status flows ring explain events switchover resync last-word drill lab bench --help --version' -- "$word")) ;;
+    '') COMPREPLY=($(compgen -W 'run check keygen status flows ring explain events drain undrain weight reload switchover resync last-word drill lab bench --help --version' -- "$word")) ;;
     run) COMPREPLY=($(compgen -W '-c --config --help' -- "$word")) ;;
     check) COMPREPLY=($(compgen -W '--help' -- "$word")); COMPREPLY+=($(compgen -f -- "$word")) ;;
     keygen) COMPREPLY=($(compgen -W '--node --days --force --help' -- "$word")); COMPREPLY+=($(compgen -f -- "$word")) ;;
@@ -75,6 +87,10 @@ _hasyncd() {
     ring) COMPREPLY=($(compgen -W '--node --socket --json --add --remove --weight --help' -- "$word")) ;;
     explain) COMPREPLY=($(compgen -W 'tcp udp icmp --node --socket --json --help' -- "$word")) ;;
     events) COMPREPLY=($(compgen -W '--node --socket --json --since --type --no-follow --help' -- "$word")) ;;
+    drain) COMPREPLY=($(compgen -W '--service --node --socket --timeout --wait --help' -- "$word")) ;;
+    undrain) COMPREPLY=($(compgen -W '--service --node --socket --help' -- "$word")) ;;
+    weight) COMPREPLY=($(compgen -W '--service --node --socket --help' -- "$word")) ;;
+    reload) COMPREPLY=($(compgen -W '--node --socket --check --help' -- "$word")) ;;
     switchover) COMPREPLY=($(compgen -W '--node --socket --force --help' -- "$word")) ;;
     resync) COMPREPLY=($(compgen -W '--node --socket --full --help' -- "$word")) ;;
     last-word) COMPREPLY=($(compgen -W '--node --json --help' -- "$word")); COMPREPLY+=($(compgen -f -- "$word")) ;;

@@ -4,7 +4,7 @@ What is known of a backend comes from four sides, and none of them writes over a
 weight), its health (healthy or not, and why), the operator (drain, a weight of his own), and time (slow start, the
 drain's deadline). Its *state* follows from them, in this order of precedence:
 
-    removed      nobody lists it any more
+    removed      nobody lists it any more: as drain, until its last flow has gone (`forget`)
     down         not healthy, whatever else holds; but for *panic* (below)
     drain        the operator takes it out: it keeps its flows and gets no new ones
     slow-start   it came (back) less than `slow_start_s` ago: a quarter of its weight, then two, then three
@@ -99,6 +99,8 @@ class Standing:
     drain_until_ns: int | None = None
     step: int = RAMP_STEPS
     step_ends_ns: int | None = None
+    removed: bool = False
+    """Nobody lists it any more; it is here for its flows."""
     told: int | None = None
     """What the primary says; only of somebody who follows one."""
 
@@ -148,24 +150,43 @@ class Membership:
 
     def replace(self, members: Iterable[Member], now_ns: int) -> None:
         """Another configuration, or another answer of a source: who stays keeps health and orders, who is at another
-        address is somebody new."""
+        address is somebody new, and who is not listed any more is drained."""
+        before = self._standings
+        self._adopt(members, now_ns)
+        for id, standing in before.items():
+            if id not in self._standings:
+                self._standings[id] = standing
+                standing.removed = True
+                if not standing.draining:
+                    self.drain(id, now_ns)
+
+    def forget(self, id: int) -> None:
+        """A removed one has no flows any more."""
+        if self._standings[id].removed:
+            del self._standings[id]
+
+    def _adopt(self, members: Iterable[Member], now_ns: int) -> None:
         before, self._standings = self._standings, {}
         for member in members:
             known = before.get(member.id)
             if known is not None and known.member.address == member.address:
                 known.member = member
                 self._standings[member.id] = known
+                if known.removed:
+                    known.removed = False
+                    self.undrain(member.id, now_ns)
                 continue
             self._standings[member.id] = Standing(member)
             self._warm_up(self._standings[member.id], now_ns)
 
     def follow(self, told: Iterable[Told], generation: int, now_ns: int, *, adopt: bool) -> list[str]:
-        """Takes the primary's word; `adopt`: its set of backends, too. What is not known here is returned, named."""
+        """Takes the primary's word; `adopt`: its set of backends, too. Those that get flows there and are not known
+        here are returned, named."""
         self.following = True
         self.generation = generation
         said = {row.id: row for row in told}
         if adopt:
-            self.replace((Member(row.id, row.address, row.weight) for row in said.values()), now_ns)
+            self._adopt((Member(row.id, row.address, row.weight) for row in said.values()), now_ns)
         for standing in self._standings.values():
             row = said.get(standing.member.id)
             if row is None or row.address != standing.member.address:
@@ -173,12 +194,16 @@ class Membership:
             else:
                 self._take(standing, said.pop(standing.member.id), now_ns)
         self._rows, self._scale = self._make_rows()
-        return [f"{row.id} ({row.address})" for row in sorted(said.values())]
+        return [
+            f"{row.id} ({row.address})" for row in sorted(said.values()) if row.state in (State.UP, PANICKED)
+        ]
 
     def lead(self, now_ns: int) -> None:
         """From here on the own verdict counts, and begins with what was told."""
-        self.following = False
-        for standing in self._standings.values():
+        was_told, self.following = self.following, False
+        for standing in list(self._standings.values()):
+            if was_told and standing.removed and standing.told is None:
+                del self._standings[standing.member.id]
             standing.told = None
             if standing.step < RAMP_STEPS:
                 standing.step_ends_ns = now_ns + self._step_ns

@@ -1,26 +1,29 @@
 """The services and which of their backends are in use, as the packet engine takes them.
 
-Pure: no socket, clock or log. Every change of a service's membership makes a new *publication*: the whole
-table with the next ring generation. A service whose backends are all down has an explicit empty table, so
-that its packets are dropped by name and never sent to a backend known to be dead.
+Pure: no socket, clock or log. `membership.py` says what each backend is there for; every change of that makes a new
+*publication*: the whole table with the next ring generation. A service whose backends are all down has an explicit
+empty table, so that its packets are dropped by name and never sent to a backend known to be dead.
 """
 
 from __future__ import annotations
 
+import hashlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hasyncd.addresses import EngineAddress, EnginePrefix, for_engine, prefixes_for_engine
+from hasyncd.balance.membership import RAMP_STEPS, Member, Membership, Policy, Standing, State
 
 if TYPE_CHECKING:
-    from hasyncd.config_services import Backend, Service
+    from hasyncd.config_services import Service
 
 _PROTOCOLS: Final = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
-_UP, _DOWN = 0, 2
-"""States, as `Engine.publish` takes them."""
-_GENERATION_MAX: Final = 0xFFFF_FFFF
+_SECOND_NS: Final = 1_000_000_000
+_MILLISECOND_NS: Final = 1_000_000
+VNODES: Final = 160
+"""Of a ring, for a weight of 1. A part of a weight has its part of them, so that a slow start moves nobody else."""
 
 
 class Declaration(NamedTuple):
@@ -41,11 +44,15 @@ class Publication(NamedTuple):
     backends: list[tuple[int, EngineAddress, int, int, int]]
     generation: int
     algorithm: str
+    scale: int = 1
+    """What a weight of 1 is in `backends`."""
+    given_up: frozenset[int] = frozenset()
+    """Whose flows are the down policy's, once this is published."""
 
     @property
     def members(self) -> dict[int, int]:
         """Whom new flows may go to: id -> weight."""
-        return {server_id: weight for server_id, _, _, weight, state in self.backends if state == _UP}
+        return {server_id: weight for server_id, _, _, weight, state in self.backends if state == State.UP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,15 @@ class BackendView:
     id: int
     address: str
     weight: int
+    """The operator's, else the configured one."""
     state: str
-    """`up` or `down`."""
+    """`up`, `slow-start`, `drain`, `down` or `removed`."""
+    why: str = ""
+    """What the last check that changed something said, or who ordered it."""
+    weight_effective: float = 0.0
+    """What it has of its weight in the table of now."""
+    drain_left_ms: int | None = None
+    """Until its flows are ended; None: nothing ends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +83,33 @@ class ServiceView:
     algorithm: str
     ring_generation: int
     backends: tuple[BackendView, ...]
+    panics: bool = False
+    """Backends are used in spite of their health."""
+    follows: bool = False
+    """The primary's word counts here, not the own checks."""
 
 
 class Services:
-    """All services, by their place in the configuration. A backend is up until its checks say otherwise."""
+    """All services, by their place in the configuration. A backend is up until somebody says otherwise."""
 
     def __init__(self, services: Sequence[Service]) -> None:
         self._services = tuple(services)
-        self._generations = [1] * len(services)
-        self._down: list[set[int]] = [set() for _ in services]
+        self._memberships = [
+            Membership(policy_of(service), members_of(service), generation=1) for service in services
+        ]
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    def __getitem__(self, index: int) -> Membership:
+        return self._memberships[index]
+
+    def name(self, index: int) -> str:
+        return self._services[index].name
+
+    def find(self, name: str) -> int | None:
+        """The place of the service with this name."""
+        return next((i for i, service in enumerate(self._services) if service.name == name), None)
 
     def declarations(self) -> list[Declaration]:
         """What to declare once at the start, in order."""
@@ -92,57 +124,109 @@ class Services:
             for index, service in enumerate(self._services)
         ]
 
-    def publication(self, index: int) -> Publication:
+    def publication(self, index: int, given_up: frozenset[int] = frozenset()) -> Publication:
         """The table of a service as it is now."""
-        down = self._down[index]
-        backends = [_row(backend, backend.id not in down) for backend in self._services[index].backends]
-        return Publication(index, backends, self._generations[index], self._services[index].algorithm)
+        membership = self._memberships[index]
+        rows = [
+            (row.id, for_engine(row.address.address), row.address.port, row.weight, int(row.state))
+            for row in membership.rows
+        ]
+        algorithm = self._services[index].algorithm
+        return Publication(index, rows, membership.generation, algorithm, membership.scale, given_up)
 
-    def set_backend_up(self, index: int, backend_id: int, up: bool) -> Publication | None:
-        """Notes a backend's health; the table to publish, or None when nothing changed.
+    def settle(self, index: int) -> Publication | None:
+        """After anything was said of a service: the table to publish, or None where it stays as it is."""
+        given_up = self._memberships[index].settle()
+        return None if given_up is None else self.publication(index, given_up)
 
-        Raises KeyError for a backend that the service does not have.
-        """
-        if all(backend.id != backend_id for backend in self._services[index].backends):
-            raise KeyError(f"service {self._services[index].name} has no backend {backend_id}")
-        down = self._down[index]
-        if up != (backend_id in down):
-            return None
-        if up:
-            down.discard(backend_id)
-        else:
-            down.add(backend_id)
-        assert self._generations[index] < _GENERATION_MAX, "the ring generation is a u32"
-        self._generations[index] += 1
-        return self.publication(index)
+    def replace(self, services: Sequence[Service], now_ns: int) -> list[int]:
+        """The same services with other keys; the places of those that are otherwise than they were."""
+        changed = []
+        before, self._services = self._services, tuple(services)
+        for index, (old, new) in enumerate(zip(before, services, strict=True)):
+            if old == new:
+                continue
+            changed.append(index)
+            membership = self._memberships[index]
+            membership.policy = policy_of(new)
+            if new.source is None:
+                membership.replace(members_of(new), now_ns)
+        return changed
 
     def ring_generations(self) -> tuple[int, ...]:
         """One a service in order of configuration, as heartbeats carry them."""
-        return tuple(self._generations)
+        return tuple(membership.generation for membership in self._memberships)
 
-    def views(self) -> list[ServiceView]:
+    def views(self, now_ns: int = 0) -> list[ServiceView]:
         """All services for `status`."""
         return [
-            ServiceView(
-                index=index,
-                name=service.name,
-                vip=str(service.vip),
-                algorithm=service.algorithm,
-                ring_generation=self._generations[index],
-                backends=tuple(
-                    BackendView(
-                        id=backend.id,
-                        address=str(backend.address),
-                        weight=backend.weight,
-                        state="down" if backend.id in self._down[index] else "up",
-                    )
-                    for backend in service.backends
-                ),
-            )
+            self._view(index, service, self._memberships[index], now_ns)
             for index, service in enumerate(self._services)
         ]
 
+    def _view(self, index: int, service: Service, membership: Membership, now_ns: int) -> ServiceView:
+        rows = {row.id: row for row in membership.rows}
+        backends = []
+        for standing, state in membership.states():
+            row = rows.get(standing.member.id)
+            used = row.weight / membership.scale if row is not None and row.state is State.UP else 0.0
+            until_ns = standing.drain_until_ns
+            backends.append(
+                BackendView(
+                    id=standing.member.id,
+                    address=str(standing.member.address),
+                    weight=standing.full_weight,
+                    state=state_word(standing, state),
+                    why=_why(standing, state),
+                    weight_effective=used,
+                    drain_left_ms=None if until_ns is None else max(0, until_ns - now_ns) // _MILLISECOND_NS,
+                )
+            )
+        return ServiceView(
+            index=index,
+            name=service.name,
+            vip=str(service.vip),
+            algorithm=service.algorithm,
+            ring_generation=membership.generation,
+            backends=tuple(backends),
+            panics=membership.panics,
+            follows=membership.following,
+        )
 
-def _row(backend: Backend, up: bool) -> tuple[int, EngineAddress, int, int, int]:
-    state = _UP if up else _DOWN
-    return backend.id, for_engine(backend.address.address), backend.address.port, backend.weight, state
+
+def members_of(service: Service) -> list[Member]:
+    """As the configuration lists them."""
+    return [Member(backend.id, backend.address, backend.weight) for backend in service.backends]
+
+
+def policy_of(service: Service) -> Policy:
+    return Policy(
+        round(service.slow_start_s * _SECOND_NS),
+        round(service.drain_timeout_s * _SECOND_NS),
+        service.panic_threshold,
+    )
+
+
+def state_word(standing: Standing, state: State) -> str:
+    """One word for people."""
+    if standing.removed:
+        return "removed"
+    if state is State.UP:
+        return "slow-start" if standing.step < RAMP_STEPS else "up"
+    return "drain" if state is State.DRAINING else "down"
+
+
+def _why(standing: Standing, state: State) -> str:
+    if standing.removed:
+        return "not listed any more"
+    if state is State.DRAINING:
+        return "an operator drains it"
+    if state is State.UP and not standing.healthy:
+        return f"panic: {standing.reason}"
+    return standing.reason
+
+
+def digest_of(tables: Iterable[tuple[str, int]]) -> int:
+    """Over (service name, table digest), in whatever order: proto/pair.md §5, `tables`."""
+    text = "\n".join(f"{name} {digest:016x}" for name, digest in sorted(tables))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])

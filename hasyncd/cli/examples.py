@@ -30,6 +30,19 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("hasyncd events --since 1h --no-follow", "what happened in the last hour"),
         ("hasyncd events --type role_changed --type 'path_*'", "only these"),
     ),
+    "drain": (
+        ("hasyncd drain 2 --wait", "before its server is taken down; returns when its last flow has gone"),
+        ("hasyncd drain 2 --service web --timeout 5m", "what is left after five minutes is ended"),
+    ),
+    "undrain": (("hasyncd undrain 2", "the server is back"),),
+    "weight": (
+        ("hasyncd weight 2 1", "let it have few new flows"),
+        ("hasyncd weight 2 configured", "as the file says again"),
+    ),
+    "reload": (
+        ("hasyncd reload --check", "what would change, or why it cannot without a restart"),
+        ("hasyncd reload", "on both nodes, primary first"),
+    ),
     "switchover": (("hasyncd switchover", "before maintenance of the primary"),),
     "resync": (("hasyncd resync", "repairs what differs, which is normally nothing"),),
     "last-word": (("hasyncd last-word --node gw-a", "after a crash of gw-a, on its machine"),),

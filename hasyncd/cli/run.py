@@ -23,4 +23,4 @@ def run(args: argparse.Namespace) -> int:
         return 2
     from hasyncd.runtime import daemon  # the extension and all: only for a file that is worth it
 
-    return daemon.main(settings)
+    return daemon.main(settings, args.config)

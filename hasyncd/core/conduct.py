@@ -129,7 +129,7 @@ class Conduct(GivingWay):
             self._timers.wait_until_ns = None
             self._witness.tell_anew()
             effects.append(ReportEvent("peer_heard", beat.node))
-        matches = beat.config_hash == self._settings.config_hash
+        matches = beat.config_hash == self._config_hash
         if self._config_told is not matches:
             self._config_told = matches
             if not matches:

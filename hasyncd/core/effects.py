@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hasyncd.core.members import MemberWord
 from hasyncd.core.register import Request
 from hasyncd.core.types import Certificate, Role
 
@@ -241,6 +242,15 @@ class Stop:
     """The hand-over that SIGTERM asked for is done: the process may end."""
 
 
+@dataclass(frozen=True, slots=True)
+class FollowMembers:
+    """Make the primary's word on a service's backends the service's table: proto/sync.md §4.4."""
+
+    service: str
+    ring_generation: int
+    members: tuple[MemberWord, ...]
+
+
 Effect = (
     SendDatagram
     | ConnectStream
@@ -271,6 +281,7 @@ Effect = (
     | ProbeVips
     | LookAtVips
     | AskWitness
+    | FollowMembers
     | ReportRole
     | ReportEvent
     | Stop

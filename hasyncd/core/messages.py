@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hasyncd.core.members import MemberWord
 from hasyncd.core.types import Role
 
-PROTOCOL = 2
+PROTOCOL = 3
 """The newest version that this program speaks; proto/sync.md §4.1."""
 PROTOCOL_MIN = 1
 """The oldest."""
@@ -117,7 +118,18 @@ class Offer:
     records: bytes
 
 
-Frame = Hello | HelloReply | Refuse | Resume | SyncBegin | Deltas | SyncEnd | Leaving | Offer
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Primary to backup, of version 3: whom a service's new flows go to, and why not to the others."""
+
+    generation: int
+    service: str
+    ring_generation: int
+    members: tuple[MemberWord, ...]
+    """By id."""
+
+
+Frame = Hello | HelloReply | Refuse | Resume | SyncBegin | Deltas | SyncEnd | Leaving | Offer | Members
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,9 @@ class Heartbeat:
     """Of the sender's machine, up to `FITNESS_FULL`; written from version 2 on."""
     young: bool = False
     """A primary that began with an empty table, of which no backup has completed a sync; from version 2 on."""
+
+    tables: int = 0
+    """A digest over the sender's backend tables, by their services' names; from version 3 on."""
 
     @property
     def standing(self) -> tuple[bool, int, int, str]:

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-from hasyncd.core.after_split import AfterSplit
 from hasyncd.core.effects import (
     CloseStream,
     Effect,
@@ -30,6 +29,7 @@ from hasyncd.core.messages import Refuse
 from hasyncd.core.paths import SYNC
 from hasyncd.core.register import Answer
 from hasyncd.core.replication import Phase, StreamRefused
+from hasyncd.core.telling import Telling
 from hasyncd.core.types import (
     Findings,
     LogState,
@@ -44,7 +44,7 @@ from hasyncd.core.types import (
 from hasyncd.core.wire import FrameReader, Rejected, decode_frame, decode_heartbeat, encode_frame
 
 
-class Node(AfterSplit):
+class Node(Telling):
     """proto/pair.md and proto/sync.md as one object without a clock or a socket."""
 
     # --- inputs: time and orders -------------------------------------------------------------------
@@ -396,10 +396,6 @@ class Node(AfterSplit):
         """One whole DELTAS frame for records `first` … `first + count - 1`."""
         return self._sender.encode_deltas(first, count, records)
 
-    def set_ring_generations(self, rings: tuple[int, ...]) -> None:
-        """One a service, in order of configuration; the next heartbeat carries them."""
-        self._voice.rings = rings
-
     def view(self, now_ns: int) -> NodeView:
         role = self._election.role
         beat = self._liveness.beat
@@ -415,13 +411,14 @@ class Node(AfterSplit):
         peer = PeerView(
             self._liveness.state(now_ns), self._liveness.last_heard_ns,
             beat.node if beat else None, beat.role if beat else None, beat.generation if beat else None,
-            beat.config_hash == self._settings.config_hash if beat else None,
+            beat.config_hash == self._config_hash if beat else None,
             beat.at_risk if beat and beat.role is Role.PRIMARY else None,
             beat.at_risk_oldest_ms if beat and beat.role is Role.PRIMARY else None,
             beat.ring_generations if beat else (),
             tuple(PathView(path.name, path.up is True, path.heard_ns) for path in self._paths),
             self._versions.pair, self._versions.fitness_of(beat) if beat else None,
             beat.flow_count if beat else None, beat.ready if beat else None,
+            beat.tables == self._voice.tables if beat and self._versions.tells_tables else None,
         )  # fmt: skip
         half = self._sender if role is Role.PRIMARY else self._receiver
         streaming = half.phase in (Phase.BEGIN, Phase.STREAMING)

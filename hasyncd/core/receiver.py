@@ -18,6 +18,7 @@ from hasyncd.core.effects import (
     DigestBuckets,
     Effect,
     EndSync,
+    FollowMembers,
     InstallRecords,
     ReportEvent,
     ResetTable,
@@ -30,6 +31,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Members,
     Offer,
     Refuse,
     Resume,
@@ -39,6 +41,7 @@ from hasyncd.core.messages import (
 from hasyncd.core.replication import HANDSHAKE_NS, STALL_NS, Phase
 from hasyncd.core.sync_report import SyncReport, tell_findings
 from hasyncd.core.types import Certificate, Findings, PairSettings, SyncState
+from hasyncd.core.versions import PROTOCOL_OF_MEMBERS
 from hasyncd.core.wire import Rejected, encode_frame
 
 
@@ -259,6 +262,8 @@ class Receiver:
                 return self._end_sync(frame)
             case Leaving():
                 return self._take_leave(frame)
+            case Members():
+                return self._take_members(frame)
 
     def _begin_sync(self, frame: SyncBegin, hello: Hello, now_ns: int) -> list[Effect]:
         # Also in the middle of deltas: the primary starts over (an operator's resync --full).
@@ -303,6 +308,11 @@ class Receiver:
         self._received += frame.count
         self._pending.append((self._round, frame.first, frame.count))
         return [InstallRecords(frame.first, frame.count, frame.records)]
+
+    def _take_members(self, frame: Members) -> list[Effect]:
+        if self.phase is not Phase.STREAMING or (self.protocol or 0) < PROTOCOL_OF_MEMBERS:
+            raise Rejected("unexpected_frame")
+        return [FollowMembers(frame.service, frame.ring_generation, frame.members)]
 
     def _end_sync(self, frame: SyncEnd) -> list[Effect]:
         if self.phase is not Phase.STREAMING or self.history.synced or self._sweep is not None:

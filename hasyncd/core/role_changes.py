@@ -55,6 +55,7 @@ class RoleChanges:
         """
         self._settings = settings
         self._boot_id = boot_id
+        self._config_hash = settings.config_hash
         self._election = Election(generation)
         self._liveness = Liveness(settings, boot_id, now_ns)
         self._paths = Paths(settings, now_ns)

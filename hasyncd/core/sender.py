@@ -6,6 +6,8 @@ deltas alone".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hasyncd.core.buckets import digests_fit
 from hasyncd.core.effects import (
     Acknowledge,
@@ -18,6 +20,7 @@ from hasyncd.core.effects import (
     StopDeltas,
     WriteStream,
 )
+from hasyncd.core.members import MemberWord
 from hasyncd.core.merge import Merging
 from hasyncd.core.messages import (
     FEATURE_OFFER,
@@ -27,6 +30,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Members,
     Offer,
     Refuse,
     Resume,
@@ -36,6 +40,7 @@ from hasyncd.core.messages import (
 from hasyncd.core.replication import HANDSHAKE_NS, Phase, StreamRefused
 from hasyncd.core.sync_report import SyncReport
 from hasyncd.core.types import SECOND_NS, LogState, MergeFindings, PairSettings, SyncState
+from hasyncd.core.versions import PROTOCOL_OF_MEMBERS
 from hasyncd.core.wire import Rejected, encode_frame
 
 RECONNECT_MAX_NS = SECOND_NS
@@ -58,6 +63,8 @@ class Sender:
         self._ready_since_ns: int | None = None
         self._was_ready = False
         self._window = 1
+        self.config_hash = settings.config_hash
+        self._members: dict[str, tuple[int, tuple[MemberWord, ...]]] = {}
         self._compared: HelloReply | None = None
         # An operator wants a comparison: the next stream is not to be resumed.
         self._comparison_wanted = False
@@ -114,7 +121,7 @@ class Sender:
         log_next = self._head(log) + 1
         resume_from = log_next + 1 if self._comparison_wanted else log.oldest_sequence
         hello = Hello(
-            newest, self._settings.node, self._boot_id, self._generation, self._settings.config_hash,
+            newest, self._settings.node, self._boot_id, self._generation, self.config_hash,
             self._settings.capacity, seed, log_next, oldest, self._settings.features, resume_from,
         )  # fmt: skip
         return [WriteStream(encode_frame(hello))]
@@ -213,7 +220,11 @@ class Sender:
         self.acked = max(self.acked, reply.installed)
         self.report.resume(now_ns)
         resume = Resume(self._generation, reply.installed + 1)
-        return [WriteStream(encode_frame(resume)), SendFrom(resume.next, self._window)]
+        return [
+            WriteStream(encode_frame(resume)),
+            *self._say_members(self._members),
+            SendFrom(resume.next, self._window),
+        ]
 
     def _agree(self, reply: HelloReply) -> None:
         """proto/sync.md §4.1, §4.2: what the peer has chosen of what we offered. Raises `Rejected`, `StreamRefused`."""
@@ -263,6 +274,7 @@ class Sender:
         refresh = self._refresh_owed and bool(begin.suspects)
         return [
             WriteStream(encode_frame(begin)),
+            *self._say_members(self._members),
             StartSnapshot(begin.next, self._window, begin.suspects, refresh),
         ]
 
@@ -283,6 +295,21 @@ class Sender:
         self._ready_from = sequence
         self.report.note(flows_sent=flows_sent, refreshed=refreshed)
         return [WriteStream(encode_frame(SyncEnd(self._generation, sequence, flow_count, digest)))]
+
+    def tell_members(
+        self, service: str, ring_generation: int, members: tuple[MemberWord, ...]
+    ) -> list[Effect]:
+        """Said at once on an open stream, and first on the next ones: proto/sync.md §4.4."""
+        self._members[service] = ring_generation, members
+        return self._say_members([service]) if self.phase is Phase.STREAMING else []
+
+    def _say_members(self, services: Iterable[str]) -> list[Effect]:
+        if self.protocol is None or self.protocol < PROTOCOL_OF_MEMBERS:
+            return []
+        return [
+            WriteStream(encode_frame(Members(self._generation, service, *self._members[service])))
+            for service in services
+        ]
 
     def overrun(self, now_ns: int) -> list[Effect]:
         """The log has overwritten records the peer had not acknowledged: what differs is sent on a new stream."""

@@ -65,7 +65,7 @@ class PairSettings:
     """Flows the table holds."""
     config_hash: bytes
     """8 bytes over the parts both nodes must share."""
-    protocols: tuple[int, int] = (1, 2)
+    protocols: tuple[int, int] = (1, 3)
     """The oldest and the newest version spoken; proto/sync.md §4.1."""
     features: int = 7
     """proto/sync.md §4.2; what the configuration cannot do without is `features_needed`."""
@@ -280,6 +280,8 @@ class PeerView:
     flows: int | None = None
     """What the peer last said that it holds, and whether it is in step (a backup)."""
     ready: bool | None = None
+    tables_match: bool | None = None
+    """Whether it uses the same backend tables; None where one of both does not say."""
 
 
 @dataclass(frozen=True, slots=True)

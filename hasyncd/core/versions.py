@@ -12,6 +12,7 @@ from hasyncd.core.types import PairSettings
 
 PROTOCOL_OF_FITNESS = 2
 PROTOCOL_OF_YOUTH = 2
+PROTOCOL_OF_MEMBERS = 3
 
 
 class Versions:
@@ -30,6 +31,11 @@ class Versions:
         self._told = self.pair
         newest = f"{beat.node} speaks up to {beat.protocol}, this node up to {self._own}"
         return [ReportEvent("protocol_changed", f"the pair speaks version {self.pair}: {newest}")]
+
+    @property
+    def tells_tables(self) -> bool:
+        """Whether both say which tables they use."""
+        return self.pair is not None and self.pair >= PROTOCOL_OF_MEMBERS
 
     def fitness_of(self, beat: Heartbeat) -> int:
         """The peer's, where both would count it; one node alone must not (proto/pair.md §5)."""

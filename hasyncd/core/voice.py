@@ -18,8 +18,11 @@ class Voice:
         self._settings = settings
         self._boot_id = boot_id
         self._counter = 0
+        self.config_hash = settings.config_hash
         self.rings: tuple[int, ...] = ()
         """Generations of the services' rings, in order of configuration."""
+        self.tables = 0
+        """A digest over the tables in use."""
         self.fitness = FITNESS_FULL
 
     def beat(
@@ -63,7 +66,7 @@ class Voice:
             flow_count=log.flow_count,
             digest_sequence=log.head_sequence if primary else 0,
             digest=log.digest if primary else 0,
-            config_hash=self._settings.config_hash,
+            config_hash=self.config_hash,
             ring_generations=self.rings,
             # sync.md §5: "While no peer is synced, every flow is at risk."
             at_risk=(log.at_risk if ready else log.flow_count) if primary else 0,
@@ -71,5 +74,6 @@ class Voice:
             hears=hears,
             fitness=self.fitness,
             young=primary and young,
+            tables=self.tables,
         )
         return SendDatagram(encode_heartbeat(beat), path)

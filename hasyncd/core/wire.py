@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import msgpack
 
 from hasyncd.core.buckets import BUCKETS_MAX, DIGEST_BYTES
+from hasyncd.core.members import MEMBER_BYTES, MEMBERS_MAX, MemberWord, decode_members, encode_members
 from hasyncd.core.messages import (
     FITNESS_FULL,
     HEARD_NEVER,
@@ -26,6 +27,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Members,
     Offer,
     Refuse,
     Resume,
@@ -91,6 +93,8 @@ def _frame_fields(frame: Frame) -> list[object]:
             return [8, frame.generation, frame.sequence, frame.handover]
         case Offer():
             return [9, frame.generation, frame.count, frame.records]
+        case Members():
+            return [10, frame.generation, frame.service, frame.ring_generation, encode_members(frame.members)]
 
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
@@ -106,11 +110,13 @@ def encode_heartbeat(beat: Heartbeat) -> bytes:
     ]  # fmt: skip
     if beat.protocol >= 2:
         fields += [beat.fitness, int(beat.young)]
+    if beat.protocol >= 3:
+        fields.append(beat.tables)
     payload: bytes = msgpack.packb(fields, use_bin_type=True)
     while len(payload) > HEARTBEAT_BYTES_MAX:
         rings = fields[_RINGS]
         assert isinstance(rings, list), "the list of ring generations"
-        assert rings, "without rings a heartbeat is at most 3 + 66 + 17 x 9 + 14 bytes"
+        assert rings, "without rings a heartbeat is at most 3 + 66 + 18 x 9 + 14 bytes"
         excess = len(payload) - HEARTBEAT_BYTES_MAX
         del rings[-max(1, excess // 5) :]
         payload = msgpack.packb(fields, use_bin_type=True)
@@ -178,6 +184,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         f.integer(), f.integer(), f.integer(), f.integer(), f.integer(), f.integer(),
         f.binary(8), f.integers(U32_MAX), f.integer(U32_MAX), f.integer(U32_MAX), flags >> _HEARS_SHIFT,
         f.integer(FITNESS_FULL) if protocol >= 2 else FITNESS_FULL, protocol >= 2 and bool(f.integer(1)),
+        f.integer() if protocol >= 3 else 0,
     )  # fmt: skip
     f.end_of_version(protocol)
     return beat
@@ -354,6 +361,20 @@ def _offer(f: _Fields) -> Offer:
     return frame
 
 
+def _members(f: _Fields) -> Members:
+    generation, service, ring_generation = f.integer(), f.node(), f.integer(U32_MAX, 1)
+    frame = Members(generation, service, ring_generation, _backends(f))
+    f.end()
+    return frame
+
+
+def _backends(f: _Fields) -> tuple[MemberWord, ...]:
+    try:
+        return decode_members(f.binary_up_to(MEMBERS_MAX * MEMBER_BYTES, MEMBER_BYTES))
+    except ValueError:
+        raise Rejected("bad_field") from None
+
+
 def _sync_end(f: _Fields) -> SyncEnd:
     frame = SyncEnd(f.integer(), f.integer(), f.integer(), f.integer())
     f.end()
@@ -368,5 +389,5 @@ def _leaving(f: _Fields) -> Leaving:
 
 _FRAME_DECODERS: dict[int, Callable[[_Fields], Frame]] = {
     1: _hello, 2: _hello_reply, 3: _refuse, 4: _resume, 5: _sync_begin, 6: _deltas, 7: _sync_end, 8: _leaving,
-    9: _offer,
+    9: _offer, 10: _members,
 }  # fmt: skip

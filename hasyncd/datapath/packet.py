@@ -13,7 +13,15 @@ from ipaddress import IPv4Network
 from typing import Final, Literal
 
 from hasyncd._native import INSIDE, OUTSIDE, BackendTable, Engine, start_memory_keeper
-from hasyncd.addresses import EngineAddress, EnginePrefix, Network, for_engine, in_order, prefixes_for_engine
+from hasyncd.addresses import (
+    Address,
+    EngineAddress,
+    EnginePrefix,
+    Network,
+    for_engine,
+    in_order,
+    prefixes_for_engine,
+)
 from hasyncd.config import Settings
 from hasyncd.config_rules import Forward, NatRule, OneToOne, Pass
 from hasyncd.config_services import Service
@@ -26,6 +34,7 @@ __all__ = [
     "owned_networks",
     "private_networks",
     "start_memory_keeper",
+    "written_backends",
 ]
 
 SIDES: Final = {"inside": INSIDE, "outside": OUTSIDE}
@@ -90,7 +99,7 @@ def build_engine(
     for declaration, publication in services:
         engine.set_service(*declaration)
         index, service = declaration[0], settings.service[declaration[0]]
-        engine.set_balance(index, service.key, round((service.load_limit or 0) * 100))
+        engine.set_balance(index, service.key, round((service.load_limit or 0) * 100), service.on_empty)
         engine.publish(index, *publication)
     for table, index, mode in rule_commits(settings):
         engine.set_rule_commit(table, index, mode)
@@ -147,15 +156,16 @@ def owned_networks(settings: Settings) -> list[Network]:
     return in_order(ipaddress.ip_network(address) for address in addresses)
 
 
-def private_networks(settings: Settings) -> list[Network]:
-    """Whose transit is the gateway's alone: NAT and pass sources, and backends that answer clients."""
+def written_backends(settings: Settings) -> list[Address]:
+    """The addresses of all backends that the file lists."""
+    return [backend.address.address for each in settings.service for backend in each.backends]
+
+
+def private_networks(settings: Settings, backends: Iterable[Address]) -> list[Network]:
+    """Whose transit is the gateway's alone: NAT and pass sources, and `backends`, which answer clients."""
     networks: set[Network] = {network for rule in settings.nat for network in rule.source}
     networks.update(network for pass_rule in settings.passes for network in pass_rule.source)
-    networks.update(
-        ipaddress.ip_network(backend.address.address)
-        for each in settings.service
-        for backend in each.backends
-    )
+    networks.update(ipaddress.ip_network(address) for address in backends)
     networks.update(ipaddress.ip_network(forward.to.address) for forward in settings.forward)
     networks.update(IPv4Network(mapping.inside) for mapping in settings.one_to_one)
     return in_order(networks)

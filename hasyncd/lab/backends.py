@@ -76,13 +76,15 @@ def _server(stage: Stage, number: int) -> Member:
 # --- what the nodes say ------------------------------------------------------------------------------------
 
 
-async def order(stage: Stage, node: str, verb: str, **arguments: object) -> None:
-    """An operator's order; that it is taken is a requirement."""
+async def order(stage: Stage, node: str, verb: str, *, refused: bool = False, **arguments: object) -> None:
+    """An operator's order; that it is taken (or `refused`) is a requirement."""
     try:
         _, code, message = await ask(plan.RUN_DIR / f"{node}.sock", verb, _PATIENCE_S, **arguments)
     except Unreachable as error:
         raise LabError(f"{node} did not answer: {error}") from error
-    stage.require(code == 0, f"{node} refused {verb} {arguments}: {message}")
+    stage.require(
+        (code != 0) is refused, f"{node} {'took' if refused else 'refused'} {verb} {arguments}: {message}"
+    )
 
 
 async def rings(node: str) -> dict[str, dict[str, Any]]:

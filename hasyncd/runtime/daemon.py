@@ -17,7 +17,6 @@ import structlog
 import uvloop
 
 from hasyncd.addresses import for_engine
-from hasyncd.balance.tables import first_tables
 from hasyncd.config import Settings
 from hasyncd.core.effects import ReportRole
 from hasyncd.core.messages import FEATURE_IPV6, PROTOCOL_MIN
@@ -48,9 +47,11 @@ from hasyncd.runtime.last_word import last_word_file
 from hasyncd.runtime.loop_lag import LoopLag
 from hasyncd.runtime.mapping_log import WRITE_EVERY_S, MappingLog
 from hasyncd.runtime.metrics_server import MetricsError, make_metrics
+from hasyncd.runtime.orders import Orders
 from hasyncd.runtime.packet_flow import PacketFlow
 from hasyncd.runtime.pair_keys import PairKeys, PairKeysError, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort, PeerPortError
+from hasyncd.runtime.reload import Reload
 from hasyncd.runtime.route_driver import RouteDriver
 from hasyncd.runtime.sd_notify import ServiceNotifier
 from hasyncd.runtime.shell import Shell
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from hasyncd.runtime.witness import EtcdWitness
 
 TICK_S: Final = 0.01
+BALANCER_INTERVAL_S: Final = 0.2
 REFRESH_NEIGHBOURS_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 3.0
 _EXPIRES_SOON_DAYS: Final = 30
@@ -71,12 +73,13 @@ _AUTOGROUP: Final = Path("/proc/self/autogroup")
 _log = structlog.get_logger("hasyncd")
 
 
-def main(settings: Settings) -> int:
-    """Runs until SIGTERM or SIGINT. 0: a clean end; 2: the machine does not fit the configuration."""
+def main(settings: Settings, file: Path) -> int:
+    """Runs until SIGTERM or SIGINT; `file` is where the settings came from. 0: a clean end; 2: the machine does not fit
+    the configuration."""
     logs.configure()
     _keep_memory()
     try:
-        uvloop.run(_run(settings))
+        uvloop.run(_run(settings, file))
     except (
         InterfaceError, KernelDropError, MetricsError, PairKeysError, PeerPortError, StateDirError, SocketTaken,
         TcUnavailable,
@@ -94,7 +97,7 @@ def _refuse(reason: str) -> int:
     return 2
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, file: Path) -> None:
     keys = _load_keys(settings)
     _raise_priority(settings.node.nice)
     with StateDir(settings.node.state_dir) as state:
@@ -107,7 +110,7 @@ async def _run(settings: Settings) -> None:
             KernelGuard(settings, (inside, outside)) as guard,
             last_word_file(settings.control.last_word_path) as log_file,
         ):
-            await Daemon(settings, state, keys, inside, outside, guard.refresh, log_file).run()
+            await Daemon(settings, file, state, keys, inside, outside, guard, log_file).run()
 
 
 def _load_keys(settings: Settings) -> PairKeys | None:
@@ -187,48 +190,60 @@ def make_witness(settings: Settings) -> EtcdWitness | None:
     return EtcdWitness(witness, key)
 
 
+def _make_mappings(settings: Settings, engine: Engine, journal: Journal) -> MappingLog | None:
+    """None where none is configured."""
+    if settings.log.mappings is None:
+        return None
+    return MappingLog(
+        settings.log.mappings, engine, settings.node.name, journal.report_event,
+        destinations=settings.log.log_destinations,
+    )  # fmt: skip
+
+
 class Daemon:
     """The parts of a running node and the timers between them."""
 
     def __init__(
         self,
         settings: Settings,
+        file: Path,
         state: StateDir,
         keys: PairKeys | None,
         inside: Interface,
         outside: Interface,
-        on_addresses: Callable[[], None],
+        guard: KernelGuard,
         log_file: int,
     ) -> None:
-        """`on_addresses` is called when the machine's own addresses may have changed."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self._balancer = Balancer(settings.service)
+        journal = Journal()
+        self._balancer = Balancer(settings.service, journal.report_event)
         seed = secrets.token_bytes(16)
-        self._engine: Engine = build_engine(settings, seed, first_tables(self._balancer.services), log_file)
+        self._engine: Engine = build_engine(settings, seed, self._balancer.first_tables, log_file)
         boot_id = secrets.randbelow(2**64 - 1) + 1
         node = Node(pair_settings(settings), boot_id, state.read_generation(), seed, now_ns())
-        node.set_ring_generations(self._balancer.services.ring_generations())
         self._node = node
         self._witness = make_witness(settings)
-        journal = Journal()
         self._routes = RouteDriver(settings.routes, journal.report_event) if settings.routes else None
         self._shell = Shell(
             settings, node, self._engine,
             PeerPort(settings.peer.listen, settings.peer.address, keys, lan_routes(settings, inside, outside)),
             state, journal, self._stopped.set, self._routes, self._witness,
+            self._balancer.follow,
         )  # fmt: skip
         self._packets = PacketFlow(settings, self._engine, inside, outside)
-        self._on_addresses = on_addresses
+        self._guard = guard
         self._report = StatusReport(
             settings, node, self._engine, self._balancer.services, self._routes, self._packets
         )
-        self._alarms = Alarms(self._shell.journal.report_event)
-        self._control = ControlServer(
-            settings.control.socket,
-            make_handlers(settings, self._shell, self._report, self._balancer.services),
+        self._alarms = Alarms(journal.report_event)
+        self._reload = Reload(settings, file, self._apply)
+        orders = Orders(self._balancer, self._engine.backend_flow_counts)
+        handlers = make_handlers(
+            settings, self._shell, self._report, self._balancer.services, orders, self._reload
         )
+        self._control = ControlServer(settings.control.socket, handlers)
         self._loop_lag = LoopLag(round(TICK_S * 1e9))
         self._metrics = make_metrics(
             settings, self._shell, self._report, self._balancer.services, self._loop_lag
@@ -241,22 +256,15 @@ class Daemon:
             on_link=self._link_changed,
             on_addresses=self._addresses_changed,
         )
-        self._mappings: MappingLog | None = None
-        if settings.log.mappings is not None:
-            self._mappings = MappingLog(
-                settings.log.mappings, self._engine, settings.node.name, self._shell.journal.report_event,
-                destinations=settings.log.log_destinations,
-            )  # fmt: skip
-            self._shell.journal.on_role = self._role_changed
+        self._mappings = _make_mappings(settings, self._engine, journal)
+        journal.on_role = self._role_changed
+        self._balancer.on_backends = self._backends_changed
         self._lans = Lans((inside.name, outside.name), self._shell.receive_sample, self._shell.report_links)
         self._tracking = Tracking(
             settings.track, (inside, outside), lambda: self._netlink.routes, self._shell.receive_sample
         )
         self._started = self._stop_asked = False
-        self._claims = Claims(
-            owned_networks(settings),
-            self._shell.journal.report_event,
-        )
+        self._claims = Claims(owned_networks(settings), journal.report_event)
         self._notifier = ServiceNotifier()
 
     async def run(self) -> None:
@@ -265,19 +273,17 @@ class Daemon:
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._stop)
-            self._loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
+            self._loop.add_signal_handler(signal.SIGHUP, self._reload.on_hangup)
             if self._metrics is not None:
                 await self._metrics.start()
             await self._netlink.start()
             self._netlink.resolve(self._known_neighbours())
             self._packets.start(self._shell.pump)
             await self._control.start()
-            self._balancer.start(
-                self._engine, self._node.set_ring_generations, self._shell.journal.report_event
-            )
             # What was made so far lives until the end: the collector need not look at it again.
             gc.freeze()
             self._shell.start()
+            self._balancer.start(self._engine, self._shell)
             self._started = True
             self._lans.start()
             self._tracking.start()
@@ -326,16 +332,27 @@ class Daemon:
         self._shell.command_stop()
 
     def _role_changed(self, report: ReportRole) -> None:
-        if self._mappings and report.role is Role.PRIMARY:
+        leads = report.role is Role.PRIMARY
+        if self._mappings and leads:
             self._mappings.tell_promotion(report.generation)
+        self._balancer.take_role(leads=leads)
 
-    def _refuse_reload(self) -> None:
-        _log.warning("reload_not_available", detail="SIGHUP: restart the node to change its configuration")
+    def _apply(self, settings: Settings) -> None:
+        """A reloaded file, of which only the services are otherwise."""
+        self._node.set_config_hash(settings.config_hash())
+        self._balancer.replace(settings.service)
+
+    def _backends_changed(self) -> None:
+        addresses = self._balancer.addresses()
+        self._guard.keep_backends(addresses)
+        self._packets.keep_backends(addresses)
+        self._netlink.resolve(self._known_neighbours())
 
     def _start_tickers(self) -> list[asyncio.Task[None]]:
         actions: list[tuple[float, Callable[[], None]]] = [
             (TICK_S, self._tick),
             (LAN_INTERVAL_S, self._lans.sample),
+            (BALANCER_INTERVAL_S, self._balancer.look),
             (1.0, self._look_around),
             (REFRESH_NEIGHBOURS_S, self._refresh_neighbours),
         ]
@@ -367,6 +384,7 @@ class Daemon:
 
     def _look_around(self) -> None:
         self._report.sample()
+        self._balancer.compare(self._node.view(now_ns()).peer.tables_match)
         self._alarms.look(self._engine.counters(), primary=self._node.role is Role.PRIMARY)
 
     def _refresh_neighbours(self) -> None:
@@ -380,18 +398,14 @@ class Daemon:
 
     def _known_neighbours(self) -> list[NeighbourKey]:
         """Whom the first packet after a takeover will need: backends inside, and every route's gateway."""
-        backends: list[NeighbourKey] = [
-            (0, for_engine(backend.address.address))
-            for each in self._settings.service
-            for backend in each.backends
-        ]
+        backends: list[NeighbourKey] = [(0, for_engine(address)) for address in self._balancer.addresses()]
         gateways: list[NeighbourKey] = [
             (side, gateway) for _, _, side, gateway in self._netlink.routes if gateway
         ]
         return list(dict.fromkeys(backends + gateways))
 
     def _addresses_changed(self) -> None:
-        self._on_addresses()
+        self._guard.refresh()
         self._packets.refresh_addresses()
 
     def _link_changed(self, side: int, state: LinkState) -> None:

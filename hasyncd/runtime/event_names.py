@@ -99,6 +99,18 @@ EVENTS: Final = {
     # --- services, routes, files
     "backend_up": EventName("A backend's checks are good: it is given new flows."),
     "backend_down": EventName("A backend's checks fail: it is given no new flows.", _WARNING),
+    "backend_drained": EventName("An operator drains a backend: it keeps its flows and gets no new ones."),
+    "backend_undrained": EventName("An operator gives a backend new flows again."),
+    "backend_weighed": EventName("An operator has given a backend another weight."),
+    "drain_over": EventName("The time to drain a backend is over: the flows that it still has are ended."),
+    "backend_flows_ended": EventName("Flows of a backend that is down, or whose drain is over, were ended."),
+    "source_changed": EventName("A service's source names other backends than before."),
+    "source_failed": EventName("A service's source cannot be read: its backends stay as they are.", _WARNING),
+    "members_unknown": EventName(
+        "The primary uses backends that this node's file does not list: bring both files in line.", _WARNING
+    ),
+    "tables_differ": EventName("Both nodes use different backend tables: compare `hasyncd ring`.", _WARNING),
+    "table_not_published": EventName("A service keeps its table: the next one did not fit.", _ERROR),
     "backend_suspect": EventName("Clients get no good answers from a backend: its check is made at once.", _WARNING),
     "health_unknown": EventName("A backend cannot be checked from here: it stays what it was.", _WARNING),
     "routes_announced": EventName("The routing daemon has told its neighbours of our addresses."),
@@ -118,7 +130,8 @@ LOG_LINES: Final = {
     "kernel_drop_missing": "What keeps the kernel's stack from the pair's packets could not be put in place again.",
     "no_memory_keeper": "This kernel cannot tell of a killed daemon at once: a kill is noticed milliseconds later.",
     "priority_kept": "`node.nice` could not be applied.",
-    "reload_not_available": "SIGHUP: a changed configuration needs a restart.",
+    "reloaded": "SIGHUP: what of the configuration has changed and is in use now.",
+    "reload_refused": "SIGHUP: why the changed configuration is not in use.",
     "addresses_not_kept": "The tc engine's program could not be told of the machine's own addresses.",
     "groups_not_joined": "The multicast groups of IPv6 VIPs could not be joined: a snooping switch may hide them.",
     "no_ipv6_address": "An interface has no IPv6 address, so that none of its neighbours can be found.",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from types import TracebackType
 
 import structlog
 
+from hasyncd.addresses import Address
 from hasyncd.config import Settings
 from hasyncd.datapath import kernel_drop
 from hasyncd.datapath.interfaces import Interface, LocalAddress, ip_forward, ipv6_forward, local_addresses
-from hasyncd.datapath.packet import owned_networks, private_networks
+from hasyncd.datapath.packet import owned_networks, private_networks, written_backends
 
 _log = structlog.get_logger("hasyncd")
 
@@ -19,8 +21,11 @@ class KernelGuard:
     """The drop behind the packet sockets' tap, for as long as the context lasts."""
 
     def __init__(self, settings: Settings, interfaces: tuple[Interface, ...]) -> None:
-        self._interfaces = interfaces
-        self._owned, self._private = owned_networks(settings), private_networks(settings)
+        self._settings, self._interfaces = settings, interfaces
+        self._owned, self._private = (
+            owned_networks(settings),
+            private_networks(settings, written_backends(settings)),
+        )
         self._forwarding: set[int] = set()
         self._own: list[LocalAddress] = []
 
@@ -49,6 +54,16 @@ class KernelGuard:
         if own == self._own:
             return
         self._own = own
+        self._renew()
+
+    def keep_backends(self, backends: Iterable[Address]) -> None:
+        """The services have other backends."""
+        private = private_networks(self._settings, backends)
+        if private != self._private:
+            self._private = private
+            self._renew()
+
+    def _renew(self) -> None:
         try:
             failures = self._protect()
         except kernel_drop.KernelDropError as error:

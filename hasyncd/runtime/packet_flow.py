@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Iterable
 from ipaddress import IPv6Interface
 from typing import TYPE_CHECKING
 
 import structlog
 
+from hasyncd.addresses import Address, Network
 from hasyncd.config import Settings
 from hasyncd.datapath.interfaces import Interface
 from hasyncd.datapath.multicast import join_solicited_nodes
-from hasyncd.datapath.packet import SIDES, Engine, open_sides, owned_networks, private_networks
+from hasyncd.datapath.packet import (
+    SIDES,
+    Engine,
+    open_sides,
+    owned_networks,
+    private_networks,
+    written_backends,
+)
 from hasyncd.datapath.tc import FlowCache, TcUnavailable
 
 if TYPE_CHECKING:
@@ -35,6 +44,7 @@ class PacketFlow:
     def __init__(self, settings: Settings, engine: Engine, inside: Interface, outside: Interface) -> None:
         self._settings, self._engine = settings, engine
         self._interfaces = (inside, outside)
+        self._backends = written_backends(settings)
         self._loop = asyncio.get_running_loop()
         self._pump: Pump | None = None
         self._watched: tuple[int, ...] = ()
@@ -72,7 +82,7 @@ class PacketFlow:
             return None
         try:
             cache = FlowCache(self._settings.node.capacity, ipv6=self._settings.speaks_ipv6)
-            cache.keep_machine(owned_networks(self._settings), private_networks(self._settings))
+            cache.keep_machine(*self._networks())
             cache.attach(self._interfaces)
         except TcUnavailable as error:
             if self._settings.node.engine == "tc":
@@ -87,9 +97,17 @@ class PacketFlow:
         if self._cache is None:
             return
         try:
-            self._cache.keep_machine(owned_networks(self._settings), private_networks(self._settings))
+            self._cache.keep_machine(*self._networks())
         except OSError as error:
             _log.warning("addresses_not_kept", detail=str(error))
+
+    def keep_backends(self, backends: Iterable[Address]) -> None:
+        """The services have other backends."""
+        self._backends = list(backends)
+        self.refresh_addresses()
+
+    def _networks(self) -> tuple[list[Network], list[Network]]:
+        return owned_networks(self._settings), private_networks(self._settings, self._backends)
 
     def watch_again(self) -> None:
         """After a link came back: the error of the downed one has ended the loop's watch for good."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hasyncd.balance.plan import HASHES, BadChange, Change, changed, describe, evenness
 from hasyncd.balance.services import Services, ServiceView
-from hasyncd.balance.tables import BackendTable, make_table
+from hasyncd.balance.tables import BackendTable, build_table, make_table
 from hasyncd.datapath.packet import Engine
 from hasyncd.runtime.control_server import EXIT_USAGE, Conclusion
 
@@ -34,8 +34,8 @@ async def ring(
 
 
 async def _describe(services: Services, engine: Engine, view: ServiceView, change: Change) -> dict[str, Any]:
-    members = services.publication(view.index).members
-    now = await asyncio.to_thread(make_table, view.algorithm, members)
+    publication = services.publication(view.index)
+    now = await asyncio.to_thread(build_table, publication)
     flows = engine.backend_flow_counts(view.index)
     answer: dict[str, Any] = {
         "service": view.name,
@@ -48,7 +48,9 @@ async def _describe(services: Services, engine: Engine, view: ServiceView, chang
     }
     if not change:
         return answer | {"backends": describe(now.shares(), None, flows)}
-    then = await asyncio.to_thread(make_table, view.algorithm, changed(members, change))
+    scale = publication.scale
+    planned = changed(publication.members, _scaled(change, scale))
+    then = await asyncio.to_thread(make_table, view.algorithm, planned, 0, scale)
     live, elsewhere = await _count_moving(engine, view.index, then)
     answer["change"] = {
         "keys_moved": now.moved(then) / HASHES if evenness(now.shares()) is not None else None,
@@ -58,6 +60,15 @@ async def _describe(services: Services, engine: Engine, view: ServiceView, chang
         "flows_of_removed": sum(flows.get(server, 0) for server in change.remove),
     }
     return answer | {"backends": describe(now.shares(), then.shares(), flows)}
+
+
+def _scaled(change: Change, scale: int) -> Change:
+    """While somebody starts slowly, the table's weights are in parts of his."""
+    return Change(
+        {id: weight * scale for id, weight in change.add.items()},
+        change.remove,
+        {id: weight * scale for id, weight in change.weights.items()},
+    )
 
 
 async def _count_moving(engine: Engine, index: int, table: BackendTable) -> tuple[int, int]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, assert_never
 
 from hasyncd.config import Settings
 from hasyncd.core import effects as fx
+from hasyncd.core.members import MemberWord
 from hasyncd.core.node import Node
 from hasyncd.core.register import Answer
 from hasyncd.core.types import SECOND_NS
@@ -57,7 +58,9 @@ class Shell:
         on_stop: Callable[[], None],
         routes: RouteDriver | None = None,
         witness: EtcdWitness | None = None,
+        on_members: Callable[[fx.FollowMembers], None] = lambda _: None,
     ) -> None:
+        """`on_members` hears the primary's word on the backends."""
         self.node = node
         self.engine = engine
         self.journal = journal
@@ -66,6 +69,7 @@ class Shell:
         self._state = state
         self._on_stop = on_stop
         self._witness = witness
+        self._on_members = on_members
         self._table = TableEffects(node, engine, self._feed)
         self._data_path = DataPath(settings, engine, routes)
         self._stream: DeltaStream | None = None
@@ -144,6 +148,15 @@ class Shell:
         accepted, message, effects = self.node.command_resync(full, now_ns())
         self._feed(effects)
         return accepted, message
+
+    def set_ring_generations(self, rings: tuple[int, ...], tables: int) -> None:
+        """Which backend tables are in use; the next heartbeat says it."""
+        self.node.set_ring_generations(rings, tables)
+
+    def tell_members(self, service: str, ring_generation: int, members: Iterable[MemberWord]) -> None:
+        """How a service's backends stand, for the peer."""
+        self._tell_log_state()
+        self._feed(self.node.tell_members(service, ring_generation, members, now_ns()))
 
     def report_links(self, fault: str | None) -> None:
         """Why the interfaces of the data path do not let this node work; None: they do again."""
@@ -335,8 +348,9 @@ class Shell:
                 # A turn of the loop later: answers may still wait in the packet sockets.
                 self._look = self._loop.call_later(_TURN_S, self._tell_vip_states)
             case fx.AskWitness():
-                if self._witness is not None:
-                    self._witness.ask(effect.request, self._tell_witness_answer)
+                self._ask_witness(effect)
+            case fx.FollowMembers():
+                self._on_members(effect)
             case fx.ReportRole():
                 self.journal.report_role(effect)
             case fx.ReportEvent():
@@ -348,6 +362,10 @@ class Shell:
                 self._loop.call_later(_RELAY_AT_STOP_S if waits else 0, self._on_stop)
             case _:
                 assert_never(effect)
+
+    def _ask_witness(self, effect: fx.AskWitness) -> None:
+        if self._witness is not None:
+            self._witness.ask(effect.request, self._tell_witness_answer)
 
     def _perform_on_stream(self, effect: fx.StreamEffect) -> None:
         stream = self._stream

@@ -169,6 +169,7 @@ class StatusReport:
             "protocol": view.peer.protocol,
             "fitness": view.peer.fitness,
             "config_matches": view.peer.config_matches,
+            "tables_match": view.peer.tables_match,
             "at_risk_flows": view.peer.at_risk,
             "at_risk_oldest_ms": view.peer.at_risk_oldest_ms,
             "secured": self._settings.peer.keys is not None,
@@ -243,7 +244,7 @@ class StatusReport:
 
     def _service_views(self) -> list[dict[str, Any]]:
         views = []
-        for service in self._services.views():
+        for service in self._services.views(now_ns()):
             flows = self._engine.backend_flow_counts(service.index)
             views.append(
                 {
@@ -251,13 +252,18 @@ class StatusReport:
                     "vip": service.vip,
                     "algorithm": service.algorithm,
                     "ring_generation": service.ring_generation,
+                    "follows": service.follows,
+                    "panics": service.panics,
                     "commit": self._settings.service[service.index].commit or self._settings.sync.commit,
                     "backends": [
                         {
                             "id": backend.id,
                             "address": backend.address,
                             "weight": backend.weight,
+                            "weight_effective": backend.weight_effective,
                             "state": backend.state,
+                            "why": backend.why or None,
+                            "drain_left_ms": backend.drain_left_ms,
                             "flows": flows.get(backend.id, 0),
                         }
                         for backend in service.backends

@@ -11,13 +11,15 @@ from hasyncd.runtime.control_server import Conclusion, Handler
 from hasyncd.runtime.event_listing import events
 from hasyncd.runtime.explanation import explain
 from hasyncd.runtime.flow_listing import flows
+from hasyncd.runtime.orders import Orders
+from hasyncd.runtime.reload import Reload
 from hasyncd.runtime.ring_view import ring
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.status import StatusReport
 
 
 def make_handlers(
-    settings: Settings, shell: Shell, report: StatusReport, services: Services
+    settings: Settings, shell: Shell, report: StatusReport, services: Services, orders: Orders, reload: Reload
 ) -> dict[str, Handler]:
     """Every verb that an operator may ask for."""
     return {
@@ -26,6 +28,10 @@ def make_handlers(
         "ring": lambda request: ring(services, shell.engine, request),
         "explain": lambda request: explain(settings, shell.engine, request),
         "events": lambda request: events(shell.journal, request),
+        "drain": lambda request: _order(orders.drain(request)),
+        "undrain": lambda request: _order(orders.undrain(request)),
+        "weight": lambda request: _order(orders.weigh(request)),
+        "reload": lambda request: _order(reload.reload(only_check=request.get("check") is True)),
         "switchover": lambda request: _order(shell.command_switchover(request.get("force") is True)),
         "resync": lambda request: _order(shell.command_resync(request.get("full") is True)),
     }

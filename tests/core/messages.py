@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hasyncd.core.messages import Heartbeat, Hello
+from hasyncd.core.messages import PROTOCOL, Heartbeat, Hello
 from hasyncd.core.types import MILLISECOND_NS, PairSettings, Role
 
 CONFIG_HASH = b"confhash"
@@ -22,7 +22,7 @@ SETTINGS = PairSettings(
 )
 
 _BEAT = Heartbeat(
-    protocol=2, node="gw-a", boot_id=0xA, counter=1, role=Role.PRIMARY, generation=1, priority=200,
+    protocol=PROTOCOL, node="gw-a", boot_id=0xA, counter=1, role=Role.PRIMARY, generation=1, priority=200,
     leaving=False, ready=False, solo=False, sent_ns=0, echo_boot_id=0, echo_sent_ns=0, heard_ms=0,
     ack_boot_id=0, ack_sequence=0, head_sequence=0, flow_count=0, digest_sequence=0, digest=0,
     config_hash=CONFIG_HASH,

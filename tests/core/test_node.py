@@ -95,7 +95,7 @@ def test_stepping_down_disarms_first() -> None:
 
 def test_a_primary_of_lower_rank_changes_nothing() -> None:
     node, now = a_node(Role.PRIMARY)
-    beat = a_beat(protocol=2, generation=1, young=True)
+    beat = a_beat(generation=1, young=True)
     effects = node.receive_datagram(encode_heartbeat(beat), now + ms(1))
     assert kinds(effects) == ["SendDatagram"], "it was new, and hears at once of its better"
     assert node.role is Role.PRIMARY
@@ -105,7 +105,7 @@ def test_a_primary_that_began_alone_and_empty_yields_to_one_with_a_history() -> 
     """P11: whatever the numbers."""
     node, now = a_node(Role.PRIMARY)
     assert said(node.handle_timer(now + ms(50)))[0].young
-    effects = node.receive_datagram(encode_heartbeat(a_beat(protocol=2, generation=1)), now + ms(51))
+    effects = node.receive_datagram(encode_heartbeat(a_beat(generation=1)), now + ms(51))
     assert effects[0] == fx.Disarm()
     assert node.role is Role.BACKUP
     assert not any(beat.young for beat in said(effects)), "only a primary is"

@@ -47,7 +47,7 @@ def test_a_fresh_backup_says_that_it_holds_nothing() -> None:
     [
         (a_hello(capacity=1025), 1, "capacity"),
         (a_hello(generation=4), 5, "generation"),
-        (a_hello(protocol=4, protocol_min=3), 1, "protocol"),
+        (a_hello(protocol=5, protocol_min=4), 1, "protocol"),
     ],
 )
 def test_a_hello_that_cannot_work_is_refused(hello: object, own_generation: int, reason: str) -> None:

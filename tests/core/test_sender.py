@@ -329,7 +329,7 @@ def test_the_window_that_the_backup_gives_is_the_one_that_is_kept() -> None:
 
 def test_what_was_chosen_must_have_been_offered() -> None:
     with pytest.raises(Rejected, match="unknown_protocol"):
-        a_sender().receive_frame(replace(a_reply(), protocol=3), LOG, 0)
+        a_sender().receive_frame(replace(a_reply(), protocol=4), LOG, 0)
     with pytest.raises(Rejected, match="bad_field"):
         an_offer(features=1).receive_frame(replace(a_reply(), features=2), LOG, 0)
     sender = an_offer(protocols=(1, 3), features=7)

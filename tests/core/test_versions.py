@@ -32,7 +32,7 @@ def test_a_pair_speaks_the_older_of_both_newest_versions(own: int, heard: int, p
 
 def test_each_change_is_told_once() -> None:
     versions = Versions(SETTINGS)
-    assert [told(versions.hear(a_beat(protocol=p))) for p in (1, 1, 2, 2, 3, 1)] == [
+    assert [told(versions.hear(a_beat(protocol=p))) for p in (1, 1, 3, 3, 4, 1)] == [
         ["protocol_changed"], [], ["protocol_changed"], [], [], ["protocol_changed"],
     ]  # fmt: skip
 

@@ -18,6 +18,7 @@ from hasyncd.datapath.packet import (
     owned_networks,
     private_networks,
     rule_commits,
+    written_backends,
 )
 from tests.datapath.configured import engine_of, settings_of
 from tests.datapath.namespaces import join, namespaces
@@ -154,7 +155,7 @@ def test_owned_are_vips_and_public_addresses(settings: Settings) -> None:
 
 def test_private_are_nat_sources_and_backends(settings: Settings) -> None:
     private = ["10.0.1.0/24", "10.0.1.0/25", "10.0.1.21/32", "10.0.1.22/32"]
-    assert private_networks(settings) == [IPv4Network(each) for each in private]
+    assert private_networks(settings, written_backends(settings)) == [IPv4Network(each) for each in private]
 
 
 @pytest.mark.e2e

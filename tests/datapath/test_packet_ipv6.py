@@ -10,7 +10,14 @@ import pytest
 
 from hasyncd.config import Settings
 from hasyncd.datapath.multicast import join_solicited_nodes, solicited_node
-from hasyncd.datapath.packet import INSIDE, OUTSIDE, Engine, owned_networks, private_networks
+from hasyncd.datapath.packet import (
+    INSIDE,
+    OUTSIDE,
+    Engine,
+    owned_networks,
+    private_networks,
+    written_backends,
+)
 from tests.datapath.configured import engine_of, settings_of
 from tests.datapath.namespaces import join, namespaces
 from tests.native.engines import arm
@@ -111,7 +118,9 @@ def test_what_is_owned_and_what_is_private(settings: Settings) -> None:
     owned = ["10.0.1.1/32", "2001:db8:1::1/128", "2001:db8:2::5/128"]
     assert owned_networks(settings) == [ipaddress.ip_network(each) for each in owned]
     private = ["2001:db8:1::/64", "2001:db8:1::8/128", "fd00:1::21/128"]
-    assert private_networks(settings) == [ipaddress.ip_network(each) for each in private]
+    assert private_networks(settings, written_backends(settings)) == [
+        ipaddress.ip_network(each) for each in private
+    ]
 
 
 def test_the_group_of_an_address_has_its_last_24_bits() -> None:

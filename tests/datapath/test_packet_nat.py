@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from hasyncd.config import Settings
-from hasyncd.datapath.packet import INSIDE, OUTSIDE, Engine, owned_networks, private_networks
+from hasyncd.datapath.packet import (
+    INSIDE,
+    OUTSIDE,
+    Engine,
+    owned_networks,
+    private_networks,
+    written_backends,
+)
 from tests.datapath.configured import engine_of, settings_of
 from tests.native.engines import arm, drops, mac_of, now_ns, send
 from tests.native.frames import ACK, ICMP, SYN, number, tcp, udp
@@ -124,4 +131,6 @@ def test_the_policy_of_new_flows(engine: Engine) -> None:
 def test_the_public_ends_are_owned_and_the_inside_ends_private(settings: Settings) -> None:
     assert IPv4Network("203.0.113.9") in owned_networks(settings)
     assert IPv4Network("203.0.113.5") in owned_networks(settings)
-    assert {IPv4Network("10.0.1.7"), IPv4Network("10.0.1.8")} <= set(private_networks(settings))
+    assert {IPv4Network("10.0.1.7"), IPv4Network("10.0.1.8")} <= set(
+        private_networks(settings, written_backends(settings))
+    )

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import msgpack
 
+from hasyncd.core.members import MemberWord, encode_members
 from hasyncd.core.messages import (
     Deltas,
     Frame,
@@ -17,6 +18,7 @@ from hasyncd.core.messages import (
     Hello,
     HelloReply,
     Leaving,
+    Members,
     Offer,
     Refuse,
     Resume,
@@ -56,6 +58,12 @@ FIRST_BEAT = Heartbeat(
     1, "a", 1, 1, Role.INIT, 0, 100, False, False, False, 1, 0, 0, 2**32 - 1, 0, 0, 0, 0, 0, 0, bytes(8), ()
 )
 DIGESTS = b"".join((0x9E3779B97F4A7C15 * bucket % 2**64).to_bytes(8, "big") for bucket in range(63))
+WORDS = (
+    MemberWord(21, bytes([10, 0, 1, 21]), 8080, 1, 0, 1, 4, 120_000),
+    MemberWord(22, bytes([10, 0, 1, 22]), 8080, 3, 5, 0, 2, 0),
+    MemberWord(300, bytes.fromhex("20010db8000100000000000000000021"), 8080, 1, 0, 2, 4, 0),
+    MemberWord(301, bytes([10, 0, 1, 23]), 8080, 256, 0, 3, 4, 0xFFFFFFFF),
+)
 DELTAS = Deltas(7, 12_346, 2, pack(ADD_LB) + pack(UPDATE))
 
 
@@ -116,6 +124,11 @@ def accepted_frames() -> Iterator[Vector]:
     yield frame(
         "offer", Offer(7, 2, pack(ADD_LB) + pack(ADD6_LB)), "after a split: flows that only the backup has"
     )
+    yield frame(
+        "members", Members(7, "web", 12, WORDS),
+        "of service web: 21 drains for two more minutes, 22 warms up, 300 is down, 301 is used in a panic",
+    )  # fmt: skip
+    yield frame("members_none", Members(7, "web", 13, ()), "nobody serves it")
     yield frame("leaving_without_handover", Leaving(7, 13_850, False), "it goes, and hands nothing over")
 
 
@@ -158,7 +171,7 @@ def rejected_frames() -> Iterator[Vector]:
     yield bad_frame("frame_empty", "malformed", b"", "no msgpack at all")
     yield bad_frame("frame_is_map", "malformed", b"\x81\x01\x02", "arrays and never maps")
     yield bad_frame("frame_is_number", "malformed", b"\x04", "a value, but no array")
-    yield bad_frame("frame_type_unknown", "unknown_type", packed(10, 7), "there is no type 10")
+    yield bad_frame("frame_type_unknown", "unknown_type", packed(11, 7), "there is no type 11")
     yield bad_frame("frame_without_type", "unknown_type", b"\x90", "an empty array")
     yield from rejected_hellos(hello)
     yield bad_frame("refuse_reason_unknown", "bad_field", packed(3, "mood"), "not one of the four")
@@ -194,6 +207,22 @@ def rejected_frames() -> Iterator[Vector]:
     yield bad_frame(
         "offer_count_too_high", "count_mismatch", packed(9, 7, 4, pack(ADD_LB)), "32 bytes cannot be 4 flows"
     )
+    words = encode_members(WORDS)
+    yield bad_frame(
+        "members_half_a_backend", "bad_field", packed(10, 7, "web", 1, words[:-1]), "34 bytes each"
+    )
+    yield bad_frame(
+        "members_out_of_order", "bad_field", packed(10, 7, "web", 1, words[34:] + words[:34]), "by their ids"
+    )
+    yield bad_frame(
+        "members_twice", "bad_field", packed(10, 7, "web", 1, words[:34] * 2), "one id, one backend"
+    )
+    yield bad_frame("members_generation_0", "bad_field", packed(10, 7, "web", 0, words), "they begin with 1")
+    yield bad_frame("members_bad_service", "bad_field", packed(10, 7, "w b", 1, words), "a space in the name")
+    yield bad_frame(
+        "members_state_4", "bad_field", packed(10, 7, "web", 1, words[:11] + b"\x04" + words[12:34]),
+        "states are 0 to 3",
+    )  # fmt: skip
     yield Vector(
         "stream_length_zero", FRAMES, "stream", "rejected oversized", "a frame has at least one byte", bytes(4)
     )  # fmt: skip
@@ -228,9 +257,17 @@ def heartbeats() -> Iterator[Vector]:
             replace(BEAT, protocol=2, fitness=750),
             "of version 2: the first 22 elements are the same, then its fitness and whether its history is young",
         ),
-        ("heartbeat_version_3", replace(BEAT, protocol=3), "of a later version: 23 elements are the same"),
+        (
+            "heartbeat_tables",
+            replace(BEAT, protocol=3, tables=0x0123456789ABCDEF),
+            "of version 3: behind those of version 2 a digest over the backend tables",
+        ),
+        ("heartbeat_version_4", replace(BEAT, protocol=4), "of a later version: 25 elements are the same"),
     ]:
         yield Vector(name, HEARTBEAT, "heartbeat", "accepted", comment, encode_heartbeat(beat), to_json(beat))
+
+
+def rejected_heartbeats() -> Iterator[Vector]:
     fields = msgpack.unpackb(encode_heartbeat(BEAT), raw=False)
 
     def bad(name: str, rejection: str, data: bytes, comment: str) -> Vector:
@@ -249,6 +286,9 @@ def heartbeats() -> Iterator[Vector]:
         "heartbeat_fitness_too_high", "bad_field", packed(2, *fields[1:], 1001, 0), "1000 is all there is"
     )
     yield bad("heartbeat_young_too_high", "bad_field", packed(2, *fields[1:], 1000, 2), "it is 0 or 1")
+    yield bad(
+        "heartbeat_tables_missing", "bad_field", packed(3, *fields[1:], 1000, 0), "version 3 has 25 elements"
+    )
     yield bad("heartbeat_cut_short", "malformed", encode_heartbeat(BEAT)[:40], "the datagram was cut")
     yield bad(
         "heartbeat_ring_too_wide",
@@ -306,7 +346,14 @@ def sealed() -> Iterator[Vector]:
 
 def vectors() -> list[Vector]:
     frames = [*accepted_frames(), *rejected_frames()]
-    return [*frames, *heartbeats(), *sealed(), *accepted_records(), *rejected_records()]
+    return [
+        *frames,
+        *heartbeats(),
+        *rejected_heartbeats(),
+        *sealed(),
+        *accepted_records(),
+        *rejected_records(),
+    ]
 
 
 if __name__ == "__main__":

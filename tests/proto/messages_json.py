@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from hasyncd.core import messages
+from hasyncd.core.members import MemberWord
 from hasyncd.core.types import Role
 
 TYPES: dict[str, type] = {
@@ -17,6 +18,7 @@ TYPES: dict[str, type] = {
     "SYNC_END": messages.SyncEnd,
     "LEAVING": messages.Leaving,
     "OFFER": messages.Offer,
+    "MEMBERS": messages.Members,
     "HEARTBEAT": messages.Heartbeat,
 }
 _NAMES = {cls: name for name, cls in TYPES.items()}
@@ -42,7 +44,7 @@ def _plain(value: object) -> object:
         case Role():
             return value.value
         case tuple():
-            return list(value)
+            return [_plain(item) for item in value]
         case _:
             return value
 
@@ -53,6 +55,9 @@ def _typed(hint: str, value: object) -> object:
             return bytes.fromhex(str(value))
         case "Role":
             return Role(value)
+        case "tuple[MemberWord, ...]":
+            assert isinstance(value, list)
+            return tuple(MemberWord(row[0], bytes.fromhex(row[1]), *row[2:]) for row in value)
         case "tuple[int, ...]":
             assert isinstance(value, list)
             return tuple(value)

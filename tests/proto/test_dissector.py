@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hasyncd.core.messages import Deltas
+from hasyncd.core.members import encode_members
+from hasyncd.core.messages import Deltas, Members
 from hasyncd.core.paths import NAMES as PATHS
 from hasyncd.core.paths import bit_of
-from hasyncd.core.versions import PROTOCOL_OF_FITNESS
+from hasyncd.core.versions import PROTOCOL_OF_FITNESS, PROTOCOL_OF_MEMBERS, PROTOCOL_OF_YOUTH
 from hasyncd.core.wire import encode_frame
 from tests.proto.make_vectors import BEAT, DELTAS, HELLO
+from tests.proto.messages_json import from_json
 from tests.proto.record_bytes import ADD_LB, ADD_NAT, DEL, UPDATE, pack
 from tests.proto.vector_files import Vector, load
 from tests.proto.wireshark import datagram, dissect, findings, segment, tshark, write_capture
@@ -74,6 +76,8 @@ def test_what_a_node_rejects_is_marked_by_the_same_name_and_nothing_else_is(
 
 
 ROLES = {"init": 0, "backup": 1, "primary": 2, "fault": 3}
+SINCE = {"fitness": PROTOCOL_OF_FITNESS, "young": PROTOCOL_OF_YOUTH, "tables": PROTOCOL_OF_MEMBERS}
+"""The version that brought an element of the heartbeat."""
 SHOWN_ELSEWHERE = {"type", "leaving", "ready", "solo", "hears"}
 
 
@@ -92,8 +96,12 @@ def test_every_field_of_a_message_is_shown_with_its_value(vector: Vector, shown:
         found = fields.get(f"hasync.{name}", [])
         if value == "":  # a bin of nothing: there is nothing to show
             wanted = []
-        if name in ("fitness", "young") and int(str(vector.value["protocol"])) < PROTOCOL_OF_FITNESS:
+        if name in SINCE and int(str(vector.value["protocol"])) < SINCE[name]:
             wanted = []  # what it counts as was not said
+        if name == "members":
+            said = from_json(vector.value)
+            assert isinstance(said, Members)
+            wanted = [encode_members(said.members).hex()] if said.members else []
         assert len(found) == len(wanted), name
         assert all(map(same, found, wanted)), f"{name}: {found} is not {wanted}"
     for name in vector.value.keys() & {"leaving", "ready", "solo"}:

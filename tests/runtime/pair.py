@@ -16,17 +16,20 @@ from pathlib import Path
 
 from hasyncd._native import INSIDE, OUTSIDE
 from hasyncd.balance.services import Services
-from hasyncd.balance.tables import first_tables
 from hasyncd.config import Settings, load
+from hasyncd.core.effects import ReportRole
 from hasyncd.core.node import Node
 from hasyncd.core.types import NodeView, Role, SyncState
 from hasyncd.datapath.packet import build_engine
 from hasyncd.runtime.alarms import Alarms
+from hasyncd.runtime.balancer import Balancer
 from hasyncd.runtime.clock import now_ns
 from hasyncd.runtime.daemon import pair_settings
 from hasyncd.runtime.journal import Journal
+from hasyncd.runtime.orders import Orders
 from hasyncd.runtime.pair_keys import PairKeys, load_pair_keys
 from hasyncd.runtime.peer_port import PeerPort
+from hasyncd.runtime.reload import Reload
 from hasyncd.runtime.shell import Shell
 from hasyncd.runtime.state_dir import StateDir
 from hasyncd.runtime.status import StatusReport
@@ -74,7 +77,8 @@ public = ["203.0.113.5"]
 name = "web"
 vip = "203.0.113.5:80"
 protocol = "tcp"
-backends = [{{ id = 21, address = "10.0.1.21:8080" }}]
+backends = [{backends}]
+{service_options}
 [control]
 socket = "{state_dir}.sock"
 """
@@ -88,6 +92,8 @@ DEFAULTS = {
     "log_records": 16384,
     "nat_options": "",
     "scrub_s": 30,
+    "backends": '{ id = 21, address = "10.0.1.21:8080" }',
+    "service_options": "",
 }
 
 
@@ -112,37 +118,50 @@ class Member:
         self, directory: Path, name: str, priority: int, listen: str, peer: str, **options: str | int
     ) -> None:
         self.settings = self._configure(directory, name, priority, listen, peer, DEFAULTS | options)
-        self.services = Services(self.settings.service)
         seed = secrets.token_bytes(16)
-        self.engine = build_engine(self.settings, seed, first_tables(self.services))
+        journal = Journal()
+        journal.on_role = self._role_changed
+        self.balancer = Balancer(self.settings.service, journal.report_event)
+        self.engine = build_engine(self.settings, seed, self.balancer.first_tables)
         self._attach()
         self.state = StateDir(self.settings.node.state_dir)
         self.node = Node(
             pair_settings(self.settings), secrets.randbelow(2**63) + 1, self.state.read_generation(), seed,
             now_ns(),
         )  # fmt: skip
-        self.node.set_ring_generations(self.services.ring_generations())
         self.stopped = asyncio.Event()
         self.shell = Shell(
             self.settings, self.node, self.engine,
             PeerPort(self.settings.peer.listen, self.settings.peer.address, self._keys()),
-            self.state, Journal(), self.stopped.set,
+            self.state, journal, self.stopped.set, on_members=self.balancer.follow,
         )  # fmt: skip
         self.report = StatusReport(self.settings, self.node, self.engine, self.services)
+        self.orders = Orders(self.balancer, self.engine.backend_flow_counts)
+        self.reload = Reload(self.settings, self.file, self._apply)
         self._alarms = Alarms(self.shell.journal.report_event)
         self._ticker: asyncio.Task[None] | None = None
 
-    @staticmethod
+    @property
+    def services(self) -> Services:
+        return self.balancer.services
+
+    def _role_changed(self, report: ReportRole) -> None:
+        self.balancer.take_role(leads=report.role is Role.PRIMARY)
+
+    def _apply(self, settings: Settings) -> None:
+        self.node.set_config_hash(settings.config_hash())
+        self.balancer.replace(settings.service)
+
     def _configure(
-        directory: Path, name: str, priority: int, listen: str, peer: str, options: dict[str, str | int]
+        self, directory: Path, name: str, priority: int, listen: str, peer: str, options: dict[str, str | int]
     ) -> Settings:
-        file = directory / f"{name}.toml"
-        file.write_text(
+        self.file = directory / f"{name}.toml"
+        self.file.write_text(
             CONFIGURATION.format(
                 name=name, priority=priority, listen=listen, peer=peer, state_dir=directory / name, **options
             )
         )
-        return load(file)
+        return load(self.file)
 
     def _keys(self) -> PairKeys | None:
         peer = self.settings.peer
@@ -161,6 +180,7 @@ class Member:
 
     def start(self) -> None:
         self.shell.start()
+        self.balancer.start(self.engine, self.shell)
         self._ticker = asyncio.create_task(self._tick())
 
     async def _tick(self) -> None:
@@ -168,6 +188,7 @@ class Member:
             await asyncio.sleep(TICK_S)
             self.engine.tick(now_ns())
             self.shell.pump.push()
+            self.balancer.look()
             self._alarms.look(self.engine.counters(), primary=self.view.role is Role.PRIMARY)
 
     def die(self) -> None:

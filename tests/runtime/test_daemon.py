@@ -107,11 +107,17 @@ def test_a_restarted_node_goes_on_with_the_next_generation(machines: World) -> N
         machines.a.kill()
 
 
-def test_sighup_is_refused_and_nothing_stops(machines: World) -> None:
+def test_sighup_takes_what_can_be_taken_and_names_what_cannot(machines: World) -> None:
     machines.a.start()
     machines.a.wait_role("primary")
+    file = machines.a.directory / "gw-a.toml"
+    text = file.read_text()
+    file.write_text(text.replace("capacity = 4096", "capacity = 8192"))
     machines.a.signal(signal.SIGHUP)
-    until(lambda: "reload_not_available" in machines.a.log, "it says so")
+    until(lambda: "node: needs a restart" in machines.a.log, "it says why not")
+    file.write_text(text)
+    machines.a.signal(signal.SIGHUP)
+    until(lambda: "nothing has changed" in machines.a.log, "it says so")
     assert machines.a.status["role"] == "primary"
 
 
@@ -161,7 +167,7 @@ def test_a_timer_that_dies_ends_the_node(
     handlers = logging.getLogger().handlers[:]
     try:
         with machines.a.namespace.entered(), pytest.raises((ZeroDivisionError, RuntimeError)):
-            main(load(file))
+            main(load(file), file)
     finally:  # what a process of its own would have taken with it
         gc.unfreeze()
         structlog.reset_defaults()

@@ -53,8 +53,21 @@ async def test_the_fixed_keys_are_there_before_anything_happened(tmp_path: Path)
                 "vip": "203.0.113.5:80",
                 "algorithm": "consistent-hash",
                 "ring_generation": 1,
+                "follows": False,
+                "panics": False,
                 "commit": "ack",
-                "backends": [{"id": 21, "address": "10.0.1.21:8080", "weight": 1, "state": "up", "flows": 0}],
+                "backends": [
+                    {
+                        "id": 21,
+                        "address": "10.0.1.21:8080",
+                        "weight": 1,
+                        "weight_effective": 1.0,
+                        "state": "up",
+                        "why": None,
+                        "drain_left_ms": None,
+                        "flows": 0,
+                    }
+                ],
             }
         ]
 
@@ -178,7 +191,8 @@ async def test_a_backend_counts_its_flows(tmp_path: Path) -> None:
             a.engine.inject(OUTSIDE, tcp(SERVER, port, "203.0.113.5", 80, SYN), now_ns())
         (service,) = status(a)["services"]
         assert [backend["flows"] for backend in service["backends"]] == [3]
-        a.services.set_backend_up(0, 21, False)
+        a.services[0].judge(21, False, "no answer", 0)
+        a.services.settle(0)
         (service,) = status(a)["services"]
         assert (service["ring_generation"], service["backends"][0]["state"]) == (2, "down")
 

@@ -31,7 +31,12 @@ FLOW_KEYS = {
 @asynccontextmanager
 async def served(member: Member) -> AsyncIterator[Path]:
     path = member.settings.control.socket
-    server = ControlServer(path, make_handlers(member.settings, member.shell, member.report, member.services))
+    server = ControlServer(
+        path,
+        make_handlers(
+            member.settings, member.shell, member.report, member.services, member.orders, member.reload
+        ),
+    )
     await server.start()
     try:
         yield path

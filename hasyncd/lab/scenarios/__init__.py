@@ -10,6 +10,7 @@ from hasyncd.lab.scenarios.clock_step import SCENARIO as CLOCK_STEP
 from hasyncd.lab.scenarios.config_skew import SCENARIO as CONFIG_SKEW
 from hasyncd.lab.scenarios.cpu_starved import SCENARIO as CPU_STARVED
 from hasyncd.lab.scenarios.double_kill import SCENARIO as DOUBLE_KILL
+from hasyncd.lab.scenarios.drain_backend import SCENARIO as DRAIN_BACKEND
 from hasyncd.lab.scenarios.garp_lost import SCENARIO as GARP_LOST
 from hasyncd.lab.scenarios.kill_backup import SCENARIO as KILL_BACKUP
 from hasyncd.lab.scenarios.kill_in_sync import SCENARIOS_IN_SYNC
@@ -18,6 +19,7 @@ from hasyncd.lab.scenarios.kill_under_load import SCENARIO as KILL_UNDER_LOAD
 from hasyncd.lab.scenarios.lan_cut import SCENARIO as LAN_CUT
 from hasyncd.lab.scenarios.node_dies import SCENARIO as NODE_DIES
 from hasyncd.lab.scenarios.one_way_cut import SCENARIO as ONE_WAY_CUT
+from hasyncd.lab.scenarios.reload_under_load import RELOAD_UNDER_LOAD, SCALE_OUT
 from hasyncd.lab.scenarios.restart_alone import SCENARIO as RESTART_ALONE
 from hasyncd.lab.scenarios.rolling_upgrade import SCENARIO as ROLLING_UPGRADE
 from hasyncd.lab.scenarios.scenario import Scenario
@@ -36,7 +38,7 @@ _DEATHS = (KILL_PRIMARY, NODE_DIES, DOUBLE_KILL, KILL_UNDER_LOAD, BULK, BOTH_COL
 _BACKUPS = (KILL_BACKUP, BACKUP_RESTART_LOOP, SLOW_BACKUP, *SCENARIOS_IN_SYNC)
 _MOVES = (SWITCHOVER, SWITCHOVER_UNDER_LOAD, SWITCHOVER_THEN_KILL, ROLLING_UPGRADE)
 _CUTS = (SYNC_LINK_CUT, LAN_CUT, ONE_WAY_CUT, SPLIT_AND_HEAL, SYNC_LOSS, GARP_LOST)
-_BACKENDS = (BACKEND_DIES,)
+_BACKENDS = (BACKEND_DIES, DRAIN_BACKEND, SCALE_OUT, RELOAD_UNDER_LOAD)
 _TIME = (STOP_CONT, CLOCK_STEP)
 _PRESSURE = (CPU_STARVED, TABLE_FULL, SYN_FLOOD, CONFIG_SKEW)
 

@@ -35,15 +35,15 @@ BeforeKill = Callable[[Stage, str], Awaitable[None]]
 
 async def play(stage: Stage, before_kill: BeforeKill | None = None) -> Judgement:
     """As many kills as were asked for. `before_kill` may make it harder for the primary that is named."""
-    await _start(stage)
-    began = _openings(stage)
+    await start_churn(stage)
+    began = openings(stage)
     rounds: list[Round] = []
     while len(rounds) < stage.kills and not stage.failures:
         rounds.append(await _kill_once(stage, len(rounds) + 1, before_kill))
-    return _verdict(stage, rounds, _rate(began, _openings(stage)))
+    return _verdict(stage, rounds, rate_between(began, openings(stage)))
 
 
-async def _start(stage: Stage) -> None:
+async def start_churn(stage: Stage) -> None:
     """Starts the clients and waits until connections come at the rate that was asked for."""
     crew, rate = stage.crew, stage.load.connect_rate
     ways = _ways(stage.load.ipv6)
@@ -97,7 +97,7 @@ def _records(stage: Stage, host: str) -> Path:
 
 async def _kill_once(stage: Stage, number: int, before_kill: BeforeKill | None) -> Round:
     crew = stage.crew
-    began = _openings(stage)
+    began = openings(stage)
     crew.order(do="measure")
     await asyncio.sleep(stage.chance.uniform(0, _CALM_S))
     node = await stage.pair.primary()
@@ -111,14 +111,14 @@ async def _kill_once(stage: Stage, number: int, before_kill: BeforeKill | None) 
     at_once, promoted = stage.chance.random() < 0.5, fault.promoted_ms is not None
     restart = asyncio.create_task(_return(stage, fault.node)) if at_once and promoted else None
     try:
-        await _until_proven(stage, fault)
-        shown = await _judge(stage, number, fault)
+        await until_proven(stage, fault)
+        shown = await judge_churn(stage, number, fault)
         if promoted:
             shown.ready_s = await (restart or _return(stage, fault.node))
     finally:
         if restart is not None:
             restart.cancel()
-    shown.rate = _rate(began, _openings(stage))
+    shown.rate = rate_between(began, openings(stage))
     shown.promoted_ms = fault.promoted_ms
     shown.fail_open_released = ((before or {}).get("sync") or {}).get("fail_open_released")
     stage.progress.step(line(shown))
@@ -136,12 +136,12 @@ async def _until_held(stage: Stage, node: str) -> dict[str, Any] | None:
     raise LabError(f"{node} did not hold first packets for its peer within {WINDOW_NS // 10**9} s")
 
 
-def _openings(stage: Stage) -> list[tuple[int, int]]:
+def openings(stage: Stage) -> list[tuple[int, int]]:
     """(connections opened so far, moment) of each client."""
     return [(client.report["opened"], client.report["at_ns"]) for client in stage.crew.clients]
 
 
-def _rate(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> float:
+def rate_between(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> float:
     """Connections a second of all clients, each by its own clock."""
     return sum(
         (opened - earlier) / ((at_ns - earlier_ns) / 1e9)
@@ -157,7 +157,7 @@ async def _return(stage: Stage, node: str) -> float:
     return round((now_ns() - started) / 1e9, 1)
 
 
-async def _until_proven(stage: Stage, fault: Fault) -> None:
+async def until_proven(stage: Stage, fault: Fault) -> None:
     """Goes on opening for a while, then waits until every connection that had part has proven itself."""
     crew = stage.crew
     until_ns = fault.at_ns + _SETTLE_NS
@@ -172,7 +172,7 @@ async def _until_proven(stage: Stage, fault: Fault) -> None:
         await asyncio.sleep(_TURN_S)
 
 
-async def _judge(stage: Stage, number: int, fault: Fault) -> Round:
+async def judge_churn(stage: Stage, number: int, fault: Fault) -> Round:
     crew = stage.crew
     crew.order(do="tell", round=number)
     attempts: list[Attempt] = []

@@ -11,7 +11,7 @@ from hasyncd.lab.pair import Upgradable, other
 from hasyncd.lab.scenarios.scenario import Scenario
 from hasyncd.lab.stage import Fault, Stage
 
-_OLD, _NEW = 1, 2
+_OLD, _NEW = 1, 3
 
 
 async def play(stage: Stage) -> None:
